@@ -1,0 +1,1 @@
+//! zixt-crypto-fast

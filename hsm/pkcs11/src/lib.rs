@@ -1,0 +1,1 @@
+//! zixt-hsm-pkcs11
