@@ -1,0 +1,138 @@
+//! Every domain-separation label of the product, in one file.
+//!
+//! A key that signs, seals or hashes for two purposes is safe only if no input of one purpose can be read as
+//! an input of the other. So each purpose has a label here, and nothing else in the product spells one out.
+//!
+//! The form is `zixt/v1/<purpose>` and a closing zero byte. The zero byte makes the set prefix-free by
+//! construction (no name contains it), the version allows a purpose to change its encoding later. The tests at
+//! the end check form, uniqueness and prefix-freedom over [`ALL`]; the macro puts every label in it.
+//!
+//! Signatures use the *empty* ML-DSA context (FIPS 204, Algorithms 2 and 3), because not every backend has a
+//! context parameter: the label is the `external_aad` of the COSE `Sig_structure`, see [`crate::cose`].
+
+/// Defines the constants and the list of all of them from one table, so that no label can miss the tests.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: &[u8] = concat!("zixt/v1/", $text, "\0").as_bytes();)*
+
+        /// Every label, in the order of this file.
+        pub const ALL: &[&[u8]] = &[$($name),*];
+    };
+}
+
+labels! {
+    // Ledger: signatures
+    /// Signature of an author's device over the body of an entry.
+    BODY = "body";
+    /// Cross-certification: an identity key vouches for the MLS and TLS keys of the same device.
+    DEVICE_CROSS_CERT = "device-cross-cert";
+    /// Cross-certification: an appliance's identity key vouches for its consensus and TLS keys.
+    APPLIANCE_CROSS_CERT = "appliance-cross-cert";
+    /// Signature of an invitation key over the first device entry of an account.
+    INVITATION = "invitation";
+    /// Signature of an officer over a proposed action.
+    OFFICER_APPROVAL = "officer-approval";
+    /// Signature of a validator over a vote (a precommit certifies a header).
+    VOTE = "vote";
+    /// Signature of a proposer over a proposal.
+    PROPOSAL = "proposal";
+
+    // Ledger: hashes
+    /// Hash of an entry: the link of a thread's chain.
+    ENTRY = "entry";
+    /// Hash of a signed body, which a receipt and a retry are compared by.
+    BODY_DIGEST = "body-digest";
+    /// Hash of an envelope (ciphertext as it travels).
+    ENVELOPE = "envelope";
+    /// Hash of salt and entry: the data of a leaf in a shard's tree.
+    LEAF = "leaf";
+    /// Derivation of a leaf's salt.
+    LEAF_SALT = "leaf-salt";
+    /// Hash of the genesis document, the name of a network.
+    GENESIS = "genesis";
+    /// Hash of a header, the value that consensus decides.
+    HEADER = "header";
+    /// Hash of a validator set.
+    VALIDATOR_SET = "validator-set";
+    /// Hash of a policy document.
+    POLICY = "policy";
+    /// Leaf of the sparse Merkle map of heads.
+    MAP_LEAF = "map-leaf";
+    /// Inner node of the sparse Merkle map of heads.
+    MAP_NODE = "map-node";
+    /// Empty subtree of the sparse Merkle map of heads.
+    MAP_EMPTY = "map-empty";
+    /// Key of the head map: hash of a thread or account id.
+    MAP_KEY = "map-key";
+    /// Assignment of a thread to a shard.
+    SHARD = "shard";
+    /// Salted commitment to an account's name.
+    NAME_COMMITMENT = "name-commitment";
+    /// Keyed commitment to a message's content.
+    CONTENT_COMMITMENT = "content-commitment";
+    /// Digest of an attachment.
+    ATTACHMENT = "attachment";
+    /// Hash chain of the audit journal.
+    AUDIT = "audit";
+
+    // Identifiers
+    /// Thread that belongs to an account (its devices, its recovery).
+    ACCOUNT_THREAD = "account-thread";
+    /// Thread of the network itself.
+    SYSTEM_THREAD = "system-thread";
+    /// Id of a device, from its identity key.
+    DEVICE_ID = "device-id";
+    /// Id of any other public key.
+    KEY_ID = "key-id";
+    /// Id of an appliance, from its identity key.
+    APPLIANCE_ID = "appliance-id";
+    /// Pin of a TLS server key in an invitation or join ticket.
+    TLS_PIN = "tls-pin";
+
+    // Sealing
+    /// HPKE info: the key of a thread's ratchet tree, sealed to a member.
+    HPKE_RATCHET_TREE_KEY = "hpke/ratchet-tree-key";
+    /// HPKE info: the key of a row, sealed to the custody daemon.
+    HPKE_ROW_KEY = "hpke/row-key";
+    /// AAD of a wrapped key seed.
+    SEED_WRAP = "seed-wrap";
+    /// AAD of MLS state at rest on a client.
+    MLS_STATE = "mls-state";
+    /// Derivation and AAD of the key-encryption key of a client's store.
+    CLIENT_STORE_KEK = "client-store-kek";
+    /// Derivation and AAD of the data-encryption key of a client's store.
+    CLIENT_STORE_DEK = "client-store-dek";
+    /// AAD of an encrypted ratchet tree that the server keeps for a thread.
+    TREE_BLOB = "tree-blob";
+
+    // This crate
+    /// Messages that a new key pair is tried on, and that start-up self-tests sign.
+    SELF_TEST = "self-test";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_has_the_form() {
+        for label in ALL {
+            let text = std::str::from_utf8(label).unwrap();
+            let purpose = text.strip_prefix("zixt/v1/").unwrap().strip_suffix('\0').unwrap();
+            assert!(!purpose.is_empty(), "{text:?}");
+            assert!(
+                purpose.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-/".contains(&b)),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_are_unique_and_prefix_free() {
+        for (i, a) in ALL.iter().enumerate() {
+            for (j, b) in ALL.iter().enumerate() {
+                assert!(i == j || !b.starts_with(a), "{:?} is a prefix of {:?}", a, b);
+            }
+        }
+    }
+}
