@@ -1,0 +1,54 @@
+//! Every bound of the product, with its reason. Units stand last in the names.
+
+/// A signed body: ids, hashes and, in a commit, the roster change of a whole group.
+pub const BODY_BYTES_MAX: usize = 48 * 1024;
+/// Members added or removed by one commit: a group of this size joins with one Welcome of about 900 kB.
+pub const ROSTER_CHANGE_MAX: usize = 512;
+/// Members of a conversation: at this size a first path update is still below 1 MB.
+pub const MEMBERS_MAX: usize = 512;
+/// Text of one message as the client takes it; longer things are attachments.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The MLS ciphertext of an application message: the text, 3.5 kB of MLS overhead, and room to grow.
+pub const ENVELOPE_BYTES_MAX: usize = 96 * 1024;
+/// An MLS commit: adding 512 members at once measures 6.0 MB.
+pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A Welcome for all who join by one commit: 512 joiners measure 0.9 MB.
+pub const WELCOME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// An encrypted ratchet tree: 512 members measure 3.5 MB.
+pub const TREE_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// One HTTP request: a commit with its Welcome and tree in base64, and a message.
+pub const REQUEST_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Submissions in one request: a commit and the first messages after it.
+pub const SUBMISSIONS_MAX: usize = 16;
+/// Entries certified at one height: amortises two votes and the fsyncs while a batch still fits in memory easily.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+/// Bytes of one batch with its envelopes; a batch closes before it would grow beyond.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Shards, fixed at genesis.
+pub const SHARDS_MAX: u16 = 256;
+/// Validators, officers and enrollers that a genesis may name.
+pub const GENESIS_KEYS_MAX: usize = 128;
+/// A genesis file.
+pub const GENESIS_BYTES_MAX: usize = 64 * 1024;
+/// A header.
+pub const HEADER_BYTES_MAX: usize = 1024;
+/// A certificate: 128 validators with ML-DSA-87 signatures.
+pub const CERTIFICATE_BYTES_MAX: usize = 640 * 1024;
+/// A vote.
+pub const VOTE_BYTES_MAX: usize = 512;
+/// One key package (11.8 kB in the standard suite, more in cnsa).
+pub const KEY_PACKAGE_BYTES_MAX: usize = 32 * 1024;
+/// One-time key packages kept per device; the last-resort one is counted apart.
+pub const KEY_PACKAGES_MAX: usize = 100;
+/// An account's name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Devices that one account may hold at a time.
+pub const DEVICES_MAX: usize = 32;
+/// Events in one answer of the push stream's backlog.
+pub const EVENTS_PAGE_MAX: usize = 256;
+/// Entries in one page of a thread's listing.
+pub const ENTRIES_PAGE_MAX: usize = 256;
+/// An evidence file: a thread of about 10,000 messages with content.
+pub const EVIDENCE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// CBOR nesting. No format of ours goes deeper than 9.
+pub const CBOR_DEPTH_MAX: usize = 12;
