@@ -64,14 +64,16 @@ labels! {
     MAP_EMPTY = "map-empty";
     /// Key of the head map: hash of a thread or account id.
     MAP_KEY = "map-key";
-    /// Assignment of a thread to a shard.
-    SHARD = "shard";
     /// Salted commitment to an account's name.
     NAME_COMMITMENT = "name-commitment";
     /// Keyed commitment to a message's content.
     CONTENT_COMMITMENT = "content-commitment";
     /// Digest of an attachment.
     ATTACHMENT = "attachment";
+    /// Digest of a signature, which an entry hash is made over.
+    SIGNATURE_DIGEST = "signature-digest";
+    /// Digest of the `epoch_authenticator` (RFC 9420, Section 8.7) that a commit entry records.
+    EPOCH_AUTHENTICATOR = "epoch-authenticator";
     /// Hash chain of the audit journal.
     AUDIT = "audit";
 

@@ -12,7 +12,13 @@
 //! | sealing to a key | HPKE, base mode | RFC 9180, draft-ietf-hpke-pq |
 //! | passwords | Argon2id | RFC 9106 |
 
+pub mod aead;
+pub mod cose;
+pub mod hash;
+pub mod hazmat;
+pub mod hpke;
 pub mod labels;
+pub mod password;
 pub mod reference;
 pub mod secret;
 pub mod suite;
