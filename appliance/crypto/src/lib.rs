@@ -14,6 +14,7 @@
 
 pub mod aead;
 pub mod cose;
+pub mod digest;
 pub mod hash;
 pub mod hazmat;
 pub mod hpke;
@@ -21,6 +22,7 @@ pub mod labels;
 pub mod password;
 pub mod reference;
 pub mod secret;
+pub mod selftest;
 pub mod suite;
 pub mod traits;
 

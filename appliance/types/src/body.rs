@@ -76,14 +76,17 @@ pub enum Payload {
     /// Creates an account: the first entry of the account's thread, signed by an enroller.
     #[n(2)]
     Invite {
-        /// Labelled hash of a random salt and the name.
+        /// The account; the thread's id is derived from it.
         #[n(0)]
+        account: AccountId,
+        /// Labelled hash of a random salt and the name.
+        #[n(1)]
         name: Hash,
         /// Hash of the invitation's public key; its seed goes to the user out of band.
-        #[n(1)]
+        #[n(2)]
         key: Hash,
         /// Last ledger time at which it may be used.
-        #[n(2)]
+        #[n(3)]
         expires_at: Timestamp,
     },
     /// Adds a device to an account: signed by the invitation (first device) or by an active device of the account.
