@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The one place that names everything this project installs on a machine.
+#
+#   scripts/install-deps.sh --run     what `make run` and `make demo` need (default)
+#   scripts/install-deps.sh --test    that, and what `make test` needs
+#   scripts/install-deps.sh --list    print the packages of both and install nothing
+#
+# Written for Debian 12. Does nothing, quickly, when nothing is missing. Runs apt as root or through sudo; when it
+# can do neither, it prints what to install and ends with status 1. It installs Debian packages only, and a Rust
+# toolchain only when there is none of the version that Cargo.toml asks for.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+packages_run=(
+    ca-certificates # cargo fetches the locked crates over TLS
+    gcc             # aws-lc-sys and the bundled SQLite are C
+    git             # version of the build; the source tests list tracked files
+    libc6-dev       # headers for the two above
+    make
+    pkg-config
+    softhsm2        # PKCS#11 token that stands in for an HSM
+)
+packages_test=(
+    tmux # drives the terminal programs the way a person would
+)
+# Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
+packages_rust=(cargo-web rustc-web)
+packages_rust_test=(rust-web-clippy rustfmt-web)
+
+die() {
+    printf 'install-deps: %s\n' "$@" >&2
+    exit 1
+}
+
+mode=${1:---run}
+case $mode in
+--run | --test) ;;
+--list)
+    printf '%s\n' "${packages_run[@]}" "${packages_test[@]}" "${packages_rust[@]}" "${packages_rust_test[@]}"
+    exit 0
+    ;;
+*) die "unknown option '$mode'; known are --run, --test and --list" ;;
+esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    die "this system has no apt; install what answers to these Debian packages, and Rust, by hand:" \
+        "${packages_run[*]} ${packages_test[*]}"
+fi
+
+wanted=("${packages_run[@]}")
+[ "$mode" = --test ] && wanted+=("${packages_test[@]}")
+
+missing=()
+for package in "${wanted[@]}"; do
+    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=none
+    [ "$status" = installed ] || missing+=("$package")
+done
+
+rust_note=
+if toolchain=$("$root/scripts/with-rust.sh" --print 2>/dev/null); then
+    if [ "$mode" = --test ]; then
+        if [ ! -x "$toolchain/cargo-clippy" ] || [ ! -x "$toolchain/cargo-fmt" ]; then
+            if [ "$toolchain" = /usr/bin ]; then
+                missing+=("${packages_rust_test[@]}")
+            else
+                die "the toolchain in $toolchain has no clippy or no rustfmt;" \
+                    "add them, with rustup: rustup component add clippy rustfmt"
+            fi
+        fi
+    fi
+else
+    rust_note=yes
+    missing+=("${packages_rust[@]}")
+    [ "$mode" = --test ] && missing+=("${packages_rust_test[@]}")
+fi
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+install=(apt-get install --yes --no-install-recommends "${missing[@]}")
+if [ "$(id -u)" = 0 ]; then
+    as_root=(env DEBIAN_FRONTEND=noninteractive)
+elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    as_root=(sudo env DEBIAN_FRONTEND=noninteractive)
+else
+    die "these packages are missing: ${missing[*]}" \
+        "as root, run: apt-get update && ${install[*]}" \
+        "then start again."
+fi
+
+echo "install-deps: installing ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" "${install[@]}"
+
+if [ -n "$rust_note" ] && ! "$root/scripts/with-rust.sh" --print >/dev/null; then
+    die "the Rust that this system's archive offers is too old." \
+        "On Debian 12 the security archive (bookworm-security) has a recent one; is it in the apt sources?" \
+        "Any other toolchain that is recent enough and on PATH, for example of rustup, will do as well."
+fi
