@@ -10,6 +10,7 @@
 }
 /^running [0-9]+ tests?$/ { next }
 /^test .* \.\.\. ok$/ { next }
+/^test .* \.\.\. FAILED$/ { print $0 "  in " program; fflush(); next }
 /^$/ && !failing { next }
 /^failures:$/ { failing = 1 }
 /^test result: / {

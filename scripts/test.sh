@@ -41,7 +41,7 @@ done < <(grep -F 'ZIXT-SKIP: ' "$log" || true)
 awk -v seconds="$((SECONDS - started))" '
     /^test result: / { passed += $4; failed += $6; ignored += $8 }
     END { printf "\n== summary: %d passed, %d failed, %d ignored, %d s\n", passed, failed, ignored, seconds
-          if (passed == 0) exit 1 }' "$log" || status=1
+          if (passed == 0 || failed > 0) exit 1 }' "$log" || status=1
 
 if [ "$status" != 0 ]; then
     echo "FAILED; the whole output is in $log"
