@@ -1,0 +1,113 @@
+//! Signatures and quorums of others.
+
+use crate::context::{Address, Ballot, Context, CoreRound, Height, PublicKey, Signature};
+use crate::validators::ValidatorSet;
+use malachite_types::{
+    CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, RoundCertificate, RoundCertificateType,
+    ThresholdParams, ValidatorSet as _, VoteType,
+};
+use std::sync::Arc;
+use zixt_crypto::Backend;
+use zixt_crypto::labels;
+use zixt_types::{Canonical, Hash, SuiteId, Vote};
+
+/// The bytes that a validator signs for a vote, and that a certificate's signatures are over.
+#[must_use]
+pub fn vote_bytes(vote: &Vote) -> Vec<u8> {
+    let mut bytes = labels::VOTE.to_vec();
+    bytes.extend_from_slice(&vote.to_bytes());
+    bytes
+}
+
+/// Judges for one height: its suite and its validators.
+pub(crate) struct Judge {
+    pub backend: Arc<dyn Backend>,
+    pub genesis: Hash,
+    pub suite: SuiteId,
+    pub validators: ValidatorSet,
+}
+
+type Verdict = Result<(), CertificateError<Context>>;
+
+impl Judge {
+    /// Is this the signature of `key` over the vote?
+    pub fn is_genuine(&self, ballot: &Ballot, key: &PublicKey, signature: &Signature) -> bool {
+        let vote = ballot.to_vote(self.suite, self.genesis);
+        self.backend.verify(self.suite, &key.0, &vote_bytes(&vote), &signature.0).is_ok()
+    }
+
+    /// A certificate that the state machine made of votes that were verified one by one when they came: only the
+    /// stake is counted again.
+    pub fn own_certificate(&self, certificate: &CommitCertificate<Context>) -> Verdict {
+        let signers = certificate.commit_signatures.iter().map(|one| (one.address, true));
+        self.quorum(signers, ThresholdParams::default().quorum, CertificateError::DuplicateVote)
+    }
+
+    /// A polka that a peer sent.
+    pub fn polka(&self, polka: &PolkaCertificate<Context>) -> Verdict {
+        let value = NilOrVal::Val(polka.value_id);
+        let signers = polka.polka_signatures.iter().map(|one| {
+            let about = (polka.height, polka.round, VoteType::Prevote, value);
+            (one.address, self.is_signed(about, one.address, &one.signature))
+        });
+        self.quorum(signers, ThresholdParams::default().quorum, |_| CertificateError::VerificationError(None))
+    }
+
+    /// Votes for a later round that a peer sent.
+    pub fn round_change(&self, change: &RoundCertificate<Context>) -> Verdict {
+        let threshold = match change.cert_type {
+            RoundCertificateType::Precommit => ThresholdParams::default().quorum,
+            RoundCertificateType::Skip => ThresholdParams::default().honest,
+        };
+        let signers = change.round_signatures.iter().map(|one| {
+            let fits = change.cert_type == RoundCertificateType::Skip || one.vote_type == VoteType::Precommit;
+            let about = (change.height, change.round, one.vote_type, one.value_id);
+            (one.address, fits && self.is_signed(about, one.address, &one.signature))
+        });
+        self.quorum(signers, threshold, |_| CertificateError::VerificationError(None))
+    }
+
+    fn is_signed(
+        &self,
+        (height, round, step, value): (Height, CoreRound, VoteType, NilOrVal<Hash>),
+        validator: Address,
+        signature: &Signature,
+    ) -> bool {
+        let ballot = Ballot { height, round, step, value, validator };
+        let key = self.validators.get_by_address(&validator).map(|validator| &validator.key);
+        key.is_some_and(|key| self.is_genuine(&ballot, key, signature))
+    }
+
+    /// Adds up the stake of distinct validators. One bad signature refuses the whole: an honest peer sends none.
+    fn quorum(
+        &self,
+        signers: impl Iterator<Item = (Address, bool)>,
+        threshold: malachite_types::ThresholdParam,
+        bad: impl Fn(Address) -> CertificateError<Context>,
+    ) -> Verdict {
+        let mut seen = Vec::new();
+        let mut signed = 0_u64;
+        for (address, genuine) in signers {
+            if seen.contains(&address) {
+                return Err(CertificateError::DuplicateVote(address));
+            }
+            let validator = self
+                .validators
+                .get_by_address(&address)
+                .ok_or(CertificateError::UnknownValidator(address))?;
+            if !genuine {
+                return Err(bad(address));
+            }
+            seen.push(address);
+            // Distinct members of the set: their stake never exceeds its total.
+            signed = signed.saturating_add(validator.stake());
+        }
+        let total = self.validators.total();
+        if threshold.is_met(signed, total) {
+            Ok(())
+        } else {
+            let expected = threshold.min_expected(total);
+            Err(CertificateError::NotEnoughVotingPower { signed, total, expected })
+        }
+    }
+}
