@@ -9,8 +9,8 @@ use hmac::Mac;
 use sha2::{Digest, Sha384};
 use zeroize::Zeroizing;
 
-use crate::secret::AeadKey;
-use crate::suite::HASH_BYTES;
+use crate::secret::{AeadKey, KemSeed};
+use crate::suite::{HASH_BYTES, ML_KEM_1024_EXPANDED_KEY_BYTES};
 
 /// Bytes of an AES-GCM nonce.
 pub const NONCE_BYTES: usize = 12;
@@ -116,4 +116,21 @@ pub fn aead_open(
         .decrypt_inout_detached(&Nonce::from(*nonce), aad, plaintext.as_mut_slice().into(), &Tag::from(*tag))
         .map_err(|_| GcmError)?;
     Ok(plaintext)
+}
+
+/// Expands a seed to the 3168-byte decapsulation key of FIPS 203 (Algorithm 16), for libraries that cannot import
+/// a seed. Never store the result: the seed says the same in 64 bytes and needs no validation.
+#[must_use]
+pub fn ml_kem_1024_expand(seed: &KemSeed) -> Box<Zeroizing<[u8; ML_KEM_1024_EXPANDED_KEY_BYTES]>> {
+    #[allow(deprecated)] // The crate discourages the format for storage, and so do we.
+    use ml_kem::ExpandedKeyEncoding;
+    use zeroize::Zeroize;
+    let mut bytes = ml_kem::Seed::from(*seed.as_bytes());
+    let key = ml_kem::DecapsulationKey1024::from_seed(bytes);
+    bytes.zeroize();
+    #[allow(deprecated)]
+    let mut expanded = key.to_expanded_bytes();
+    let out = Box::new(Zeroizing::new(expanded.0));
+    expanded.zeroize();
+    out
 }

@@ -124,6 +124,27 @@ impl<P: MlDsaParams + Send + Sync> SigningKey for ReferenceSigningKey<P> {
     }
 }
 
+/// The public key of a seed, for the self-tests.
+pub(crate) fn public_key(suite: SuiteId, seed: &SigningSeed) -> Box<[u8]> {
+    match suite {
+        SuiteId::Standard => ReferenceSigningKey::<MlDsa65>::new(suite, seed).public_key,
+        SuiteId::Cnsa => ReferenceSigningKey::<MlDsa87>::new(suite, seed).public_key,
+    }
+}
+
+/// The deterministic variant (FIPS 204, Algorithm 2 with rnd = 0), for known answers only: everything else signs
+/// hedged.
+pub(crate) fn sign_deterministic(suite: SuiteId, seed: &SigningSeed, message: &[u8]) -> Vec<u8> {
+    fn sign<P: MlDsaParams>(suite: SuiteId, seed: &SigningSeed, message: &[u8]) -> Vec<u8> {
+        let key = ReferenceSigningKey::<P>::new(suite, seed).key;
+        key.expanded_key().sign_deterministic(message, &[]).map(|s| s.encode().to_vec()).unwrap_or_default()
+    }
+    match suite {
+        SuiteId::Standard => sign::<MlDsa65>(suite, seed, message),
+        SuiteId::Cnsa => sign::<MlDsa87>(suite, seed, message),
+    }
+}
+
 /// The crate's key erases itself on drop.
 struct ReferenceDecapsulationKey {
     encapsulation_key: Box<[u8]>,
