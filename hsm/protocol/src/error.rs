@@ -1,0 +1,297 @@
+//! Refusals of the daemon, with stable codes, and what else can go wrong between a client and it.
+
+use crate::codec::CodecError;
+use crate::frame::FrameError;
+use crate::request::Purpose;
+use minicbor::{Decode, Encode};
+use std::path::PathBuf;
+use zixt_types::{Hash, SuiteId};
+
+/// Why the daemon did not do what was asked. The codes never change their meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum CustodyError {
+    /// The frame or the object in it could not be read.
+    #[n(0)]
+    #[error("malformed request: {why}")]
+    Malformed {
+        /// What was found.
+        #[n(0)]
+        why: String,
+    },
+    /// The peer's user may not ask for this.
+    #[n(1)]
+    #[error("user {uid} is not allowed the purpose {purpose}")]
+    NotAllowed {
+        /// The peer's user id, as the kernel tells it.
+        #[n(0)]
+        uid: u32,
+        /// The purpose that it would need.
+        #[n(1)]
+        purpose: Purpose,
+    },
+    /// There are no keys yet, or no genesis is pinned.
+    #[n(2)]
+    #[error("custody is not provisioned yet")]
+    Unprovisioned,
+    /// The keys are wrapped.
+    #[n(3)]
+    #[error("custody is locked")]
+    Locked,
+    /// Officers have to decide first.
+    #[n(4)]
+    #[error("custody is quarantined: {reason}")]
+    Quarantined {
+        /// Why.
+        #[n(0)]
+        reason: String,
+    },
+    /// The daemon does not work.
+    #[n(5)]
+    #[error("custody failed: {reason}")]
+    Failed {
+        /// Why.
+        #[n(0)]
+        reason: String,
+    },
+    /// Keys exist already.
+    #[n(6)]
+    #[error("the keys exist already; they are made once")]
+    AlreadyProvisioned,
+    /// The genesis is not one that these keys can serve.
+    #[n(7)]
+    #[error("the genesis is refused: {why}")]
+    GenesisRefused {
+        /// Which statement is not true.
+        #[n(0)]
+        why: String,
+    },
+    /// The object belongs to another network.
+    #[n(8)]
+    #[error("the object names another genesis than the pinned one ({pinned})")]
+    WrongGenesis {
+        /// The pinned genesis.
+        #[n(0)]
+        pinned: Hash,
+    },
+    /// The object is for another suite than the key's.
+    #[n(9)]
+    #[error("the object is for another suite than the key's ({key})")]
+    WrongSuite {
+        /// The key's suite.
+        #[n(0)]
+        key: SuiteId,
+    },
+    /// The object is well-formed but not what this purpose signs.
+    #[n(10)]
+    #[error("not signed for {purpose}: {why}")]
+    WrongContent {
+        /// The purpose.
+        #[n(0)]
+        purpose: Purpose,
+        /// What it would have to be.
+        #[n(1)]
+        why: String,
+    },
+    /// No token with the configured label and serial.
+    #[n(11)]
+    #[error("the token is absent: {detail}")]
+    TokenAbsent {
+        /// What was looked for.
+        #[n(0)]
+        detail: String,
+    },
+    /// The token refused the PIN.
+    #[n(12)]
+    #[error("the PIN is wrong")]
+    PinIncorrect,
+    /// The token takes no PIN any more.
+    #[n(13)]
+    #[error("the token has locked the PIN")]
+    PinLocked,
+    /// One try is left, and this program does not use it up.
+    #[n(14)]
+    #[error("only one try of the PIN is left; it is not used")]
+    PinFinalTry,
+    /// Too soon after a wrong PIN.
+    #[n(15)]
+    #[error("after a wrong PIN the next try is possible in {retry_after_s} s")]
+    PinBackoff {
+        /// Seconds to wait.
+        #[n(0)]
+        retry_after_s: u64,
+    },
+    /// The token lacks the key that wraps the seeds.
+    #[n(16)]
+    #[error("the token does not hold the wrapping key {kek}")]
+    KekMissing {
+        /// Its CKA_ID, in hexadecimal.
+        #[n(0)]
+        kek: String,
+    },
+    /// A wrapped key does not open: another token, or an edited file.
+    #[n(17)]
+    #[error("a wrapped key does not open under the token's key")]
+    UnsealFailed,
+    /// The token or its library failed.
+    #[n(18)]
+    #[error("the token failed: {detail}")]
+    TokenFailed {
+        /// What failed.
+        #[n(0)]
+        detail: String,
+    },
+    /// The token must be unlocked for this first.
+    #[n(19)]
+    #[error("the token is not unlocked")]
+    TokenLocked,
+    /// A file could not be written; nothing was signed.
+    #[n(20)]
+    #[error("custody could not store its state: {detail}")]
+    Storage {
+        /// What failed.
+        #[n(0)]
+        detail: String,
+    },
+    /// Something that should not happen; the daemon's log has more.
+    #[n(21)]
+    #[error("custody failed inside: {detail}")]
+    Internal {
+        /// What failed.
+        #[n(0)]
+        detail: String,
+    },
+    /// The peer has too many connections open.
+    #[n(22)]
+    #[error("custody serves as many connections as it can")]
+    Busy,
+}
+
+impl CustodyError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "custody-malformed",
+            Self::NotAllowed { .. } => "custody-not-allowed",
+            Self::Unprovisioned => "custody-unprovisioned",
+            Self::Locked => "custody-locked",
+            Self::Quarantined { .. } => "custody-quarantined",
+            Self::Failed { .. } => "custody-failed",
+            Self::AlreadyProvisioned => "custody-already-provisioned",
+            Self::GenesisRefused { .. } => "custody-genesis-refused",
+            Self::WrongGenesis { .. } => "custody-wrong-genesis",
+            Self::WrongSuite { .. } => "custody-wrong-suite",
+            Self::WrongContent { .. } => "custody-wrong-content",
+            Self::TokenAbsent { .. } => "custody-token-absent",
+            Self::PinIncorrect => "custody-pin-incorrect",
+            Self::PinLocked => "custody-pin-locked",
+            Self::PinFinalTry => "custody-pin-final-try",
+            Self::PinBackoff { .. } => "custody-pin-backoff",
+            Self::KekMissing { .. } => "custody-kek-missing",
+            Self::UnsealFailed => "custody-unseal-failed",
+            Self::TokenFailed { .. } => "custody-token-failed",
+            Self::TokenLocked => "custody-token-locked",
+            Self::Storage { .. } => "custody-storage",
+            Self::Internal { .. } => "custody-internal",
+            Self::Busy => "custody-busy",
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } | Self::WrongContent { .. } => {
+                "The program that asked has a fault or another version: compare the versions of both."
+            }
+            Self::NotAllowed { .. } => {
+                "If this user should be allowed, add it with the purpose to `allow` in hsmd.toml and restart zixt-hsmd."
+            }
+            Self::Unprovisioned => "Run zixt-provision: it makes the keys and pins the genesis.",
+            Self::Locked | Self::TokenLocked => "Run `zixt-hsm unlock` and enter the token's PIN.",
+            Self::Quarantined { .. } => {
+                "Do not repair files by hand: officers have to activate a new consensus key."
+            }
+            Self::Failed { .. } => "Read `zixt-hsm status`, remove the cause, and restart zixt-hsmd.",
+            Self::AlreadyProvisioned => "Read the public keys with `zixt-hsm status --json`.",
+            Self::GenesisRefused { .. } => {
+                "Make the genesis again from the keys that `zixt-hsm status --json` shows."
+            }
+            Self::WrongGenesis { .. } => {
+                "zixtd and zixt-hsmd use state folders of different networks: check both configurations."
+            }
+            Self::WrongSuite { .. } => {
+                "Check which suite the genesis names first and which one the keys were made for."
+            }
+            Self::TokenAbsent { .. } => {
+                "Plug the token in, or check `module`, `token.label` and `token.serial` in hsmd.toml."
+            }
+            Self::PinIncorrect => "Check that this is the PIN of the token that `zixt-hsm status` shows.",
+            Self::PinLocked => "The security officer has to set a new user PIN with the token's own tool.",
+            Self::PinFinalTry => {
+                "Let the security officer reset the PIN with the token's own tool before the last try is lost."
+            }
+            Self::PinBackoff { .. } => "Wait, then try again with the right PIN.",
+            Self::KekMissing { .. } | Self::UnsealFailed => {
+                "This is not the token that made the keys, or custody.cbor was changed: restore the right pair."
+            }
+            Self::TokenFailed { .. } => {
+                "Look at the token and its library's log; then run `zixt-hsm unlock`."
+            }
+            Self::Storage { .. } => {
+                "Check the disk of the state folder: space, permissions, errors in the kernel log."
+            }
+            Self::Internal { .. } => "Read the log of zixt-hsmd.",
+            Self::Busy => "Close other clients of zixt-hsmd.",
+        }
+    }
+}
+
+/// Why a call had no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The daemon refused.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// Nobody listens.
+    #[error("cannot reach zixt-hsmd at {}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The connection broke, or the answer did not come in time.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The answer could not be read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The answer belongs to another request.
+    #[error("zixt-hsmd answered something else than was asked")]
+    Unexpected,
+}
+
+impl ClientError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Custody(error) => error.code(),
+            Self::Connect { .. } => "custody-unreachable",
+            Self::Frame(_) => "custody-connection",
+            Self::Codec(_) | Self::Unexpected => "custody-protocol",
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::Custody(error) => error.advice(),
+            Self::Connect { .. } => "Start zixt-hsmd, or correct the path of its socket.",
+            Self::Frame(_) => "zixt-hsmd stopped or is overloaded: look at its log.",
+            Self::Codec(_) | Self::Unexpected => "Compare the versions of zixt-hsmd and of this program.",
+        }
+    }
+}

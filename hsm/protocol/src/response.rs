@@ -1,0 +1,276 @@
+//! How the daemon answers.
+
+use crate::CustodyError;
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use zixt_crypto::AeadKey;
+use zixt_types::{CustodyMode, Hash, Height, Round, SuiteId, UnlockMode, VoteStep};
+
+/// A response. Each belongs to the request of the same name.
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Response {
+    /// To `Status`.
+    #[n(0)]
+    Status(#[n(0)] Status),
+    /// To `Provision`: the new keys, in the order of [`KeyPurpose::ALL`].
+    #[n(1)]
+    Provisioned(#[n(0)] Vec<KeyInfo>),
+    /// To `BindGenesis`: the hash that is pinned from now on.
+    #[n(2)]
+    Bound(#[n(0)] Hash),
+    /// To `Unlock`: the state that it led to.
+    #[n(3)]
+    Unlocked(#[n(0)] StateKind),
+    /// To `Lock`.
+    #[n(4)]
+    Locked,
+    /// To `SignTls`: the signature.
+    #[n(5)]
+    TlsSignature(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// To `SignVote`.
+    #[n(6)]
+    Vote(#[n(0)] VoteOutcome),
+    /// To `SignInvite`: the signature.
+    #[n(7)]
+    InviteSignature(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// To `UnsealRowKey`.
+    #[n(8)]
+    RowKey(#[n(0)] RowKey),
+    /// To any request: why not.
+    #[n(9)]
+    Error(#[n(0)] CustodyError),
+}
+
+/// The daemon's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum StateKind {
+    /// No keys yet, or keys but no genesis.
+    #[n(0)]
+    Unprovisioned,
+    /// Keys are wrapped; a PIN is needed.
+    #[n(1)]
+    Locked,
+    /// Signs.
+    #[n(2)]
+    Operational,
+    /// Keys or votes are not what they were: officers have to decide.
+    #[n(3)]
+    Quarantined,
+    /// Does not work; see the reason.
+    #[n(4)]
+    Failed,
+}
+
+impl StateKind {
+    /// The word for people and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unprovisioned => "unprovisioned",
+            Self::Locked => "locked",
+            Self::Operational => "operational",
+            Self::Quarantined => "quarantined",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::fmt::Display for StateKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What `Status` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Status {
+    /// The state.
+    #[n(0)]
+    pub state: StateKind,
+    /// Why it is so, where that is not obvious; else empty.
+    #[n(1)]
+    pub reason: String,
+    /// What to do next; empty when operational.
+    #[n(2)]
+    pub advice: String,
+    /// The public keys; empty before provisioning.
+    #[n(3)]
+    pub keys: Vec<KeyInfo>,
+    /// The pinned genesis.
+    #[n(4)]
+    pub genesis: Option<Hash>,
+    /// Whether the keys were made for a lab. `None` before provisioning.
+    #[n(5)]
+    pub lab: Option<bool>,
+    /// How it unlocks after a power-on.
+    #[n(6)]
+    pub unlock: UnlockMode,
+    /// The highest vote that was signed.
+    #[n(7)]
+    pub last_vote: Option<VoteSlot>,
+    /// The token that holds the wrapping key, when it can be seen.
+    #[n(8)]
+    pub token: Option<TokenInfo>,
+}
+
+impl Status {
+    /// The key of a purpose.
+    #[must_use]
+    pub fn key(&self, purpose: KeyPurpose) -> Option<&KeyInfo> {
+        self.keys.iter().find(|key| key.purpose == purpose)
+    }
+}
+
+/// What a signing key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum KeyPurpose {
+    /// Names the appliance and vouches for its other keys.
+    #[n(0)]
+    Identity,
+    /// Votes.
+    #[n(1)]
+    Consensus,
+    /// TLS handshakes as server.
+    #[n(2)]
+    Tls,
+    /// Invitations.
+    #[n(3)]
+    Enroller,
+}
+
+impl KeyPurpose {
+    /// All signing keys, in the order in which they are made.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Consensus, Self::Tls, Self::Enroller];
+
+    /// The word for people and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Consensus => "consensus",
+            Self::Tls => "tls",
+            Self::Enroller => "enroller",
+        }
+    }
+}
+
+/// A key as everybody may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct KeyInfo {
+    /// What it is for.
+    #[n(0)]
+    pub purpose: KeyPurpose,
+    /// `zixt_crypto::digest::key_hash` of the public key.
+    #[n(1)]
+    pub hash: Hash,
+    /// Its suite.
+    #[n(2)]
+    pub suite: SuiteId,
+    /// The public key.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub public_key: Vec<u8>,
+    /// Where the private key lives.
+    #[n(4)]
+    pub custody: CustodyMode,
+}
+
+/// The token as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct TokenInfo {
+    /// Its label.
+    #[n(0)]
+    pub label: String,
+    /// Its serial number.
+    #[n(1)]
+    pub serial: String,
+    /// Manufacturer and model.
+    #[n(2)]
+    pub model: String,
+    /// A software token: no hardware protects the wrapping key. Lab only.
+    #[n(3)]
+    pub software: bool,
+}
+
+/// A place that a validator may fill once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct VoteSlot {
+    /// The height.
+    #[n(0)]
+    pub height: Height,
+    /// The round.
+    #[n(1)]
+    pub round: Round,
+    /// The step.
+    #[n(2)]
+    pub step: VoteStep,
+}
+
+impl std::fmt::Display for VoteSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let step = match self.step {
+            VoteStep::Prevote => "prevote",
+            VoteStep::Precommit => "precommit",
+        };
+        write!(f, "height {}, round {}, {step}", self.height, self.round)
+    }
+}
+
+/// What became of a vote.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum VoteOutcome {
+    /// Signed now, or signed before: the same vote always gets the same signature.
+    #[n(0)]
+    Signed {
+        /// Over `zixt_crypto::digest::vote_bytes`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        signature: Vec<u8>,
+    },
+    /// Another vote holds this slot. It is the one to send.
+    #[n(1)]
+    AlreadySigned {
+        /// The earlier `zixt_types::Vote`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        vote: Vec<u8>,
+        /// Its signature.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        signature: Vec<u8>,
+    },
+    /// Not signed, and never will be.
+    #[n(2)]
+    Refused(#[n(0)] VoteRefusal),
+}
+
+/// Why a vote is not signed though it is well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum VoteRefusal {
+    /// A higher slot was signed and nothing is remembered of this one.
+    #[n(0)]
+    #[error("the slot lies below the highest signed one ({highest})")]
+    BelowHighest {
+        /// The highest slot signed.
+        #[n(0)]
+        highest: VoteSlot,
+    },
+}
+
+/// The 32-byte key of sealed columns. Erased on drop, never printed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RowKey(pub AeadKey);
+
+impl<C> Encode<C> for RowKey {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(self.0.as_bytes())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RowKey {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let at = d.position();
+        AeadKey::from_slice(d.bytes()?).map(Self).map_err(|why| decode::Error::custom(why).at(at))
+    }
+}
