@@ -8,16 +8,8 @@ use malachite_types::{
 };
 use std::sync::Arc;
 use zixt_crypto::Backend;
-use zixt_crypto::labels;
-use zixt_types::{Canonical, Hash, SuiteId, Vote};
-
-/// The bytes that a validator signs for a vote, and that a certificate's signatures are over.
-#[must_use]
-pub fn vote_bytes(vote: &Vote) -> Vec<u8> {
-    let mut bytes = labels::VOTE.to_vec();
-    bytes.extend_from_slice(&vote.to_bytes());
-    bytes
-}
+use zixt_crypto::digest::vote_bytes;
+use zixt_types::{Hash, SuiteId};
 
 /// Judges for one height: its suite and its validators.
 pub(crate) struct Judge {
