@@ -1,1 +1,25 @@
-//! zixt-ledger
+//! The verification ledger as pure functions: entries, thread chains, shard trees, the head map, headers,
+//! certificates and evidence. No I/O, no clock and no randomness: a server, a client, an auditor and a test feed it
+//! the same bytes and get the same answer.
+//!
+//! Reading order: [`Submission`] is what an author hands in, [`LedgerState`] judges it, [`BlockBuilder`] turns many
+//! into the block of a height, [`certificate`] makes a block final, [`evidence`] proves any of it later.
+
+mod account;
+mod block;
+pub mod certificate;
+mod conversation;
+mod keyring;
+pub mod map;
+mod state;
+mod submission;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tree;
+
+pub use account::{Account, Device, DeviceKeys};
+pub use block::{BlockBuilder, BlockError, ProposedBlock, RecordedEntry, TreeId, shard_states};
+pub use conversation::Conversation;
+pub use keyring::{Keyring, KeyringEntry};
+pub use state::{Counters, LedgerState, Refusal, Thread, ThreadDetail};
+pub use submission::{Submission, SubmissionError, label_for};
