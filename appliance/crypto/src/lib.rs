@@ -18,6 +18,7 @@ pub mod digest;
 pub mod hash;
 pub mod hazmat;
 pub mod hpke;
+mod keyring;
 pub mod labels;
 pub mod password;
 pub mod reference;
@@ -26,6 +27,7 @@ pub mod selftest;
 pub mod suite;
 pub mod traits;
 
+pub use keyring::{Keyring, KeyringEntry};
 pub use reference::Reference;
 pub use secret::{AeadKey, KemSeed, LengthError, RandomError, SharedSecret, SigningSeed, fill_random};
 pub use suite::{SuiteParams, suite_params};

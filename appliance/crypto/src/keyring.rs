@@ -1,8 +1,8 @@
 //! Public keys beside the hashes that name them.
 
+use crate::{digest, suite_params};
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
-use zixt_crypto::{digest, suite_params};
 use zixt_types::{Canonical, Hash, SuiteId, limits};
 
 /// A public key with its suite.
