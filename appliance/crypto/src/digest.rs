@@ -1,11 +1,11 @@
 //! The labelled digests that give the formats of `zixt-types` their identity, in one place, so that the ledger, the
 //! custody daemon, the consensus and the verifier cannot disagree about one.
 
-use crate::hash::sha384;
+use crate::hash::{hmac_sha384, sha384};
 use crate::labels;
 use zixt_types::{
-    AccountId, ApplianceId, Canonical, DeviceId, EntryPosition, Genesis, Hash, Header, Salt, SuiteId, ThreadId,
-    ThreadKind, Validator, Vote,
+    AccountId, ApplianceId, Canonical, DeviceId, EntryPosition, Genesis, Hash, Header, Salt, SuiteId,
+    ThreadId, ThreadKind, Validator, Vote,
 };
 
 /// The hash by which genesis, bodies and invitations name a public key of `suite`.
@@ -92,6 +92,13 @@ pub fn signature_digest(signature: &[u8]) -> Hash {
 #[must_use]
 pub fn name_commitment(salt: &Salt, name: &str) -> Hash {
     sha384(labels::NAME_COMMITMENT, &[salt.as_ref(), name.as_bytes()])
+}
+
+/// Commitment to a message's canonical content. `k` is random and travels only inside the MLS plaintext: whoever lacks
+/// it cannot test guesses, and deleting it with the content leaves nothing to test.
+#[must_use]
+pub fn content_commitment(k: &[u8; 32], content: &[u8]) -> Hash {
+    hmac_sha384(k, labels::CONTENT_COMMITMENT, &[content])
 }
 
 /// The hash of an entry: the link of its thread's chain and the data of its leaf. `possession` is the digest of the
