@@ -1,0 +1,124 @@
+//! The key-encryption key inside the token.
+
+use crate::error::TokenError;
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+const KEK_BYTES: u64 = 32;
+
+/// The CKA_ID of a key-encryption key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KekId(pub Vec<u8>);
+
+impl std::fmt::Display for KekId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A key-encryption key that was found and examined. Handles do not outlive a login, so there is none in here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kek {
+    /// Its CKA_ID.
+    pub id: KekId,
+}
+
+/// Makes the key. Attributes that not every token takes are tried first and left out if refused.
+pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
+    if !handles(session, id)?.is_empty() {
+        return Err(TokenError::KekUnsafe { kek: id.to_string(), why: "a key with this id exists already" });
+    }
+    let base = [
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Modifiable(false),
+        Attribute::ValueLen(KEK_BYTES.into()),
+        Attribute::Encrypt(true),
+        Attribute::Decrypt(true),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+        Attribute::Sign(false),
+        Attribute::Verify(false),
+        Attribute::Derive(false),
+        Attribute::Id(id.0.clone()),
+        Attribute::Label(b"zixt custody KEK".to_vec()),
+    ];
+    let extras = [
+        &[Attribute::Destroyable(false), Attribute::Copyable(false)][..],
+        &[Attribute::Copyable(false)],
+        &[],
+    ];
+    for extra in extras {
+        let template = [&base[..], extra].concat();
+        match session.generate_key(&Mechanism::AesKeyGen, &template) {
+            Ok(_) => return find(session, id),
+            Err(Error::Pkcs11(
+                RvError::AttributeTypeInvalid
+                | RvError::AttributeValueInvalid
+                | RvError::TemplateInconsistent
+                | RvError::AttributeReadOnly,
+                _,
+            )) if !extra.is_empty() => {}
+            Err(error) => return Err(TokenError::of(&error)),
+        }
+    }
+    Err(TokenError::Failed("the token takes no template of an AES-256 key".to_owned()))
+}
+
+/// Finds the key and refuses one that could leave the token or be changed.
+pub(crate) fn find(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
+    let handle = handle(session, id)?;
+    let wanted = [
+        AttributeType::Sensitive,
+        AttributeType::AlwaysSensitive,
+        AttributeType::Extractable,
+        AttributeType::NeverExtractable,
+        AttributeType::Local,
+        AttributeType::Modifiable,
+        AttributeType::ValueLen,
+    ];
+    let attributes = session.get_attributes(handle, &wanted).map_err(|e| TokenError::of(&e))?;
+    let holds = |attribute: Attribute| attributes.contains(&attribute);
+    let fault = if !holds(Attribute::Sensitive(true)) || !holds(Attribute::AlwaysSensitive(true)) {
+        Some("it is not (or was not always) sensitive")
+    } else if !holds(Attribute::Extractable(false)) || !holds(Attribute::NeverExtractable(true)) {
+        Some("it is (or once was) extractable")
+    } else if !holds(Attribute::Local(true)) {
+        Some("it was not made in the token")
+    } else if !holds(Attribute::Modifiable(false)) {
+        Some("its attributes can be changed")
+    } else if !holds(Attribute::ValueLen(KEK_BYTES.into())) {
+        Some("it has not 256 bits")
+    } else {
+        None
+    };
+    match fault {
+        Some(why) => Err(TokenError::KekUnsafe { kek: id.to_string(), why }),
+        None => Ok(Kek { id: id.clone() }),
+    }
+}
+
+/// The handle of this login.
+pub(crate) fn handle(session: &Session, id: &KekId) -> Result<ObjectHandle, TokenError> {
+    let mut found = handles(session, id)?;
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(TokenError::KekMissing { kek: id.to_string() }),
+        (Some(handle), true) => Ok(handle),
+        (Some(_), false) => {
+            Err(TokenError::KekUnsafe { kek: id.to_string(), why: "several keys have this id" })
+        }
+    }
+}
+
+fn handles(session: &Session, id: &KekId) -> Result<Vec<ObjectHandle>, TokenError> {
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Id(id.0.clone()),
+    ];
+    session.find_objects(&template).map_err(|e| TokenError::of(&e))
+}
