@@ -1,0 +1,5 @@
+//! Conversations as the client drives them, with a small ledger in between.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of the test functions")]
+
+mod talk;
+mod world;
