@@ -1,1 +1,34 @@
-//! zixt-api
+//! What clients and the appliance say to each other over HTTP: request and response types, the one error map, the
+//! list of endpoints, and the invitation. Types only: no I/O and no cryptography.
+//!
+//! Ids and hashes are lower-case hexadecimal ([`Hex`]), other bytes are base64 ([`Bytes64`]), times are milliseconds
+//! since 1970. `openapi.json` beside this crate is generated from it; a test compares.
+
+mod account;
+mod admin;
+pub mod endpoints;
+mod error;
+mod health;
+mod invitation;
+mod key_package;
+mod ledger;
+pub mod openapi;
+mod stream;
+mod submission;
+mod text;
+mod thread;
+
+pub use account::{AccountName, AccountView, PublicKey};
+pub use admin::{AdminInvitation, AdminStatus, HeaderInfo};
+pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
+pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
+pub use health::{CustodyState, Health};
+pub use invitation::{Checkpoint, Invitation, InvitationError, InvitationSeed};
+pub use key_package::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, KeyPackageCounts, KeyPackageUpload};
+pub use ledger::{
+    CertifiedHeader, Consistency, EntryProof, HeadProof, Network, ShardConsistency, ShardProof,
+};
+pub use stream::{LINE_BYTES_MAX, StreamLine};
+pub use submission::{EnrolRequest, Receipt, SubmissionItem, SubmitRequest, SubmitResponse};
+pub use text::{AccountHex, Bytes64, DeviceHex, HashHex, Hex, HexId, MessageHex, SaltHex, ThreadHex};
+pub use thread::{Entry, EntryPage, MemberRef, ThreadView};

@@ -1,0 +1,308 @@
+//! The one error map: every refusal of the appliance has a stable code, one HTTP status and one piece of advice.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// The media type of [`Problem`] (RFC 9457).
+pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+
+/// Defines the codes and everything about them from one table.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $status:literal, $title:literal;)*) => {
+        /// A stable code for each way in which a request can fail. Codes are never renamed; a client treats one that
+        /// it does not know by the HTTP status.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $code)] $name,)*
+            /// A code of a newer appliance.
+            #[serde(other, rename = "unknown")]
+            Unknown,
+        }
+
+        impl ErrorCode {
+            /// Every code that this version knows.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The code as it stands in JSON.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* Self::Unknown => "unknown" }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                let number = match self { $(Self::$name => $status,)* Self::Unknown => 500 };
+                StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// What happened and what to do, for people.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$name => $title,)* Self::Unknown => "The appliance is newer than this program; update it." }
+            }
+        }
+    };
+}
+
+codes! {
+    // The request itself
+    /// The request is not what the endpoint takes.
+    MalformedRequest, "malformed-request", 400, "The request is malformed. This is a fault of the client program.";
+    /// No such endpoint.
+    UnknownEndpoint, "unknown-endpoint", 404, "This appliance has no such endpoint. Check that client and appliance have matching versions.";
+    /// The endpoint exists, but not with this method.
+    MethodNotAllowed, "method-not-allowed", 405, "The endpoint does not take this method.";
+    /// The body is larger than the endpoint takes.
+    RequestTooLarge, "request-too-large", 413, "The request is larger than allowed. Send less at once.";
+    /// The request did not arrive in time.
+    RequestTimeout, "request-timeout", 408, "The request did not arrive completely in time. Try again.";
+    /// More items than the endpoint takes.
+    TooManyItems, "too-many-items", 400, "The request has more items than allowed. Split it.";
+    /// A submission's entries are for several threads.
+    MixedThreads, "mixed-threads", 400, "Entries of one request must all be for the same thread.";
+
+    // Who asks
+    /// The connection's key is no device of the ledger.
+    UnknownCaller, "unknown-caller", 401, "This device is not enrolled here. Enrol it with an invitation.";
+    /// The connection's device was revoked.
+    CallerRevoked, "caller-revoked", 403, "This device was revoked. Ask an administrator or use another device.";
+    /// The caller may not see or do this.
+    Forbidden, "forbidden", 403, "The caller may not do this.";
+    /// The body was signed by another device than the one that sends it.
+    AuthorMismatch, "author-mismatch", 403, "The entry was signed by another device than the one that sends it.";
+    /// The endpoint takes only some kinds of entries.
+    WrongKind, "wrong-kind", 400, "This kind of entry is handed in elsewhere.";
+
+    // The state of the appliance
+    /// The queue is full.
+    Busy, "busy", 503, "The appliance is busy. Try again in a moment.";
+    /// The keys are locked.
+    CustodyLocked, "custody-locked", 503, "The appliance is locked. An administrator has to unlock it; messages wait in the client.";
+    /// The keys are not usable for another reason.
+    CustodyUnavailable, "custody-unavailable", 503, "The appliance cannot use its keys. An administrator has to look after it.";
+    /// The appliance is starting.
+    Starting, "starting", 503, "The appliance is starting. Try again in a moment.";
+    /// The appliance is stopping.
+    ShuttingDown, "shutting-down", 503, "The appliance is shutting down. Try again later.";
+    /// The client read its stream too slowly.
+    SlowConsumer, "slow-consumer", 503, "The stream was read too slowly. Connect again; nothing is lost.";
+    /// Too many streams of one device.
+    TooManyStreams, "too-many-streams", 429, "This device has too many open streams. Close one.";
+    /// The store cannot be used.
+    StoreFailed, "store-failed", 500, "The appliance's store failed. An administrator should read its log; try again later.";
+    /// The ledger stopped.
+    LedgerStopped, "ledger-stopped", 500, "The appliance's ledger has stopped. An administrator should read its log; try again later.";
+
+    // What was asked for
+    /// No such header.
+    UnknownHeight, "unknown-height", 404, "The ledger has no such height yet.";
+    /// No such entry.
+    UnknownEntry, "unknown-entry", 404, "The thread has no such entry.";
+    /// No such attachment, or it was deleted by policy.
+    UnknownAttachment, "unknown-attachment", 404, "The entry has no such attachment, or it was deleted by policy.";
+    /// No account has this name.
+    UnknownName, "unknown-name", 404, "Nobody here has this name. Check the spelling.";
+
+    // Names
+    /// The name is empty, too long or has characters that could mislead.
+    NameInvalid, "name-invalid", 400, "The name is not allowed: 1 to 64 bytes of letters, digits, spaces and . _ - @ only.";
+    /// Another account has it.
+    NameTaken, "name-taken", 409, "Another account has this name. Choose another.";
+    /// It is not the name that the entry commits to.
+    NameMismatch, "name-mismatch", 400, "The name is not the one that the account's invitation recorded.";
+
+    // Key packages
+    /// A key package is empty or too long.
+    KeyPackageTooLong, "key-package-too-long", 400, "A key package is empty or longer than allowed.";
+    /// As many as allowed wait already.
+    TooManyKeyPackages, "too-many-key-packages", 409, "As many key packages as allowed wait already.";
+
+    // Reading a signed body
+    /// The bytes end early or are no such structure.
+    BodyMalformed, "body-malformed", 400, "The entry's bytes are damaged. This is a fault of the client program.";
+    /// Longer than a body may be.
+    BodyTooLong, "body-too-long", 413, "The entry is longer than allowed.";
+    /// Not the one deterministic encoding.
+    BodyNotCanonical, "body-not-canonical", 400, "The entry is not in its one accepted encoding.";
+    /// Nested too deep.
+    BodyTooDeep, "body-too-deep", 400, "The entry is nested deeper than any of our formats.";
+    /// A rule of the format is broken.
+    BodyInvalid, "body-invalid", 400, "The entry breaks a rule of its format.";
+    /// A version that this appliance does not know.
+    UnknownVersion, "unknown-version", 400, "The entry has a version that this appliance does not know. Update the older of the two.";
+    /// A suite that this appliance does not know.
+    UnknownSuite, "unknown-suite", 400, "The entry names a cryptographic suite that this appliance does not know.";
+    /// Another number of attachments than the body names.
+    AttachmentCount, "attachment-count", 400, "The attachments are not the ones that the entry names.";
+    /// An attachment is too long.
+    AttachmentTooLong, "attachment-too-long", 413, "An attachment is larger than allowed.";
+    /// An attachment is another than the body names.
+    AttachmentDigest, "attachment-digest", 400, "An attachment is not the one that the entry names.";
+    /// The device id is not derived from the identity key.
+    DeviceIdMismatch, "device-id-mismatch", 400, "The device's id does not belong to its key.";
+    /// The new device's signature is missing or out of place.
+    PossessionMissing, "possession-missing", 400, "A new device has to sign its own addition, and nothing else is signed twice.";
+    /// A signature has the wrong length.
+    SignatureLength, "signature-length", 400, "A signature does not have the length of its suite.";
+    /// The author's key is not known.
+    KeyUnknown, "key-unknown", 400, "The author's key is not known here.";
+    /// The author's signature is not good.
+    BadSignature, "bad-signature", 400, "The author's signature is not good.";
+    /// The new device's signature is not good.
+    BadPossession, "bad-possession", 400, "The new device's own signature is not good.";
+
+    // The ledger's rules
+    /// The message id was used for another body.
+    MessageIdConflict, "message-id-conflict", 409, "The message id was used for another entry.";
+    /// Made for another network.
+    WrongGenesis, "wrong-genesis", 400, "The entry was made for another network.";
+    /// Policy forbids the suite.
+    SuiteNotAllowed, "suite-not-allowed", 400, "This network does not allow the entry's cryptographic suite.";
+    /// No such conversation.
+    UnknownThread, "unknown-thread", 404, "There is no such conversation, or this device is not in it.";
+    /// No such account.
+    UnknownAccount, "unknown-account", 404, "There is no such account.";
+    /// The account exists.
+    AccountExists, "account-exists", 409, "The account exists already.";
+    /// The kind does not belong there.
+    WrongThread, "wrong-thread", 400, "This kind of entry does not belong into this thread.";
+    /// The author is not a member.
+    NotAMember, "not-a-member", 403, "This device is not in the conversation, or was removed from it.";
+    /// No such device.
+    UnknownDevice, "unknown-device", 404, "The device is not in the ledger.";
+    /// The device was revoked.
+    DeviceRevoked, "device-revoked", 403, "The device was revoked.";
+    /// The device exists.
+    DeviceExists, "device-exists", 409, "The device is in the ledger already.";
+    /// As many devices as allowed.
+    TooManyDevices, "too-many-devices", 409, "The account has as many active devices as allowed. Revoke one first.";
+    /// The enroller is not appointed.
+    UnknownEnroller, "unknown-enroller", 403, "The enroller is not appointed in this network.";
+    /// The invitation was used.
+    InvitationUsed, "invitation-used", 409, "The invitation was used already. If it was not you, tell an administrator at once.";
+    /// The invitation has expired.
+    InvitationExpired, "invitation-expired", 410, "The invitation has expired. Ask for a new one.";
+    /// Not the invitation's key.
+    InvitationKey, "invitation-key", 403, "The key is not the one of this invitation.";
+    /// The counter was used.
+    CounterReplayed, "counter-replayed", 409, "The entry's counter was used before: it is a replay, or this device's store was set back.";
+    /// The counter skips some.
+    CounterGap, "counter-gap", 409, "The entry's counter skips some. Ask for the thread's state and try again.";
+    /// Another commit was recorded first.
+    StaleEpoch, "stale-epoch", 409, "The conversation has moved on. Process the winning commit (seq `since`), then try again.";
+    /// Nobody is added.
+    NobodyAdded, "nobody-added", 400, "A new conversation has to add somebody.";
+    /// Added a member.
+    AlreadyAMember, "already-a-member", 409, "Somebody to be added is in the conversation already.";
+    /// Removed somebody who is not in.
+    RemovedNobody, "removed-nobody", 409, "Somebody to be removed is not in the conversation.";
+    /// Removed oneself.
+    RemovedSelf, "removed-self", 400, "A member cannot remove itself; another member has to.";
+    /// The added device may not act.
+    AddedInactive, "added-inactive", 409, "A device to be added is not active any more. Look the account up again.";
+    /// The group would be too large.
+    GroupTooLarge, "group-too-large", 409, "The conversation would have more members than allowed.";
+    /// The author saw another history.
+    OtherHistory, "other-history", 409, "The author saw another history of this thread. Export the fork proof and tell an administrator.";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// Why a request was refused (RFC 9457 problem details).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:zixt:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened and what to do, for people; the same for every problem of this code.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code.
+    pub code: ErrorCode,
+    /// This very occurrence.
+    pub detail: String,
+    /// Which submission of the request it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// `counter-replayed`, `counter-gap`: the next counter. `stale-epoch`: the current epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
+    /// `stale-epoch`: where the winning commit stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Seconds after which another try makes sense; also the `Retry-After` header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// The problem of a code. Codes that pass by themselves say when to try again.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let retry_after = match code {
+            ErrorCode::Busy | ErrorCode::Starting => Some(1),
+            ErrorCode::ShuttingDown | ErrorCode::CustodyLocked | ErrorCode::CustodyUnavailable => Some(5),
+            _ => None,
+        };
+        Self {
+            kind: format!("urn:zixt:problem:{}", code.code()),
+            title: code.advice().to_owned(),
+            status: code.status().as_u16(),
+            code,
+            detail: detail.into(),
+            index: None,
+            expected: None,
+            since: None,
+            retry_after,
+        }
+    }
+
+    /// The problem, said of one submission of a request.
+    #[must_use]
+    pub fn at(mut self, index: usize) -> Self {
+        self.index = u32::try_from(index).ok();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}: {})", self.title, self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_kebab_case_and_have_a_status() {
+        let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.code()).collect();
+        assert_eq!(codes.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            let text = code.code();
+            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{text}");
+            assert!(code.advice().ends_with('.'), "{text}");
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{text}\""));
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_newer_appliance_is_read() {
+        let json = r#"{"type":"urn:zixt:problem:new","title":"t","status":418,"code":"new","detail":"d"}"#;
+        let problem: Problem = serde_json::from_str(json).unwrap();
+        assert_eq!((problem.code, problem.status), (ErrorCode::Unknown, 418));
+    }
+}

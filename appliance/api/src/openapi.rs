@@ -1,0 +1,198 @@
+//! The API as an OpenAPI 3.1 document.
+
+use crate::{ENDPOINTS, Endpoint, Method, PROBLEM_CONTENT_TYPE, Problem, Who};
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, Paths, PathsBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::{ResponseBuilder, ResponsesBuilder};
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    ComponentsBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr,
+    Required, Schema,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+/// The document. `openapi.json` beside this crate's manifest is this, in JSON.
+#[must_use]
+pub fn document() -> OpenApi {
+    let paths = ENDPOINTS.iter().fold(Paths::new(), |mut paths, endpoint| {
+        let method = match endpoint.method {
+            Method::Get => HttpMethod::Get,
+            Method::Post => HttpMethod::Post,
+        };
+        let item = PathItem::new(method, operation(endpoint));
+        match paths.paths.get_mut(endpoint.path) {
+            Some(known) => known.merge_operations(item),
+            None => paths = PathsBuilder::from(paths).path(endpoint.path, item).build(),
+        }
+        paths
+    });
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Zixt appliance")
+                .version("1")
+                .description(Some(
+                    "HTTP/1.1. Clients: TLS 1.3, MLKEM1024, raw public keys, ALPN zixt/1; the device is known by its \
+                     TLS key. Administrators: the Unix socket RUN/admin.sock.",
+                ))
+                .build(),
+        )
+        .tags(Some([
+            TagBuilder::new().name("anyone").description(Some("whoever can open a connection")).build(),
+            TagBuilder::new().name("device").description(Some("an active device of the ledger")).build(),
+            TagBuilder::new().name("admin").description(Some("on the admin socket only")).build(),
+        ]))
+        .paths(paths)
+        .components(Some(components()))
+        .build()
+}
+
+fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
+    let tag = match endpoint.who {
+        Who::Anyone => "anyone",
+        Who::Device => "device",
+        Who::Admin => "admin",
+    };
+    let mut operation = OperationBuilder::new()
+        .tag(tag)
+        .summary(Some(endpoint.summary))
+        .operation_id(Some(operation_id(endpoint)));
+    for part in endpoint.path.split('/') {
+        if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
+            operation = operation.parameter(parameter(name, ParameterIn::Path, true, None));
+        }
+    }
+    for (name, required, meaning) in endpoint.query {
+        operation = operation.parameter(parameter(name, ParameterIn::Query, *required, Some(meaning)));
+    }
+    if let Some(request) = endpoint.request {
+        let content = ContentBuilder::new().schema(Some(reference(request))).build();
+        let body =
+            RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
+        operation = operation.request_body(Some(body.build()));
+    }
+    let (media, name) = endpoint.response;
+    let content = ContentBuilder::new().schema(name.map(reference)).build();
+    let problem = ContentBuilder::new().schema(Some(reference("Problem"))).build();
+    operation
+        .responses(
+            ResponsesBuilder::new()
+                .response("200", ResponseBuilder::new().description("success").content(media, content))
+                .response(
+                    "default",
+                    ResponseBuilder::new()
+                        .description("a problem; see ErrorCode")
+                        .content(PROBLEM_CONTENT_TYPE, problem),
+                )
+                .build(),
+        )
+        .build()
+}
+
+/// A name for generated clients: the method and the path's fixed words.
+fn operation_id(endpoint: &Endpoint) -> String {
+    let mut id = match endpoint.method {
+        Method::Get => "get".to_owned(),
+        Method::Post => "post".to_owned(),
+    };
+    let words = endpoint.path.split('/').filter(|part| !part.is_empty() && *part != "v1");
+    for word in words.map(|part| part.trim_matches(['{', '}'])) {
+        id.push('_');
+        id.push_str(&word.replace('-', "_"));
+    }
+    id
+}
+
+fn parameter(
+    name: &str,
+    place: ParameterIn,
+    required: bool,
+    meaning: Option<&str>,
+) -> utoipa::openapi::path::Parameter {
+    let kind = match name {
+        "height" | "from_height" | "seq" | "index" | "from" | "limit" | "after" => Type::Integer,
+        _ => Type::String,
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(if required { Required::True } else { Required::False })
+        .description(meaning)
+        .schema(Some(ObjectBuilder::new().schema_type(SchemaType::Type(kind))))
+        .build()
+}
+
+fn reference(name: &str) -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(name))
+}
+
+fn components() -> utoipa::openapi::Components {
+    let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
+    fn add<T: ToSchema + PartialSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+    add::<Problem>(&mut schemas);
+    add::<crate::Health>(&mut schemas);
+    add::<crate::Network>(&mut schemas);
+    add::<crate::Consistency>(&mut schemas);
+    add::<crate::EnrolRequest>(&mut schemas);
+    add::<crate::Receipt>(&mut schemas);
+    add::<crate::AccountName>(&mut schemas);
+    add::<crate::AccountView>(&mut schemas);
+    add::<crate::KeyPackageUpload>(&mut schemas);
+    add::<crate::KeyPackageCounts>(&mut schemas);
+    add::<crate::ClaimRequest>(&mut schemas);
+    add::<crate::ClaimResponse>(&mut schemas);
+    add::<crate::SubmitRequest>(&mut schemas);
+    add::<crate::SubmitResponse>(&mut schemas);
+    add::<crate::ThreadView>(&mut schemas);
+    add::<crate::EntryPage>(&mut schemas);
+    add::<crate::StreamLine>(&mut schemas);
+    add::<crate::AdminInvitation>(&mut schemas);
+    add::<crate::AdminStatus>(&mut schemas);
+    schemas
+        .into_iter()
+        .fold(ComponentsBuilder::new(), |builder, (name, schema)| builder.schema(name, schema))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The checked-in document makes an API change a visible diff. Write it anew with `ZIXT_UPDATE_OPENAPI=1`.
+    #[test]
+    fn the_checked_in_document_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let current = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("ZIXT_UPDATE_OPENAPI").is_some() {
+            std::fs::write(path, &current).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == current, "openapi.json is out of date: run this test with ZIXT_UPDATE_OPENAPI=1");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let json = serde_json::to_value(document()).unwrap();
+        let known = json["components"]["schemas"].as_object().unwrap();
+        fn walk(value: &serde_json::Value, known: &serde_json::Map<String, serde_json::Value>) {
+            match value {
+                serde_json::Value::Object(map) => {
+                    if let Some(target) = map.get("$ref").and_then(|target| target.as_str()) {
+                        let name = target.rsplit('/').next().unwrap();
+                        assert!(known.contains_key(name), "{target}");
+                    }
+                    map.values().for_each(|value| walk(value, known));
+                }
+                serde_json::Value::Array(list) => list.iter().for_each(|value| walk(value, known)),
+                _ => {}
+            }
+        }
+        walk(&json, known);
+        assert_eq!(json["openapi"], "3.1.0");
+    }
+}

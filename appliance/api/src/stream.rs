@@ -1,0 +1,42 @@
+//! The push stream: newline-delimited JSON, one [`StreamLine`] a line, over a chunked HTTP response.
+
+use crate::{Bytes64, Entry, EntryProof, Problem};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Longest line: an entry with the largest inline attachment in base64, and its proofs.
+pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A line of the stream.
+///
+/// Positions count a device's own events from 1. To resume, ask `?after=` with the last position that was durably
+/// handled: that acknowledges it and everything before, and the appliance may drop those events.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "nearly all lines are events")]
+pub enum StreamLine {
+    /// An entry that concerns this device.
+    Event {
+        /// Its position in this device's stream.
+        position: u64,
+        /// The entry.
+        entry: Entry,
+        /// Its first attachment (the envelope); absent if it has none or its content was deleted by policy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attachment: Option<Bytes64>,
+        /// Proof that it is recorded.
+        proof: EntryProof,
+    },
+    /// Nothing happened for a while; the connection is alive.
+    Heartbeat {
+        /// The last position sent, or the one asked for.
+        position: u64,
+        /// The ledger's height.
+        height: u64,
+    },
+    /// The last line: why the appliance ends the stream. Without one the connection broke.
+    End {
+        /// The reason.
+        problem: Problem,
+    },
+}
