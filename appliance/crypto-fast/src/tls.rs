@@ -28,7 +28,7 @@ use rustls::{
     PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme, version,
 };
 use webpki::aws_lc_rs::{ML_DSA_65, ML_DSA_87};
-use zixt_crypto::{Hash, SignError, SigningKey, SuiteId, hash, labels, suite_params};
+use zixt_crypto::{Hash, SignError, SigningKey, SuiteId, digest, suite_params};
 
 /// The application protocol (RFC 7301): the first version of this product's.
 pub const ALPN: &[u8] = b"zixt/1";
@@ -68,15 +68,16 @@ impl TlsSigner for Box<dyn SigningKey> {
     }
 }
 
-/// What a client knows of its server: the labelled SHA-384 of the raw TLS public key.
+/// What a client knows of its server: the hash of its TLS public key, as genesis, the ledger, invitations and join
+/// tickets name keys ([`digest::key_hash`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinnedKey(pub Hash);
 
 impl PinnedKey {
     /// The pin of a raw public key.
     #[must_use]
-    pub fn of(public_key: &[u8]) -> Self {
-        Self(hash::sha384(labels::TLS_PIN, &[public_key]))
+    pub fn of(suite: SuiteId, public_key: &[u8]) -> Self {
+        Self(digest::key_hash(suite, public_key))
     }
 }
 
@@ -348,7 +349,7 @@ impl ServerCertVerifier for PinVerifier {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let key = presented_key(self.suite, end_entity, intermediates)?;
-        if PinnedKey::of(key) == self.pin {
+        if PinnedKey::of(self.suite, key) == self.pin {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

@@ -1,5 +1,7 @@
 //! What the TLS configurations accept, and that everything else is refused.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,7 +29,7 @@ fn signer(suite: SuiteId, seed: u8) -> Arc<dyn TlsSigner> {
 }
 
 fn pin(suite: SuiteId, seed: u8) -> PinnedKey {
-    PinnedKey::of(signing_key(suite, seed).public_key())
+    PinnedKey::of(suite, signing_key(suite, seed).public_key())
 }
 
 struct Anyone;

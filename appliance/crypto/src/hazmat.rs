@@ -81,7 +81,7 @@ pub fn aead_seal_into(
     let start = out.len();
     out.reserve(plaintext.len() + TAG_BYTES);
     out.extend_from_slice(plaintext);
-    let sealed = Aes256Gcm::new(&(*key.as_bytes()).into()).encrypt_inout_detached(
+    let sealed = Aes256Gcm::new(key.as_bytes().into()).encrypt_inout_detached(
         &Nonce::from(*nonce),
         aad,
         (&mut out[start..]).into(),
@@ -112,7 +112,7 @@ pub fn aead_open(
 ) -> Result<Zeroizing<Vec<u8>>, GcmError> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(GcmError)?;
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    Aes256Gcm::new(&(*key.as_bytes()).into())
+    Aes256Gcm::new(key.as_bytes().into())
         .decrypt_inout_detached(&Nonce::from(*nonce), aad, plaintext.as_mut_slice().into(), &Tag::from(*tag))
         .map_err(|_| GcmError)?;
     Ok(plaintext)

@@ -84,12 +84,10 @@ labels! {
     SYSTEM_THREAD = "system-thread";
     /// Id of a device, from its identity key.
     DEVICE_ID = "device-id";
-    /// Id of any other public key.
+    /// Hash by which everything names a public key, a TLS pin included.
     KEY_ID = "key-id";
     /// Id of an appliance, from its identity key.
     APPLIANCE_ID = "appliance-id";
-    /// Pin of a TLS server key in an invitation or join ticket.
-    TLS_PIN = "tls-pin";
 
     // Sealing
     /// HPKE info: the key of a thread's ratchet tree, sealed to a member.

@@ -3,6 +3,8 @@
 //! The first five tests go through the trait. The rest go below it, for what the trait leaves out on purpose:
 //! contexts, external mu, deterministic signing and encapsulation with a given m.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[path = "../../../tests/vectors/harness.rs"]
 mod harness;
 
