@@ -161,7 +161,7 @@ pub struct SelfTestError {
     pub test: Test,
 }
 
-/// Runs every test of [`Test::ALL`] on `backend`, in a few milliseconds.
+/// Runs every test of [`Test::ALL`] on `backend`, in some tens of milliseconds.
 ///
 /// # Errors
 /// [`SelfTestError`] with the first test that fails.
