@@ -1,1 +1,294 @@
-//! zixt-storage
+//! What the appliance keeps: the ledger with its envelopes, and a little beside it. One method for each use.
+//!
+//! The store is not trusted. What it answers is parsed by the same strict parsers as a stranger's input and compared
+//! with the hashes it belongs to; a row that does not fit is an error that names it ([`StoreError::Corrupt`]).
+//! [`Store::load`] compares every root with the last certified header, [`fsck`] derives everything again from the
+//! entries. docs/storage.md describes the tables.
+
+mod cache;
+mod error;
+mod load;
+mod membership;
+mod model;
+mod sqlite;
+
+pub use cache::{Cache, InProcess};
+pub use error::{CommitError, LoadError, OpenError, PutKeyPackagesError, PutNameError, StoreError};
+pub use model::{
+    Committed, Delivery, KeyPackage, KeyPackageCounts, Position, SealedName, StoredEntry, StoredHeader,
+};
+pub use sqlite::SqliteStore;
+
+use std::collections::HashMap;
+use std::path::Path;
+use zixt_crypto::Backend;
+use zixt_ledger::tree::NodeId;
+use zixt_ledger::{Keyring, LedgerState, ProposedBlock, Thread, TreeId};
+use zixt_types::{AccountId, Certificate, DeviceId, Genesis, Hash, Height, Member, MessageId, Seq, ThreadId};
+
+/// The store. Cheap to clone; copies share everything.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// One file.
+    Sqlite(SqliteStore),
+}
+
+/// Calls a method of whichever store it is.
+macro_rules! on {
+    ($store:expr, $inner:ident => $call:expr) => {
+        match $store {
+            Self::Sqlite($inner) => $call.await,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the embedded store at `path`; creates it if there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        SqliteStore::open(path).await.map(Self::Sqlite)
+    }
+
+    /// Writes what is only in memory and closes. Without it, nothing that was acknowledged is lost.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        on!(self, store => store.close())
+    }
+
+    /// Reads the ledger's state after the last stored height. Checks that header's certificate and that trees, heads
+    /// and keys lead to it. What the heads do not bind (a thread's roster, devices and counters) is [`fsck`]'s to
+    /// derive again.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load(
+        &self,
+        genesis: Genesis,
+        keyring: Keyring,
+        backend: &dyn Backend,
+    ) -> Result<LedgerState, LoadError> {
+        load::load(self, genesis, keyring, backend).await
+    }
+
+    /// Stores a certified height: one transaction, one fsync. When it returns, the height is durable and every reader
+    /// sees it. A height that is stored already is compared and left alone, so that start-up may run it again.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; nothing of the height is stored then.
+    pub async fn commit_batch(
+        &self,
+        block: &ProposedBlock,
+        certificate: &Certificate,
+    ) -> Result<Committed, CommitError> {
+        on!(self, store => store.commit_batch(block, certificate))
+    }
+
+    /// The entry that holds this message id, for the receipt of a repeated submission. If several do, the first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn receipt_source(
+        &self,
+        thread: &ThreadId,
+        message_id: &MessageId,
+    ) -> Result<Option<StoredEntry>, StoreError> {
+        on!(self, store => store.receipt_source(thread, message_id))
+    }
+
+    /// An entry of a thread.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn entry(&self, thread: &ThreadId, seq: Seq) -> Result<Option<StoredEntry>, StoreError> {
+        on!(self, store => store.entry(thread, seq))
+    }
+
+    /// Entries of a thread with their envelopes, in order, at most `limit` from `from` on; fewer if their envelopes
+    /// are large. An account's entries stand in the thread [`zixt_crypto::digest::account_thread`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn entries(
+        &self,
+        thread: &ThreadId,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        on!(self, store => store.entries(thread, from, limit))
+    }
+
+    /// An attachment of an entry, checked against it. `None` if the entry has none such, or retention deleted it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn attachment(
+        &self,
+        thread: &ThreadId,
+        seq: Seq,
+        index: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        on!(self, store => store.attachment(thread, seq, index))
+    }
+
+    /// The header of a height.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn header(&self, height: Height) -> Result<Option<StoredHeader>, StoreError> {
+        on!(self, store => store.header(height))
+    }
+
+    /// At most `limit` headers from `from` on, ascending.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn headers(&self, from: Height, limit: usize) -> Result<Vec<StoredHeader>, StoreError> {
+        on!(self, store => store.headers(from, limit))
+    }
+
+    /// The last header; `None` before height 1.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn last_header(&self) -> Result<Option<StoredHeader>, StoreError> {
+        on!(self, store => store.last_header())
+    }
+
+    /// Complete nodes of trees, for proofs. What is not stored is not in the answer.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn nodes(
+        &self,
+        wanted: &[(TreeId, NodeId)],
+    ) -> Result<HashMap<(TreeId, NodeId), Hash>, StoreError> {
+        on!(self, store => store.nodes(wanted))
+    }
+
+    /// What a device is told of, in order, at most `limit` entries after `after`; fewer if their envelopes are large.
+    /// Empty only if there is nothing more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn mailbox(
+        &self,
+        member: &Member,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        on!(self, store => store.mailbox(member, after, limit))
+    }
+
+    /// Notes that a device has everything up to `position`. Becomes durable with the next commit: a crash may forget
+    /// it, and then the device acknowledges again.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn acknowledge(&self, member: &Member, position: Position) -> Result<(), StoreError> {
+        on!(self, store => store.acknowledge(member, position))
+    }
+
+    /// Up to where a device has acknowledged.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn acknowledged(&self, member: &Member) -> Result<Position, StoreError> {
+        on!(self, store => store.acknowledged(member))
+    }
+
+    /// Takes key packages of a device; one of last resort replaces the one before. A package that was taken before is
+    /// ignored, even if it was handed out since.
+    ///
+    /// # Errors
+    /// See [`PutKeyPackagesError`]; none is taken then.
+    pub async fn put_key_packages(
+        &self,
+        device: &DeviceId,
+        one_time: &[Vec<u8>],
+        last_resort: Option<&[u8]>,
+    ) -> Result<KeyPackageCounts, PutKeyPackagesError> {
+        on!(self, store => store.put_key_packages(device, one_time, last_resort))
+    }
+
+    /// Hands out one key package of each device, in the order of `devices`. A one-time package is handed out once;
+    /// that is durable when this returns.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn claim_key_packages(
+        &self,
+        devices: &[DeviceId],
+    ) -> Result<Vec<Option<KeyPackage>>, StoreError> {
+        on!(self, store => store.claim_key_packages(devices))
+    }
+
+    /// The key packages that a device has left.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn key_package_counts(&self, device: &DeviceId) -> Result<KeyPackageCounts, StoreError> {
+        on!(self, store => store.key_package_counts(device))
+    }
+
+    /// Stores an account's sealed name under a keyed hash of it; replaces the one before.
+    ///
+    /// # Errors
+    /// See [`PutNameError`].
+    pub async fn put_name(&self, account: AccountId, sealed: &[u8], tag: &[u8]) -> Result<(), PutNameError> {
+        on!(self, store => store.put_name(account, sealed, tag))
+    }
+
+    /// The account whose name has this keyed hash.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn name_by_tag(&self, tag: &[u8]) -> Result<Option<SealedName>, StoreError> {
+        on!(self, store => store.name_by_tag(tag))
+    }
+
+    /// An account's name.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn name(&self, account: AccountId) -> Result<Option<SealedName>, StoreError> {
+        on!(self, store => store.name(account))
+    }
+
+    /// A small setting.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn meta_get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        on!(self, store => store.meta_get(key))
+    }
+
+    /// Sets a small setting.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn meta_put(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        on!(self, store => store.meta_put(key, value))
+    }
+
+    async fn tree_size(&self, tree: TreeId) -> Result<u64, StoreError> {
+        on!(self, store => store.tree_size(tree))
+    }
+
+    async fn each_thread(
+        &self,
+        take: impl FnMut(ThreadId, Thread) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        on!(self, store => store.each_thread(take))
+    }
+
+    async fn each_device_key(
+        &self,
+        take: impl FnMut(StoredEntry, Vec<u8>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        on!(self, store => store.each_device_key(take))
+    }
+}

@@ -1,0 +1,121 @@
+//! From rows to the state of the ledger, with every root compared to the last certified header.
+
+use crate::{LoadError, Store, StoreError};
+use minicbor::Encode;
+use zixt_crypto::{Backend, digest};
+use zixt_ledger::tree::{Frontier, MemoryTree, NodeId, shard_leaf};
+use zixt_ledger::{Keyring, LedgerState, TreeId, certificate, shard_states};
+use zixt_types::{Canonical, Genesis, Hash, Height, ShardId};
+
+pub(crate) async fn load(
+    store: &Store,
+    genesis: Genesis,
+    keyring: Keyring,
+    backend: &dyn Backend,
+) -> Result<LedgerState, LoadError> {
+    let mut state = LedgerState::new(genesis, keyring);
+    let Some(last) = store.last_header().await? else {
+        store.each_thread(|id, _| Err(StoreError::corrupt("threads", id, "there is no header yet"))).await?;
+        return Ok(state);
+    };
+    if last.header.genesis != state.genesis_hash {
+        return Err(LoadError::OtherNetwork { expected: state.genesis_hash, stored: last.header.genesis });
+    }
+    certificate::verify_certificate(
+        &last.header,
+        &last.certificate,
+        &state.validators,
+        &state.keyring,
+        backend,
+    )?;
+    // From here on the header is true, and everything is measured by it.
+    let header = &last.header;
+    let previous = match header.height {
+        Height(0 | 1) => Hash::ZERO,
+        Height(height) => {
+            let previous = store.header(Height(height - 1)).await?;
+            previous.ok_or_else(|| inconsistent("the header before the last one is missing"))?.hash
+        }
+    };
+    same("the header before the last one", previous, header.previous)?;
+
+    state.history = frontier(store, TreeId::History).await?;
+    if state.history.size() != header.height.0 - 1 {
+        return Err(inconsistent("the history tree has another size than there are headers"));
+    }
+    same("the history tree", state.history.root(), header.history)?;
+    for (shard, tree) in (0..).zip(&mut state.shards) {
+        *tree = frontier(store, TreeId::Shard(ShardId(shard))).await?;
+    }
+    let shards: MemoryTree = shard_states(&state.shards).iter().map(shard_leaf).collect();
+    same("the shards' trees", shards.root(), header.shards)?;
+
+    store
+        .each_device_key(|entry, key| {
+            state.insert_key(entry.body.suite, &key);
+            Ok(())
+        })
+        .await?;
+    let mut missing = None;
+    store
+        .each_thread(|id, thread| {
+            if let Some(account) = thread.account() {
+                let lacks = |hash: &Hash| state.keyring.get(hash).is_none();
+                missing = account.devices.iter().map(|device| device.keys.identity).find(lacks).or(missing);
+                if digest::account_thread(account.id) != id {
+                    return Err(StoreError::corrupt("threads", id, "it holds another account"));
+                }
+            }
+            state.insert_thread(id, std::sync::Arc::new(thread));
+            Ok(())
+        })
+        .await?;
+    if let Some(key) = missing {
+        return Err(inconsistent(format!("an account names the key {key}, which no entry brought")));
+    }
+    same("the threads", state.heads.root(), header.map)?;
+    state.height = header.height;
+    state.header_hash = last.hash;
+    state.time = header.time;
+    Ok(state)
+}
+
+/// The right edge of a tree, from its complete nodes.
+async fn frontier(store: &Store, tree: TreeId) -> Result<Frontier, LoadError> {
+    // The format of a frontier (see its fields), so that its own parser makes it.
+    #[derive(Encode)]
+    #[cbor(array)]
+    struct Parts {
+        #[n(0)]
+        size: u64,
+        #[n(1)]
+        peaks: Vec<Hash>,
+    }
+    let size = store.tree_size(tree).await?;
+    let ids: Vec<_> = (0..64u8)
+        .rev()
+        .filter(|level| size >> level & 1 == 1)
+        .map(|level| (tree, NodeId { level, index: (size >> level) - 1 }))
+        .collect();
+    let nodes = store.nodes(&ids).await?;
+    let peak =
+        |id| nodes.get(id).copied().ok_or_else(|| inconsistent(format!("a node of {tree:?} is missing")));
+    let peaks = ids.iter().map(peak).collect::<Result<_, _>>()?;
+    let mut bytes = Vec::new();
+    if minicbor::encode(Parts { size, peaks }, &mut bytes).is_err() {
+        unreachable!("encoding to memory");
+    }
+    Frontier::parse(&bytes).map_err(|error| inconsistent(format!("{tree:?}: {error}")))
+}
+
+fn same(what: &str, got: Hash, certified: Hash) -> Result<(), LoadError> {
+    if got == certified {
+        Ok(())
+    } else {
+        Err(inconsistent(format!("{what}: {got} is stored, {certified} is certified")))
+    }
+}
+
+fn inconsistent(what: impl Into<String>) -> LoadError {
+    LoadError::Inconsistent { what: what.into() }
+}

@@ -1,0 +1,208 @@
+//! The store on SQLite: one file, one writer, a few readers.
+//!
+//! The journal is a write-ahead log with `synchronous = FULL`: a commit is one append and one fsync, and a reader never
+//! waits. Checkpoints run beside the commits, not inside them.
+
+mod commit;
+mod packages;
+mod read;
+mod rows;
+mod side;
+mod walk;
+
+use crate::cache::Cache;
+use crate::{OpenError, Position, StoreError};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard as SyncMutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+use zixt_types::{Hash, Height, Member};
+
+/// The schema, one step for each version. Steps are only ever added.
+const MIGRATIONS: [&str; 1] = [include_str!("0001.sql")];
+/// "ZIXT": what SQLite's `application_id` says of our files.
+const APPLICATION_ID: i64 = 0x5A49_5854;
+/// Larger than SQLite's 4096: an entry with its ML-DSA signature fits into half a page instead of spilling over.
+const PAGE_BYTES: u32 = 8192;
+/// Page cache of each connection. Four connections stay below 10 MiB together.
+const PAGE_CACHE_KIB: u32 = 2048;
+/// Readers: enough for both cores to read while one statement waits for the disk.
+const READERS: u32 = 3;
+/// Entries and envelopes that stay in memory: the last 800 short messages.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of payload after which the write-ahead log is copied into the database.
+const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The store on SQLite. Copies share the connections.
+#[derive(Clone, Debug)]
+pub struct SqliteStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    writer: Mutex<Writer>,
+    readers: SqlitePool,
+    cache: Cache,
+    /// Acknowledgements that the next commit takes along: an fsync for each would cost more than losing some.
+    cursors: SyncMutex<HashMap<Member, Position>>,
+    unchecked_bytes: AtomicU64,
+    checkpointing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: SqliteConnection,
+    /// The last stored height; `None` if it has to be read again.
+    tip: Option<Tip>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Tip {
+    height: Height,
+    hash: Hash,
+    next: Position,
+}
+
+impl SqliteStore {
+    /// Opens the file, creates it if there is none, and brings its schema up to date.
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .page_size(PAGE_BYTES)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("cache_size", format!("-{PAGE_CACHE_KIB}"))
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("trusted_schema", "OFF")
+            .disable_statement_logging();
+        let mut connection = options.connect().await.map_err(StoreError::from)?;
+        migrate(&mut connection, path).await?;
+        let readers = SqlitePoolOptions::new()
+            .min_connections(0)
+            .max_connections(READERS)
+            .idle_timeout(Duration::from_secs(60))
+            .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
+        Ok(Self(Arc::new(Inner {
+            path: path.to_owned(),
+            writer: Mutex::new(Writer { connection, tip: None }),
+            readers,
+            cache: Cache::in_process(CACHE_BYTES),
+            cursors: SyncMutex::default(),
+            unchecked_bytes: AtomicU64::new(0),
+            checkpointing: AtomicBool::new(false),
+        })))
+    }
+
+    /// Writes what is only in memory, empties the write-ahead log and closes the readers.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        self.flush_cursors().await?;
+        self.0.readers.close().await;
+        let mut writer = self.0.writer.lock().await;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.connection).await?;
+        Ok(())
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.0.readers
+    }
+
+    async fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.0.writer.lock().await
+    }
+
+    // A panic while it was locked cannot leave anything wrong behind: each change is one insertion.
+    fn cursors(&self) -> SyncMutexGuard<'_, HashMap<Member, Position>> {
+        self.0.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies the write-ahead log into the database once it has grown enough, beside whatever else runs.
+    fn checkpoint_when_due(&self, bytes: u64) {
+        let inner = &self.0;
+        if inner.unchecked_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes < CHECKPOINT_BYTES
+            || inner.checkpointing.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        inner.unchecked_bytes.store(0, Ordering::Relaxed);
+        let store = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.checkpoint().await {
+                log::warn!("checkpoint of {}: {error}", store.0.path.display());
+            }
+            store.0.checkpointing.store(false, Ordering::Release);
+        });
+    }
+
+    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+        let mut reader = self.0.readers.acquire().await?;
+        // PASSIVE waits for nobody. `query_only` does not stop a checkpoint.
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *reader).await?;
+        Ok(())
+    }
+}
+
+/// Brings the schema up to date, one transaction for each step.
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let path = || path.display().to_string();
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let mut version = pragma(connection, "PRAGMA user_version").await?;
+    let application = pragma(connection, "PRAGMA application_id").await?;
+    let tables = pragma(connection, "SELECT count(*) FROM sqlite_schema").await?;
+    if application != APPLICATION_ID && (application != 0 || version != 0 || tables != 0) {
+        return Err(OpenError::NotOurs { path: path(), got: application });
+    }
+    if version > known {
+        return Err(OpenError::NewerSchema { path: path(), got: version, known });
+    }
+    for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        version += 1;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+        let marks = format!("PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID};");
+        sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(StoreError::from)?;
+        sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await.map_err(StoreError::from)?;
+        transaction.commit().await.map_err(StoreError::from)?;
+    }
+    Ok(())
+}
+
+async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // The primary result codes, https://www.sqlite.org/rescode.html
+        const SQLITE_CORRUPT: i64 = 11;
+        const SQLITE_FULL: i64 = 13;
+        const SQLITE_NOTADB: i64 = 26;
+        let code = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .and_then(|code| code.parse::<i64>().ok())
+            .map(|code| code & 0xFF);
+        match code {
+            Some(SQLITE_FULL) => Self::Full,
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::corrupt("(file)", "(page)", error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// SQLite's integers are signed; no number of ours comes near the limit.
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

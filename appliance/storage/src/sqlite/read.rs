@@ -1,0 +1,298 @@
+//! What readers ask for.
+
+use super::rows::{self, Reading, entry_columns};
+use super::{SqliteStore, int};
+use crate::{Delivery, Position, StoreError, StoredEntry, StoredHeader};
+use futures_util::TryStreamExt;
+use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use zixt_ledger::tree::NodeId;
+use zixt_ledger::{Thread, TreeId};
+use zixt_types::{Hash, Height, Member, MessageId, Seq, ThreadId};
+
+/// Bytes of envelopes in one answer: a few of the largest commits, or thousands of messages.
+const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How far a mailbox looks at first; it looks further when it finds too little. Keeps a page's cost independent of how
+/// much waits behind it.
+const WINDOW: u64 = 4096;
+
+impl SqliteStore {
+    pub(crate) async fn header(&self, height: Height) -> Result<Option<StoredHeader>, StoreError> {
+        let sql = "SELECT height, hash, header, certificate, first FROM headers WHERE height = ?";
+        let row = sqlx::query(sql).bind(int(height.0)).fetch_optional(self.readers()).await?;
+        row.as_ref().map(rows::header).transpose()
+    }
+
+    pub(crate) async fn last_header(&self) -> Result<Option<StoredHeader>, StoreError> {
+        let sql = "SELECT height, hash, header, certificate, first FROM headers ORDER BY height DESC LIMIT 1";
+        let row = sqlx::query(sql).fetch_optional(self.readers()).await?;
+        row.as_ref().map(rows::header).transpose()
+    }
+
+    pub(crate) async fn headers(&self, from: Height, limit: usize) -> Result<Vec<StoredHeader>, StoreError> {
+        let sql = "SELECT height, hash, header, certificate, first FROM headers WHERE height >= ? \
+                   ORDER BY height LIMIT ?";
+        let found =
+            sqlx::query(sql).bind(int(from.0)).bind(int(limit as u64)).fetch_all(self.readers()).await?;
+        found.iter().map(rows::header).collect()
+    }
+
+    pub(crate) async fn receipt_source(
+        &self,
+        thread: &ThreadId,
+        message_id: &MessageId,
+    ) -> Result<Option<StoredEntry>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM threads t JOIN entries e ON e.thread = t.no \
+             WHERE t.thread = ? AND e.message_id = ? ORDER BY e.position LIMIT 1"
+        );
+        let row = sqlx::query(sql)
+            .bind(thread.as_ref())
+            .bind(message_id.as_ref())
+            .fetch_optional(self.readers())
+            .await?;
+        row.as_ref().map(rows::entry).transpose()
+    }
+
+    pub(crate) async fn entry(&self, thread: &ThreadId, seq: Seq) -> Result<Option<StoredEntry>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM threads t JOIN entries e ON e.thread = t.no WHERE t.thread = ? AND e.seq = ?"
+        );
+        let row =
+            sqlx::query(sql).bind(thread.as_ref()).bind(int(seq.0)).fetch_optional(self.readers()).await?;
+        row.as_ref().map(rows::entry).transpose()
+    }
+
+    pub(crate) async fn entries(
+        &self,
+        thread: &ThreadId,
+        from: Seq,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let sql = "SELECT e.position, e.envelope_bytes FROM threads t JOIN entries e ON e.thread = t.no \
+                   WHERE t.thread = ? AND e.seq >= ? ORDER BY e.seq LIMIT ?";
+        let found = sqlx::query(sql)
+            .bind(thread.as_ref())
+            .bind(int(from.0))
+            .bind(int(limit as u64))
+            .fetch_all(self.readers())
+            .await?;
+        self.deliveries(&page(&found)?).await
+    }
+
+    pub(crate) async fn mailbox(
+        &self,
+        member: &Member,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        // Each membership contributes a range of the index (thread, position); only the window's part is looked at.
+        let sql = "SELECT e.position, e.envelope_bytes FROM memberships m \
+                   JOIN entries e INDEXED BY entries_by_thread ON e.thread = m.thread \
+                   AND e.position >= max(m.first, ?1) AND e.position <= min(coalesce(m.last, ?2), ?2) \
+                   WHERE m.account = ?3 AND m.device = ?4 ORDER BY e.position LIMIT ?5";
+        let end: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
+            .fetch_one(self.readers())
+            .await?;
+        let mut found: Vec<SqliteRow> = Vec::new();
+        let (mut from, mut window) = (int(after.0).saturating_add(1), int(WINDOW));
+        while from <= end && found.len() < limit {
+            let to = from.saturating_add(window - 1).min(end);
+            let more = sqlx::query(sql)
+                .bind(from)
+                .bind(to)
+                .bind(member.account.as_ref())
+                .bind(member.device.as_ref())
+                .bind(int((limit - found.len()) as u64))
+                .fetch_all(self.readers())
+                .await?;
+            found.extend(more);
+            from = to.saturating_add(1);
+            window = window.saturating_mul(8);
+        }
+        self.deliveries(&page(&found)?).await
+    }
+
+    /// Entries with their envelopes: what the cache has, and the rest in one query.
+    async fn deliveries(&self, positions: &[Position]) -> Result<Vec<Delivery>, StoreError> {
+        let mut found: HashMap<Position, Delivery> = HashMap::with_capacity(positions.len());
+        let mut missing = Vec::new();
+        for position in positions {
+            match self.cache().get(*position) {
+                Some(delivery) => {
+                    found.insert(*position, delivery);
+                }
+                None => missing.push(position.0),
+            }
+        }
+        if !missing.is_empty() {
+            let sql = concat!(
+                "SELECT ",
+                entry_columns!(),
+                ", a.bytes FROM json_each(?) j JOIN entries e ON e.position = j.value \
+                 JOIN threads t ON t.no = e.thread \
+                 LEFT JOIN attachments a ON a.id = e.position * 4 AND e.kind <= 1"
+            );
+            let mut rows = sqlx::query(sql).bind(json_list(missing.into_iter())).fetch(self.readers());
+            while let Some(row) = rows.try_next().await? {
+                let delivery = delivery(&row)?;
+                self.cache().put(delivery.clone());
+                found.insert(delivery.entry.position, delivery);
+            }
+        }
+        let take = |position: &Position| {
+            let gone = || StoreError::corrupt("entries", position, "an index names it, but it is not there");
+            found.remove(position).ok_or_else(gone)
+        };
+        positions.iter().map(take).collect()
+    }
+
+    pub(crate) async fn attachment(
+        &self,
+        thread: &ThreadId,
+        seq: Seq,
+        index: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(entry) = self.entry(thread, seq).await? else { return Ok(None) };
+        if index >= entry.attachment_count() {
+            return Ok(None);
+        }
+        let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM attachments WHERE id = ?")
+            .bind(rows::attachment_id(entry.position, index))
+            .fetch_optional(self.readers())
+            .await?;
+        if let Some(bytes) = &bytes {
+            rows::check_attachment(&entry, index, bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) async fn nodes(
+        &self,
+        wanted: &[(TreeId, NodeId)],
+    ) -> Result<HashMap<(TreeId, NodeId), Hash>, StoreError> {
+        // A node stands in the row of the last leaf below it.
+        let row_of = |node: &NodeId| ((node.index + 1) << node.level) - 1;
+        let mut list = String::from("[");
+        for (tree, node) in wanted {
+            let comma = if list.len() > 1 { "," } else { "" };
+            let _ = write!(list, "{comma}[{},{}]", rows::tree_number(*tree), row_of(node));
+        }
+        list.push(']');
+        let sql = "SELECT n.tree, n.leaf, n.hashes FROM json_each(?) j \
+                   JOIN nodes n ON n.tree = j.value ->> 0 AND n.leaf = j.value ->> 1";
+        let mut found: HashMap<(i64, u64), Vec<Hash>> = HashMap::with_capacity(wanted.len());
+        for row in sqlx::query(sql).bind(list).fetch_all(self.readers()).await? {
+            let row = Reading { row: &row, table: "nodes", key: "?".to_owned() };
+            let (tree, leaf): (i64, u64) = (row.get("tree")?, row.number("leaf")?);
+            found.insert((tree, leaf), rows::hashes(tree, leaf, row.get("hashes")?)?);
+        }
+        let hash = |(tree, node): &(TreeId, NodeId)| {
+            let row = found.get(&(rows::tree_number(*tree), row_of(node)))?;
+            Some(((*tree, *node), *row.get(usize::from(node.level))?))
+        };
+        Ok(wanted.iter().filter_map(hash).collect())
+    }
+
+    /// Leaves in each tree, by the rows that there are.
+    pub(crate) async fn tree_size(&self, tree: TreeId) -> Result<u64, StoreError> {
+        let leaf: Option<i64> = sqlx::query_scalar("SELECT max(leaf) FROM nodes WHERE tree = ?")
+            .bind(rows::tree_number(tree))
+            .fetch_one(self.readers())
+            .await?;
+        Ok(leaf.map_or(0, |leaf| u64::try_from(leaf).map_or(0, |leaf| leaf.saturating_add(1))))
+    }
+
+    /// Hands every thread to `take`, one at a time.
+    pub(crate) async fn each_thread(
+        &self,
+        mut take: impl FnMut(ThreadId, Thread) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rows = sqlx::query("SELECT no, thread, state FROM threads ORDER BY no").fetch(self.readers());
+        while let Some(row) = rows.try_next().await? {
+            let (id, thread) = thread(&row)?;
+            take(id, thread)?;
+        }
+        Ok(())
+    }
+
+    /// Hands every device addition with its identity key to `take`.
+    pub(crate) async fn each_device_key(
+        &self,
+        mut take: impl FnMut(StoredEntry, Vec<u8>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            ", a.bytes FROM entries e INDEXED BY entries_of_devices JOIN threads t ON t.no = e.thread \
+             LEFT JOIN attachments a ON a.id = e.position * 4 WHERE e.kind = 3 ORDER BY e.position"
+        );
+        let mut rows = sqlx::query(sql).fetch(self.readers());
+        while let Some(row) = rows.try_next().await? {
+            let entry = rows::entry(&row)?;
+            let name = rows::attachment_name(entry.position, 0);
+            let row = Reading { row: &row, table: "attachments", key: name };
+            let key: Vec<u8> =
+                row.get::<Option<Vec<u8>>>("bytes")?.ok_or_else(|| row.corrupt("the key is missing"))?;
+            rows::check_attachment(&entry, 0, &key)?;
+            take(entry, key)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn thread(row: &SqliteRow) -> Result<(ThreadId, Thread), StoreError> {
+    let no: i64 =
+        sqlx::Row::try_get(row, "no").map_err(|error| StoreError::corrupt("threads", "?", error))?;
+    let row = Reading { row, table: "threads", key: no.to_string() };
+    let id: ThreadId = row.id("thread")?;
+    let row = Reading { key: id.to_string(), ..row };
+    let bytes: &[u8] = row.get("state")?;
+    let thread: Thread = minicbor::decode(bytes).map_err(|error| row.corrupt(error))?;
+    if super::commit::thread_bytes(&thread) != bytes {
+        return Err(row.corrupt("the state is not deterministic CBOR"));
+    }
+    Ok((id, thread))
+}
+
+fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
+    let entry = rows::entry(row)?;
+    let name = rows::attachment_name(entry.position, 0);
+    let row = Reading { row, table: "attachments", key: name };
+    let envelope: Option<Vec<u8>> = row.get("bytes")?;
+    if let Some(envelope) = &envelope {
+        rows::check_attachment(&entry, 0, envelope)?;
+    }
+    Ok(Delivery { entry: Arc::new(entry), envelope: envelope.map(Arc::new) })
+}
+
+/// The positions of an answer, cut where their envelopes become too many bytes; never before the first.
+fn page(found: &[SqliteRow]) -> Result<Vec<Position>, StoreError> {
+    let mut bytes = 0u64;
+    let mut positions = Vec::with_capacity(found.len());
+    for row in found {
+        let row = Reading { row, table: "entries", key: "?".to_owned() };
+        bytes = bytes.saturating_add(row.number("envelope_bytes")?);
+        if bytes > PAGE_BYTES_MAX && !positions.is_empty() {
+            break;
+        }
+        positions.push(Position(row.number("position")?));
+    }
+    Ok(positions)
+}
+
+fn json_list(numbers: impl Iterator<Item = u64>) -> String {
+    let mut list = String::from("[");
+    for number in numbers {
+        let comma = if list.len() > 1 { "," } else { "" };
+        let _ = write!(list, "{comma}{number}");
+    }
+    list.push(']');
+    list
+}

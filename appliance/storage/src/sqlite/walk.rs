@@ -1,0 +1,1 @@
+//! Reading everything, for fsck.
