@@ -1,20 +1,7 @@
 //! Zixt's words for Malachite's [`Context`](malachite_types::Context).
 //!
-//! # Why proposals are not signed
-//! A certificate is the precommits of a quorum, and there is no other signature on a height. Malachite 0.8.2 has no
-//! mode without a proposal message (`ValuePayload` is `ProposalOnly` or `ProposalAndParts`) and asks the host to sign
-//! it. We answer with an empty signature, and take a proposal only
-//! - from the proposer's own link, which is mutually authenticated by the appliances' keys, or
-//! - from anyone, if we hold a polka for it: more than a third of all stake that is honest has then had it from the
-//!   proposer, so that it is genuine.
-//!
-//! This spares one ML-DSA signature and one fsync of the custody daemon per height, and the custody daemon never
-//! signs anything but votes. Safety does not rest on proposals: in this protocol (arXiv:1807.04938) no rule counts
-//! them. What is lost: a proposer that sends different headers to different validators wastes a round and leaves no
-//! proof that could slash it. Votes that conflict still do.
-//!
 //! We run `ProposalAndParts`: the state machine handles header hashes only; content travels beside it, and the
-//! engine keeps it.
+//! engine keeps it. Why proposals carry no signature is told in the crate's documentation.
 
 use crate::message::{ProposalHead, SignedVote};
 use crate::validators::{Validator, ValidatorSet};

@@ -92,16 +92,16 @@ impl WalFile for DiskFile {
 pub enum Flush {
     /// On a helper thread, beside the custody daemon's own fsync for the prevote.
     Beside,
-    /// In the caller, at once. For simulations, which must not depend on threads.
+    /// In the caller, at the moment when the vote that needs it is to be signed. For simulations, which must not depend
+    /// on threads.
     Inline,
 }
 
 /// Runs one sync at a time.
 pub(super) struct Flusher {
     file: Arc<dyn WalFile>,
+    /// None in inline mode.
     thread: Option<Helper>,
-    /// Inline mode: the result of a sync that was begun.
-    done: Option<io::Result<()>>,
 }
 
 struct Helper {
@@ -117,24 +117,23 @@ impl Flusher {
             Flush::Inline => None,
             Flush::Beside => Some(Helper::start(Arc::clone(&file))?),
         };
-        Ok(Self { file, thread, done: None })
+        Ok(Self { file, thread })
     }
 
     /// Begins a sync of everything written so far.
     pub fn begin(&mut self) -> io::Result<()> {
         match &self.thread {
-            None => self.done = Some(self.file.sync()),
+            None => Ok(()),
             Some(helper) => {
-                helper.request.as_ref().and_then(|request| request.send(()).ok()).ok_or_else(gone)?;
+                helper.request.as_ref().and_then(|request| request.send(()).ok()).ok_or_else(gone)
             }
         }
-        Ok(())
     }
 
     /// Waits for the sync that was begun.
     pub fn wait(&mut self) -> io::Result<()> {
         match &self.thread {
-            None => self.done.take().unwrap_or(Ok(())),
+            None => self.file.sync(),
             Some(helper) => helper.reply.recv().map_err(|_| gone())?,
         }
     }

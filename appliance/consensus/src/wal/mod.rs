@@ -12,6 +12,8 @@ mod crc32c;
 mod file;
 mod frame;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use file::{DiskFile, Flush, WalFile};
 pub(crate) use record::{Record, ValueHead};

@@ -1,6 +1,6 @@
 //! The simulated world of a validator: a disk that forgets, a custody daemon that does not, a store of decided heights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,10 +56,7 @@ impl Backend for Dummy {
         Err(KeyError::Malformed)
     }
 
-    fn decapsulation_key(
-        &self,
-        _: &zixt_crypto::KemSeed,
-    ) -> Result<Box<dyn DecapsulationKey>, KeyError> {
+    fn decapsulation_key(&self, _: &zixt_crypto::KemSeed) -> Result<Box<dyn DecapsulationKey>, KeyError> {
         Err(KeyError::Malformed)
     }
 
@@ -232,6 +229,7 @@ pub struct Custody {
     pub key: Key,
     pub signed: BTreeMap<(Height, Round, VoteStep), (Vote, Vec<u8>)>,
     pub signatures: u64,
+    pub locked: bool,
     /// Slots for which another vote was asked for than the one signed.
     pub conflicts: Vec<(Height, Round, VoteStep)>,
 }
@@ -256,7 +254,6 @@ pub struct Node {
     pub idle: bool,
     /// `validate` answers false for other validators' headers.
     pub rejects: bool,
-    pub sources: BTreeSet<bool>,
 }
 
 impl Node {
@@ -266,7 +263,13 @@ impl Node {
             me: ApplianceId([number; 48]),
             disk: Disk::new(fuse.clone()),
             fuse,
-            custody: Custody { key, signed: BTreeMap::new(), signatures: 0, conflicts: Vec::new() },
+            custody: Custody {
+                key,
+                signed: BTreeMap::new(),
+                signatures: 0,
+                locked: false,
+                conflicts: Vec::new(),
+            },
             told: BTreeMap::new(),
             stored: Vec::new(),
             equivocations: Vec::new(),
@@ -277,7 +280,6 @@ impl Node {
             batch_bytes: 300,
             idle: false,
             rejects: false,
-            sources: BTreeSet::new(),
         }
     }
 
@@ -294,7 +296,12 @@ impl Node {
         self.boot_with(set, flush, Timeouts::default())
     }
 
-    pub fn boot_with(&self, set: &ValidatorSet, flush: Flush, timeouts: Timeouts) -> Result<Engine, WalError> {
+    pub fn boot_with(
+        &self,
+        set: &ValidatorSet,
+        flush: Flush,
+        timeouts: Timeouts,
+    ) -> Result<Engine, WalError> {
         let wal = Wal::open(Arc::new(self.disk.clone()), 0x5A17, flush)?;
         let backend: Arc<dyn Backend> = match self.custody.key {
             Key::Dummy(_) => Arc::new(Dummy),
@@ -335,15 +342,17 @@ impl Host for Node {
         _: Height,
         header: &Hash,
         content: &Content,
-        source: Source,
+        _: Source,
     ) -> Result<bool, HostError> {
-        self.sources.insert(source == Source::Log);
         Ok(header_hash(content) == *header && !self.rejects)
     }
 
     fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {
         self.fuse.burn()?;
         let custody = &mut self.custody;
+        if custody.locked {
+            return Ok(SignOutcome::Refused("locked".into()));
+        }
         if let Some((earlier, signature)) = custody.signed.get(&vote.slot()) {
             if earlier != vote {
                 custody.conflicts.push(vote.slot());
