@@ -87,8 +87,8 @@ pub enum BlockError {
         #[source]
         source: Refusal,
     },
-    /// The ledger time goes backwards.
-    #[error("the ledger time {got} is before the last header's {last}")]
+    /// The ledger time does not advance.
+    #[error("the ledger time {got} is not after the last header's {last}")]
     Time {
         /// The last header's.
         last: Timestamp,
@@ -113,12 +113,13 @@ pub struct BlockBuilder<'a> {
 }
 
 impl<'a> BlockBuilder<'a> {
-    /// Starts the block after `base`. `now` is the proposer's clock; ledger time never goes backwards.
+    /// Starts the block after `base`. `now` is the proposer's clock; every height has a later time than the one before,
+    /// so that the times of two entries tell which height's state the later one was judged by.
     #[must_use]
     pub fn new(base: &'a LedgerState, now: Timestamp) -> Self {
         Self {
             base,
-            time: now.max(base.time),
+            time: now.max(Timestamp(base.time.0.saturating_add(1))),
             threads: HashMap::new(),
             shards: base.shards.clone(),
             nodes: Vec::new(),
@@ -239,7 +240,7 @@ impl ProposedBlock {
     /// # Errors
     /// See [`BlockError`].
     pub fn rebuild(base: &LedgerState, batch: Batch, backend: &dyn Backend) -> Result<Self, BlockError> {
-        if batch.header.time < base.time {
+        if batch.header.time <= base.time {
             return Err(BlockError::Time { last: base.time, got: batch.header.time });
         }
         let mut builder = BlockBuilder::new(base, batch.header.time);

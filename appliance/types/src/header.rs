@@ -65,7 +65,7 @@ pub struct Header {
     /// Hash of the policy in force.
     #[n(9)]
     pub policy: Hash,
-    /// Ledger time: the validators' clock, never before the header before.
+    /// Ledger time: the validators' clock, always later than in the header before.
     #[n(10)]
     pub time: Timestamp,
     /// Entries that this height adds.
