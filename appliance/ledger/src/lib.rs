@@ -9,6 +9,7 @@ mod account;
 mod block;
 pub mod certificate;
 mod conversation;
+pub mod evidence;
 pub mod map;
 mod state;
 mod submission;

@@ -155,11 +155,22 @@ impl Counters {
         self.0.iter().find(|(known, _)| known == author).map_or(0, |(_, next)| *next)
     }
 
-    fn advance(&mut self, author: &Author) {
+    /// Takes the author's next counter, if `got` is that.
+    ///
+    /// # Errors
+    /// [`Refusal::CounterReplayed`], [`Refusal::CounterGap`].
+    pub(crate) fn take(&mut self, author: &Author, got: u64) -> Result<(), Refusal> {
+        let expected = self.next(author);
+        match got.cmp(&expected) {
+            std::cmp::Ordering::Less => return Err(Refusal::CounterReplayed { expected, got }),
+            std::cmp::Ordering::Greater => return Err(Refusal::CounterGap { expected, got }),
+            std::cmp::Ordering::Equal => {}
+        }
         match self.0.iter_mut().find(|(known, _)| known == author) {
             Some((_, next)) => *next += 1,
             None => self.0.push((*author, 1)),
         }
+        Ok(())
     }
 }
 
@@ -322,15 +333,8 @@ impl LedgerState {
         if !self.genesis.suites.contains(&body.suite) {
             return Err(Refusal::SuiteNotAllowed);
         }
-        let counters = own.map(|thread| thread.counters.clone()).unwrap_or_default();
-        let expected = counters.next(&body.author);
-        match body.counter.cmp(&expected) {
-            std::cmp::Ordering::Less => {
-                return Err(Refusal::CounterReplayed { expected, got: body.counter });
-            }
-            std::cmp::Ordering::Greater => return Err(Refusal::CounterGap { expected, got: body.counter }),
-            std::cmp::Ordering::Equal => {}
-        }
+        let mut counters = own.map(|thread| thread.counters.clone()).unwrap_or_default();
+        counters.take(&body.author, body.counter)?;
         if let Some(seen) = body.last_seen {
             match own {
                 Some(thread) if seen.seq < thread.head.seq => {}
@@ -343,8 +347,6 @@ impl LedgerState {
             Some(ThreadKind::Conversation) => self.extend_conversation(own, body, seq)?,
             Some(ThreadKind::System) | None => return Err(Refusal::WrongThread),
         };
-        let mut counters = counters;
-        counters.advance(&body.author);
         Ok((counters, detail))
     }
 

@@ -2,7 +2,11 @@
 //! `testing`, which only dev-dependencies switch on.
 #![expect(clippy::expect_used, clippy::panic, reason = "test support: a failure here is a failed test")]
 
+mod evidence;
+
+use crate::evidence::Disclosure;
 use crate::{BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, label_for};
+use std::collections::HashMap;
 use std::sync::Arc;
 use zixt_crypto::{Backend, SigningKey, SigningSeed, cose, digest, labels};
 use zixt_types::{
@@ -49,6 +53,10 @@ pub struct SampleNetwork {
     pub enroller: Box<dyn SigningKey>,
     /// The clock.
     pub now: Timestamp,
+    /// Every sealed block with its certificate.
+    pub blocks: Vec<(ProposedBlock, Certificate)>,
+    /// What [`SampleNetwork::say`] said.
+    said: HashMap<MessageId, Disclosure>,
     next: u8,
     counter: u64,
 }
@@ -111,6 +119,8 @@ impl SampleNetwork {
             validators,
             enroller,
             now: Timestamp(1_000_000),
+            blocks: Vec::new(),
+            said: HashMap::new(),
             next,
             counter: 0,
         }
@@ -349,6 +359,7 @@ impl SampleNetwork {
         };
         let certificate = self.certify(&block);
         self.state.apply(&block);
+        self.blocks.push((block.clone(), certificate.clone()));
         (block, certificate)
     }
 
