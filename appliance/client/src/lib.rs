@@ -1,1 +1,2 @@
-//! zixt-client
+//! The client as a library: everything that a face (command line, terminal, later a web page) needs.
+pub mod store;
