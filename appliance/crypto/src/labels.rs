@@ -102,6 +102,10 @@ labels! {
     CLIENT_STORE_KEK = "client-store-kek";
     /// Derivation and AAD of the data-encryption key of a client's store.
     CLIENT_STORE_DEK = "client-store-dek";
+    /// Derivation and AAD of the key that seals accounts' names in the server's store.
+    NAME_SEAL = "name-seal";
+    /// Keyed hash by which the server's store finds an account's name.
+    NAME_TAG = "name-tag";
     /// AAD of an encrypted ratchet tree that the server keeps for a thread.
     TREE_BLOB = "tree-blob";
 
