@@ -97,14 +97,14 @@ impl IdentityProvider for LedgerIdentity {
         Ok(credential_bytes(&member_of(identity)?))
     }
 
+    /// New keys of a leaf stay with the same device (and pass [`Self::validate_member`] besides).
     fn valid_successor(
         &self,
-        _: &SigningIdentity,
-        _: &SigningIdentity,
+        predecessor: &SigningIdentity,
+        successor: &SigningIdentity,
         _: &ExtensionList,
     ) -> Result<bool, IdentityError> {
-        // Only asked about external commits, and there are none.
-        Ok(false)
+        Ok(member_of(predecessor)? == member_of(successor)?)
     }
 
     fn supported_types(&self) -> Vec<CredentialType> {
@@ -195,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn only_the_same_device_follows_itself() {
+        let directory = Arc::new(One(member(1), key_hash(SuiteId::Standard, b"key")));
+        let provider = LedgerIdentity::new(SuiteId::Standard, directory);
+        let follows = |a: &_, b: &_| provider.valid_successor(a, b, &ExtensionList::new());
+        let one = signing_identity(&member(1), b"key");
+        assert_eq!(follows(&one, &signing_identity(&member(1), b"new key")), Ok(true));
+        assert_eq!(follows(&one, &signing_identity(&member(2), b"key")), Ok(false));
+    }
+
+    #[test]
     fn external_senders_are_refused() {
         let directory = Arc::new(One(member(1), key_hash(SuiteId::Standard, b"key")));
         let provider = LedgerIdentity::new(SuiteId::Standard, directory);
@@ -203,6 +213,5 @@ mod tests {
             provider.validate_external_sender(&identity, None, None),
             Err(IdentityError::ExternalSender)
         );
-        assert_eq!(provider.valid_successor(&identity, &identity, &ExtensionList::new()), Ok(false));
     }
 }

@@ -10,9 +10,7 @@ use zixt_messaging::{
     Device, DraftError, EncryptError, JoinError, KeyDirectory, KeyPackageUse, MessageEntry, NewKeyPackage,
     OutgoingMessage, Received, SealedKeyPackage, StoredState,
 };
-use zixt_types::{
-    AccountId, DeviceId, Epoch, Hash, Member, MessageId, SuiteId, ThreadId, ThreadKind, Timestamp,
-};
+use zixt_types::{AccountId, DeviceId, Hash, Member, MessageId, SuiteId, ThreadId, ThreadKind, Timestamp};
 
 pub const NOW: Timestamp = Timestamp(1_780_000_000_000);
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -63,10 +61,6 @@ impl Peer {
         let device =
             Device::new(Arc::new(Reference), member(n), Arc::from(signer), directory.clone(), state_key);
         Self { device, packages: BTreeMap::new(), stored: BTreeMap::new() }
-    }
-
-    pub fn me(&self) -> Member {
-        self.device.member()
     }
 
     pub fn package(&mut self, usage: KeyPackageUse) -> NewKeyPackage {
@@ -145,15 +139,10 @@ impl Peer {
         self.stored.get_mut(&entry.thread).unwrap().update(received.state.clone());
         Ok(received)
     }
-
-    pub fn epoch(&self, thread: ThreadId) -> Epoch {
-        self.open(thread).epoch().unwrap()
-    }
 }
 
 /// Peers 1, 2, 3, … and the conversation they have.
 pub struct World {
-    pub suite: SuiteId,
     pub directory: Arc<Directory>,
     pub peers: BTreeMap<Member, Peer>,
     pub thread: ThreadId,
@@ -173,7 +162,7 @@ impl World {
     pub fn new(suite: SuiteId, peers: u8) -> Self {
         let directory = Arc::new(Directory::default());
         let peers = (1..=peers).map(|n| (member(n), Peer::new(suite, n, &directory))).collect();
-        Self { suite, directory, peers, thread: thread(1), roster: BTreeSet::new(), ids: 0 }
+        Self { directory, peers, thread: thread(1), roster: BTreeSet::new(), ids: 0 }
     }
 
     /// Peer 1 creates the conversation and adds all others at once.
