@@ -124,8 +124,50 @@ fn is_prefix(read: &[Record], written: &[(Record, bool)]) -> bool {
     read.len() <= written.len() && read.iter().zip(written).all(|(read, (written, _))| read == written)
 }
 
+fn timeout(round: u32) -> Record {
+    // Rounds below 24 are one byte in CBOR: all of these have the same length.
+    Record::Timeout(TimerKind::Propose, Round(round))
+}
+
+/// A frame of an earlier process may lie exactly where the next one is expected. It must not come back to life.
+#[test]
+fn a_frame_that_was_cut_off_stays_dead() {
+    let disk = Disk::with(Vec::new());
+    let open = || Wal::open(Arc::clone(&disk) as _, 77, Flush::Inline).unwrap();
+    let mut wal = open();
+    wal.start(Height(1)).unwrap();
+    wal.append(&timeout(0), true).unwrap();
+    wal.flush_wait().unwrap();
+    wal.append(&timeout(1), true).unwrap();
+    wal.append(&timeout(2), true).unwrap();
+    // The second of three is lost, the third reached the disk.
+    let mut stays = [false, true].into_iter();
+    disk.lose(|| stays.next().unwrap());
+    let mut wal = open();
+    assert_eq!(wal.start(Height(1)).unwrap(), [timeout(0)]);
+    wal.append(&timeout(3), true).unwrap();
+    wal.flush_wait().unwrap();
+    assert_eq!(open().start(Height(1)).unwrap(), [timeout(0), timeout(3)]);
+}
+
+/// A disk may garble the block that it is writing when the power fails. What was durable is in another one.
+#[test]
+fn a_garbled_block_harms_only_what_was_not_durable() {
+    let disk = Disk::with(Vec::new());
+    let mut wal = Wal::open(Arc::clone(&disk) as _, 77, Flush::Inline).unwrap();
+    wal.start(Height(3)).unwrap();
+    wal.append(&timeout(0), true).unwrap();
+    wal.append(&timeout(1), true).unwrap();
+    wal.flush_wait().unwrap();
+    wal.append(&timeout(2), true).unwrap();
+    let block = disk.0.lock().unwrap().1[0].0 / BLOCK_BYTES * BLOCK_BYTES;
+    let mut bytes = disk.read_all().unwrap();
+    bytes[block..].fill(0xA5);
+    assert_eq!(reread(bytes).unwrap(), [timeout(0), timeout(1)]);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn a_record_comes_back(record in record()) {
