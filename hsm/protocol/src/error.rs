@@ -224,7 +224,7 @@ impl CustodyError {
                 "Check which suite the genesis names first and which one the keys were made for."
             }
             Self::TokenAbsent { .. } => {
-                "Plug the token in, or check `module`, `token.label` and `token.serial` in hsmd.toml."
+                "Plug the token in, or check `module`, `label` and `serial` under [token] in hsmd.toml."
             }
             Self::PinIncorrect => "Check that this is the PIN of the token that `zixt-hsm status` shows.",
             Self::PinLocked => "The security officer has to set a new user PIN with the token's own tool.",

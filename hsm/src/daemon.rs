@@ -1,0 +1,149 @@
+//! The daemon's life, from the configuration to the last signal.
+
+use crate::backend::{Pkcs11Protector, WrappedSeed};
+use crate::config::{Config, ConfigError};
+use crate::service::Service;
+use crate::socket::{self, Server};
+use crate::state::{Custody, DiskFolder, FolderLock};
+use crate::{harden, logging};
+use nix::sys::signal::{SigSet, Signal};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use zixt_crypto::{Backend as _, selftest};
+use zixt_crypto_fast::AwsLc;
+use zixt_hsm_pkcs11::TokenSelector;
+use zixt_types::UnlockMode;
+
+/// Longest wait for running requests at the end.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not start. Everything about keys and tokens is a state instead, which `zixt-hsm status` shows.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another daemon uses the same state.
+    #[error("another zixt-hsmd uses {}: two of them would sign twice. Stop it, or use another state folder", folder.display())]
+    SecondDaemon {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// The state folder.
+    #[error("cannot use the state folder {}", folder.display())]
+    Folder {
+        /// The state folder.
+        folder: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The socket.
+    #[error("cannot listen on {}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The kernel refused to harden the process.
+    #[error("cannot harden the process")]
+    Harden(#[source] nix::Error),
+    /// A signal handler or thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn run(config: &Config) -> Result<(), StartError> {
+    harden::harden().map_err(StartError::Harden)?;
+    // Before any thread, so that all of them inherit it and only the last line below sees a signal.
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block().map_err(StartError::Harden)?;
+
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let policy = config.policy(own_uid)?;
+    let pin = config.pin()?;
+    let folder = open_folder(&config.state)?;
+    let _lock = lock(&folder)?;
+
+    let custody = match selftest::run(&AwsLc) {
+        Ok(()) => Custody::read(&folder)
+            .map_err(|source| StartError::Folder { folder: config.state.clone(), source })?,
+        Err(error) => Custody::Failed(error.to_string()),
+    };
+    let configured = if pin.is_some() { UnlockMode::Unattended } else { UnlockMode::Attended };
+    let selector = TokenSelector { label: config.token.label.clone(), serial: config.token.serial.clone() };
+    let protector = Pkcs11Protector::new(config.token.module.clone(), selector);
+    let backend = WrappedSeed::new(Box::new(protector), Box::new(AwsLc));
+    let service = Arc::new(Service::new(folder, Box::new(backend), configured, custody));
+    if let Some(pin) = &pin
+        && let Err(error) = service.unlock_unattended(pin)
+    {
+        log::error!("cannot unlock: {error}. {}", error.advice());
+    }
+    drop(pin);
+
+    let listener = socket::bind(&config.socket)
+        .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
+    let server = Server::new(Arc::clone(&service), policy);
+    let accepting = Arc::clone(&server);
+    std::thread::Builder::new()
+        .name("accept".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || accepting.accept(&listener))
+        .map_err(StartError::Thread)?;
+    say_ready(&service, &config.socket);
+
+    let signal = signals.wait().map_err(StartError::Harden)?;
+    log::info!("{signal}: stopping");
+    server.stop(STOP_WAIT_MAX);
+    service.shut_down();
+    let _ = std::fs::remove_file(&config.socket);
+    log::info!("stopped");
+    Ok(())
+}
+
+fn open_folder(path: &Path) -> Result<DiskFolder, StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(|source| StartError::Folder { folder: path.to_owned(), source })?;
+    Ok(DiskFolder(path.to_owned()))
+}
+
+fn lock(folder: &DiskFolder) -> Result<FolderLock, StartError> {
+    let taken =
+        FolderLock::take(folder).map_err(|source| StartError::Folder { folder: folder.0.clone(), source })?;
+    taken.ok_or_else(|| StartError::SecondDaemon { folder: folder.0.clone() })
+}
+
+/// One line on standard output for whoever started the daemon, and the state's reason in the log.
+fn say_ready(service: &Service, socket: &Path) {
+    let status = service.status();
+    let mut out = std::io::stdout();
+    // Whoever closed our output does not read this line.
+    let _ = writeln!(out, "ready state={} socket={}", status.state, socket.display());
+    let _ = out.flush();
+    let reason = if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };
+    log::info!("{}{reason}; signs by {}. {}", status.state, AwsLc.name(), status.advice);
+}
+
+/// Starts logging and turns an error into its text and an exit code.
+#[must_use]
+pub fn main(run: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>) -> std::process::ExitCode {
+    if let Err(error) = logging::start() {
+        eprintln!("zixt-hsmd: cannot start logging: {error}");
+        return std::process::ExitCode::FAILURE;
+    }
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{}", logging::chain(&*error));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The unlocked keys, and the only code that signs.
+
+use super::Sealed;
+use super::record::Pinned;
+use super::tls_content::ServerCertificateVerify;
+use crate::backend::Backend;
+use crate::vote_guard::VoteError;
+use std::sync::PoisonError;
+use zixt_crypto::{AeadKey, SigningKey, cose, digest, labels};
+use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, VoteOutcome};
+use zixt_types::{Author, Body, Canonical, Hash, ParseError, Payload, SuiteId, Vote};
+
+/// Keys in use: they exist only in the operational state. Expanded keys erase themselves on drop.
+pub struct Keys {
+    sealed: Sealed,
+    pinned: Pinned,
+    suite: SuiteId,
+    enroller_hash: Hash,
+    consensus: Box<dyn SigningKey>,
+    tls: Box<dyn SigningKey>,
+    enroller: Box<dyn SigningKey>,
+    row_key: AeadKey,
+}
+
+impl Keys {
+    /// Opens all keys of a bound state. The token must be unlocked.
+    ///
+    /// # Errors
+    /// The state comes back together with the error: `UnsealFailed` where it is not what the token sealed, otherwise
+    /// as [`Backend::load`].
+    pub fn open(backend: &dyn Backend, sealed: Sealed) -> Result<Self, Box<(Sealed, CustodyError)>> {
+        match Self::load(backend, &sealed) {
+            Ok(loaded) => Ok(loaded(sealed)),
+            Err(error) => Err(Box::new((sealed, error))),
+        }
+    }
+
+    fn load(
+        backend: &dyn Backend,
+        sealed: &Sealed,
+    ) -> Result<impl FnOnce(Sealed) -> Self + use<>, CustodyError> {
+        let record = &sealed.record;
+        record.check_seal(backend)?;
+        let pinned = record.pinned.ok_or(CustodyError::Unprovisioned)?;
+        let load = |purpose| backend.load(&record.kek, record.key(purpose)?);
+        // Nothing asks for the identity key's signature yet; that it opens is found out here and not when it is needed.
+        drop(load(KeyPurpose::Identity)?);
+        let (consensus, tls) = (load(KeyPurpose::Consensus)?, load(KeyPurpose::Tls)?);
+        let enroller = load(KeyPurpose::Enroller)?;
+        let row_key = record.open_row_key(backend)?;
+        let suite = record.suite();
+        let enroller_hash = digest::key_hash(suite, enroller.public_key());
+        Ok(move |sealed| Self { sealed, pinned, suite, enroller_hash, consensus, tls, enroller, row_key })
+    }
+
+    /// Forgets the keys.
+    #[must_use]
+    pub fn seal(self) -> Sealed {
+        self.sealed
+    }
+
+    /// What is known without the keys.
+    #[must_use]
+    pub const fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    /// Signs a handshake as TLS server.
+    ///
+    /// # Errors
+    /// `WrongContent`, `Internal`.
+    pub fn sign_tls(&self, content: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        let content = ServerCertificateVerify::parse(content)
+            .map_err(|why| CustodyError::WrongContent { purpose: Purpose::TlsServer, why: why.to_owned() })?;
+        self.tls.sign(&content.to_bytes()).map_err(|error| internal(&error))
+    }
+
+    /// Signs a vote unless its slot is taken. The vote is durable before its signature is released.
+    ///
+    /// # Errors
+    /// `WrongContent`, `WrongGenesis`, `WrongSuite`, `Storage`, `Internal`.
+    pub fn sign_vote(&self, vote: &[u8]) -> Result<VoteOutcome, CustodyError> {
+        let vote = Vote::parse(vote).map_err(|error| wrong_content(Purpose::ConsensusVote, &error))?;
+        self.check_network(vote.genesis, vote.suite)?;
+        let mut guard = self.sealed.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = guard.vote(&vote, |vote| self.consensus.sign(&digest::vote_bytes(vote)));
+        outcome.map_err(|error| match error {
+            VoteError::Storage(ref source) => CustodyError::Storage { detail: format!("{error}: {source}") },
+            VoteError::Stopped => CustodyError::Storage { detail: error.to_string() },
+            VoteError::Sign(_) | VoteError::TooLong => internal(&error),
+        })
+    }
+
+    /// Signs an invitation as this appliance's enroller.
+    ///
+    /// # Errors
+    /// `WrongContent`, `WrongGenesis`, `WrongSuite`, `Internal`.
+    pub fn sign_invite(&self, bytes: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        let wrong =
+            |why: &str| CustodyError::WrongContent { purpose: Purpose::EnrollerSign, why: why.to_owned() };
+        let body = Body::parse(bytes).map_err(|error| wrong_content(Purpose::EnrollerSign, &error))?;
+        if !matches!(body.payload, Payload::Invite { .. }) {
+            return Err(wrong("it is not an invitation"));
+        }
+        if body.author != Author::Enroller(self.enroller_hash) {
+            return Err(wrong("its author is not this appliance's enroller"));
+        }
+        self.check_network(body.genesis, body.suite)?;
+        cose::sign(&*self.enroller, labels::BODY, &body.to_bytes()).map_err(|error| internal(&error))
+    }
+
+    /// A copy of the row data key.
+    #[must_use]
+    pub fn row_key(&self) -> AeadKey {
+        AeadKey::from_bytes(self.row_key.as_bytes())
+    }
+
+    fn check_network(&self, genesis: Hash, suite: SuiteId) -> Result<(), CustodyError> {
+        if genesis != self.pinned.genesis {
+            return Err(CustodyError::WrongGenesis { pinned: self.pinned.genesis });
+        }
+        if suite != self.suite {
+            return Err(CustodyError::WrongSuite { key: self.suite });
+        }
+        Ok(())
+    }
+}
+
+fn wrong_content(purpose: Purpose, error: &ParseError) -> CustodyError {
+    CustodyError::WrongContent { purpose, why: error.to_string() }
+}
+
+fn internal(error: &impl std::fmt::Display) -> CustodyError {
+    CustodyError::Internal { detail: error.to_string() }
+}
