@@ -20,6 +20,8 @@ mod conversation;
 mod device;
 mod entry;
 mod fault;
+#[cfg(test)]
+mod hostile;
 pub mod identity;
 pub mod key_package;
 pub mod provider;
