@@ -230,6 +230,8 @@ pub struct Custody {
     pub signed: BTreeMap<(Height, Round, VoteStep), (Vote, Vec<u8>)>,
     pub signatures: u64,
     pub locked: bool,
+    /// It cannot tell what it has signed.
+    pub mute: bool,
     /// Slots for which another vote was asked for than the one signed.
     pub conflicts: Vec<(Height, Round, VoteStep)>,
 }
@@ -268,6 +270,7 @@ impl Node {
                 signed: BTreeMap::new(),
                 signatures: 0,
                 locked: false,
+                mute: false,
                 conflicts: Vec::new(),
             },
             told: BTreeMap::new(),
@@ -368,6 +371,9 @@ impl Host for Node {
     }
 
     fn signed_precommit(&mut self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {
+        if self.custody.mute {
+            return Ok(None);
+        }
         let newest = self.custody.signed.values().rev().find(|(vote, _)| {
             vote.height == height && vote.step == VoteStep::Precommit && vote.header.is_some()
         });

@@ -127,6 +127,25 @@ fn a_lost_precommit_stops_the_engine() {
     assert!(matches!(again, EngineError::Stopped));
 }
 
+/// The same with a custody daemon that cannot tell at start: the conflict in the slot itself is noticed.
+#[test]
+fn a_lost_precommit_stops_the_engine_at_the_latest_in_its_slot() {
+    let (mut node, set) = alone();
+    let mut engine = node.boot(&set, Flush::Beside).unwrap();
+    engine.start_height(node.start(&set), &mut node).unwrap();
+    let decided = node.stored.pop().unwrap();
+    drop(engine);
+    node.disk.wipe();
+    node.custody.mute = true;
+    let mut engine = node.boot(&set, Flush::Beside).unwrap();
+    let error = engine.start_height(node.start(&set), &mut node).unwrap_err();
+    assert!(
+        matches!(error, EngineError::LockLost { height: Height(1), header, .. } if header == decided.header),
+        "{error}"
+    );
+    assert!(node.stored.is_empty());
+}
+
 #[test]
 fn damage_to_what_was_durable_is_an_error() {
     let (mut node, set) = alone();
