@@ -71,7 +71,7 @@ pub enum WalError {
         /// Height that the host asked for.
         host: Height,
     },
-    /// A record is larger than [`RECORD_BYTES_MAX`] or there are too many.
+    /// A record is larger than a batch and its certificate can be, or there are too many.
     #[error("a record of {bytes} bytes as number {seq} is beyond the log's bounds")]
     Bounds {
         /// Size of the record.
