@@ -14,20 +14,19 @@ use mls_rs::group::{
 use mls_rs::mls_rules::ProposalInfo;
 use mls_rs::{Group, MlsMessage, MlsMessageDescription};
 use zeroize::Zeroizing;
-use zixt_crypto::aead::{self, SealError};
+use zixt_crypto::digest;
 use zixt_crypto::hash::constant_time_eq;
-use zixt_crypto::{AeadKey, RandomError, digest};
 use zixt_types::{
-    Canonical, Epoch, Hash, Member, MessageId, ParseError, Payload, RotationPolicy, SuiteId, ThreadId,
-    Timestamp, limits,
+    Canonical, Epoch, Hash, Member, MessageId, Payload, RotationPolicy, SuiteId, ThreadId, Timestamp, limits,
 };
 
 use crate::content::{Content, ContentKey, Plaintext, content_commitment};
-use crate::device::{Config, Device, mls_time, tree_aad, tree_key_extension};
+use crate::device::{Config, Device};
+use crate::draft::{Draft, draft};
 use crate::entry::{CommitEntry, MessageEntry};
 use crate::fault::{MlsFault, StateFault};
 use crate::identity::{IdentityError, member_of};
-use crate::key_package::{KeyPackageError, message};
+use crate::refusal::{CommitError, DecryptError, DraftError, EncryptError};
 use crate::staging::Staging;
 use crate::state::{self, STATE_VERSION, SavedCore, SavedEpoch, SavedPending, SealedState, StatePart};
 
@@ -43,9 +42,9 @@ pub struct Conversation {
 /// The part that an operation replaces.
 #[derive(Clone)]
 pub(crate) struct Live {
-    group: Group<Config>,
+    pub(crate) group: Group<Config>,
     /// Leaf index, member and hash of the MLS key.
-    roster: Arc<Vec<(u32, Member, Hash)>>,
+    pub(crate) roster: Arc<Vec<(u32, Member, Hash)>>,
     epoch_started_at: Timestamp,
     pub(crate) epoch_messages: u64,
     pub(crate) rotate_first: bool,
@@ -77,7 +76,7 @@ pub struct Change {
 }
 
 /// A commit that waits for the ledger. Store `state` and the rest in one transaction, then submit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "the state has to be stored before the envelope leaves the device"]
 pub struct CommitDraft {
     /// What the members get.
@@ -93,7 +92,7 @@ pub struct CommitDraft {
 }
 
 /// A message that waits for the ledger. Store `state` and the rest in one transaction, then submit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "the state has to be stored before the envelope leaves the device"]
 pub struct OutgoingMessage {
     /// What the members get.
@@ -110,7 +109,7 @@ pub struct OutgoingMessage {
 
 /// A message that was received. Store `state` and the content in one transaction: the envelope cannot be decrypted
 /// again.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "the state has to be stored with the content"]
 pub struct Received {
     /// What was said.
@@ -121,6 +120,25 @@ pub struct Received {
     pub key: ContentKey,
     /// What to store.
     pub state: SealedState,
+}
+
+impl std::fmt::Debug for CommitDraft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommitDraft").field("payload", &self.payload).finish_non_exhaustive()
+    }
+}
+
+/// Content does not show in logs.
+impl std::fmt::Debug for OutgoingMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutgoingMessage").field("payload", &self.payload).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Received").field("content", &self.content).finish_non_exhaustive()
+    }
 }
 
 /// What became of a commit.
@@ -152,245 +170,6 @@ pub enum RotationReason {
     Messages,
     /// The epoch is as old as policy allows.
     Age,
-}
-
-/// Why no commit was made.
-#[derive(Debug, thiserror::Error)]
-pub enum DraftError {
-    /// A commit of this device still waits for the ledger.
-    #[error("a commit of this device still waits for the ledger")]
-    Pending,
-    /// The first commit has to add somebody.
-    #[error("the first commit of a conversation has to add somebody")]
-    Alone,
-    /// More members leave or join than one commit may change.
-    #[error("{got} members change at once; at most {} may", limits::ROSTER_CHANGE_MAX)]
-    ChangeTooLarge {
-        /// How many.
-        got: usize,
-    },
-    /// The conversation would have too many members.
-    #[error("the conversation would have {got} members; at most {} are allowed", limits::MEMBERS_MAX)]
-    TooManyMembers {
-        /// How many.
-        got: usize,
-    },
-    /// A key package is not good.
-    #[error("a key package was refused")]
-    KeyPackage(#[from] KeyPackageError),
-    /// Somebody who is to join is a member or stands twice in the list.
-    #[error("device {} of account {} is a member already or is added twice", .0.device, .0.account)]
-    AlreadyMember(Member),
-    /// Somebody who is to leave is no member or stands twice in the list.
-    #[error("device {} of account {} is no member or is removed twice", .0.device, .0.account)]
-    NoMember(Member),
-    /// MLS does not let a device remove itself: another member has to.
-    #[error("a device cannot remove itself")]
-    OwnRemoval,
-    /// A member who stays is no longer in the ledger: the commit has to remove that device too.
-    #[error("a member who would stay is not in the ledger")]
-    Stale(#[source] IdentityError),
-    /// The commit, its Welcome or its tree would be too long.
-    #[error("the {what} has {got} bytes; at most {max} are allowed")]
-    TooLong {
-        /// Which of them.
-        what: &'static str,
-        /// Its length.
-        got: usize,
-        /// The longest that is allowed.
-        max: usize,
-    },
-    /// No randomness for the key of the tree.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// The tree could not be encrypted.
-    #[error("the tree could not be encrypted")]
-    Seal(#[from] SealError),
-    /// MLS refused.
-    #[error(transparent)]
-    Mls(#[from] MlsFault),
-    /// The state cannot be used or saved.
-    #[error(transparent)]
-    State(#[from] StateFault),
-}
-
-impl From<MlsError> for DraftError {
-    fn from(error: MlsError) -> Self {
-        Self::Mls(error.into())
-    }
-}
-
-/// Why a commit was not taken. The conversation is as before.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// It belongs to another conversation.
-    #[error("the commit belongs to another conversation")]
-    OtherThread,
-    /// It is longer than any commit.
-    #[error("the commit has {got} bytes; at most {} are allowed", limits::COMMIT_BYTES_MAX)]
-    TooLong {
-        /// Its length.
-        got: usize,
-    },
-    /// The envelope is not the one that the entry names.
-    #[error("the envelope is not the one that the entry names")]
-    Digest,
-    /// It ends another epoch than the current one.
-    #[error("the commit ends epoch {got}; the conversation is in epoch {current}")]
-    Epoch {
-        /// The conversation's.
-        current: Epoch,
-        /// The commit's.
-        got: Epoch,
-    },
-    /// It is a commit of this device: [`Conversation::confirm_commit`] takes those.
-    #[error("the commit is of this device")]
-    Own,
-    /// No commit of this device waits, or another one.
-    #[error("no such commit of this device waits for the ledger")]
-    NotPending,
-    /// The envelope is not an encrypted commit of this conversation and epoch.
-    #[error("the envelope is not an encrypted commit of this conversation and epoch")]
-    Malformed,
-    /// Another member than the entry's author made it.
-    #[error("another member than the author of the entry made the commit")]
-    Author {
-        /// Who made it.
-        got: Member,
-    },
-    /// It adds or removes others than the entry says.
-    #[error("the commit adds or removes others than the entry says")]
-    Roster {
-        /// Whom it adds.
-        added: Vec<Member>,
-        /// Whom it removes.
-        removed: Vec<Member>,
-    },
-    /// The conversation would have too many members.
-    #[error("the conversation would have {got} members; at most {} are allowed", limits::MEMBERS_MAX)]
-    TooManyMembers {
-        /// How many.
-        got: usize,
-    },
-    /// It leads to another epoch authenticator than the entry says.
-    #[error("the commit leads to another epoch authenticator than the entry says")]
-    Authenticator,
-    /// MLS refused.
-    #[error(transparent)]
-    Mls(#[from] MlsFault),
-    /// The state cannot be used or saved.
-    #[error(transparent)]
-    State(#[from] StateFault),
-}
-
-impl From<MlsError> for CommitError {
-    fn from(error: MlsError) -> Self {
-        Self::Mls(error.into())
-    }
-}
-
-/// Why nothing was encrypted.
-#[derive(Debug, thiserror::Error)]
-pub enum EncryptError {
-    /// The conversation does not exist yet: its first commit is not in the ledger.
-    #[error("the conversation has no first commit yet")]
-    Alone,
-    /// The content breaks a rule of its format.
-    #[error("the content breaks a rule")]
-    Content(#[source] ParseError),
-    /// A member is no longer in the ledger and would read the message: remove that device first.
-    #[error("a member is not in the ledger")]
-    Stale(#[source] IdentityError),
-    /// The envelope would be too long.
-    #[error("the envelope has {got} bytes; at most {} are allowed", limits::ENVELOPE_BYTES_MAX)]
-    TooLong {
-        /// Its length.
-        got: usize,
-    },
-    /// No randomness for k.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// MLS refused.
-    #[error(transparent)]
-    Mls(#[from] MlsFault),
-    /// The state cannot be used or saved.
-    #[error(transparent)]
-    State(#[from] StateFault),
-}
-
-impl From<MlsError> for EncryptError {
-    fn from(error: MlsError) -> Self {
-        Self::Mls(error.into())
-    }
-}
-
-/// Why a message was not taken. The conversation is as before.
-#[derive(Debug, thiserror::Error)]
-pub enum DecryptError {
-    /// It belongs to another conversation.
-    #[error("the message belongs to another conversation")]
-    OtherThread,
-    /// It is longer than any message.
-    #[error("the envelope has {got} bytes; at most {} are allowed", limits::ENVELOPE_BYTES_MAX)]
-    TooLong {
-        /// Its length.
-        got: usize,
-    },
-    /// The envelope is not the one that the entry names.
-    #[error("the envelope is not the one that the entry names")]
-    Digest,
-    /// It is a message of this device, which keeps what it sent.
-    #[error("the message is of this device")]
-    Own,
-    /// The envelope is not an encrypted message of this conversation and epoch.
-    #[error("the envelope is not an encrypted message of this conversation and of the entry's epoch")]
-    Malformed,
-    /// Its epoch has not begun here: commits are missing.
-    #[error("the message is of epoch {got}; the conversation is in epoch {current}")]
-    FutureEpoch {
-        /// The conversation's.
-        current: Epoch,
-        /// The message's.
-        got: Epoch,
-    },
-    /// The keys of its epoch are gone, or this device was not a member in it.
-    #[error("the keys of epoch {got} are gone; the conversation is in epoch {current}")]
-    EpochGone {
-        /// The conversation's.
-        current: Epoch,
-        /// The message's.
-        got: Epoch,
-    },
-    /// It was decrypted before: its key is gone.
-    #[error("the message was decrypted before")]
-    AlreadyDecrypted,
-    /// More than 1024 messages of its author are missing before it.
-    #[error("too many messages of its author are missing before it")]
-    TooFarAhead,
-    /// A late message of somebody who is no longer a member.
-    #[error("the author of this late message is no longer a member")]
-    AuthorGone,
-    /// Another member than the entry's author sent it.
-    #[error("another member than the author of the entry sent the message")]
-    Author {
-        /// Who sent it.
-        got: Member,
-    },
-    /// It names another conversation or message than the entry.
-    #[error("the message is bound to another message id")]
-    MessageId,
-    /// The plaintext is malformed.
-    #[error("the plaintext is malformed")]
-    Plaintext(#[source] ParseError),
-    /// The content is not the one that the entry commits to.
-    #[error("the content is not the one that the entry commits to")]
-    Commitment,
-    /// MLS refused: altered bytes or a signature that does not hold.
-    #[error(transparent)]
-    Mls(#[from] MlsFault),
-    /// The state cannot be used or saved.
-    #[error(transparent)]
-    State(#[from] StateFault),
 }
 
 impl Conversation {
@@ -526,7 +305,10 @@ impl Conversation {
         Ok(state)
     }
 
-    /// Takes a commit of another member that the ledger has taken.
+    /// Takes a commit of another member that the ledger has taken. The validity in time of added key packages is not
+    /// judged again: the one who adds does, and members whose clocks differ must not part ways over it.
+    ///
+    /// A device that is removed cannot compute the new epoch, and so not compare its authenticator.
     ///
     /// # Errors
     /// [`CommitError`] if it does not do exactly what `entry` says.
@@ -723,7 +505,7 @@ impl Live {
         Ok(())
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.group.context().epoch)
     }
 
@@ -731,7 +513,7 @@ impl Live {
         self.roster.iter().find(|(index, ..)| *index == leaf).map(|entry| entry.1)
     }
 
-    fn leaf(&self, member: &Member) -> Option<u32> {
+    pub(crate) fn leaf(&self, member: &Member) -> Option<u32> {
         self.roster.iter().find(|entry| entry.1 == *member).map(|(index, ..)| *index)
     }
 
@@ -745,7 +527,7 @@ impl Live {
         Ok(digest::authenticator_digest(&self.group.epoch_authenticator()?))
     }
 
-    fn check_members(&self, device: &Device, leaving: &[Member]) -> Result<(), IdentityError> {
+    pub(crate) fn check_members(&self, device: &Device, leaving: &[Member]) -> Result<(), IdentityError> {
         let mut staying = self.roster.iter().filter(|entry| !leaving.contains(&entry.1));
         staying.try_for_each(|(_, member, key)| device.check_key(member, *key))
     }
@@ -820,111 +602,6 @@ impl Live {
         }
         Ok((bytes.to_vec(), content, key))
     }
-}
-
-struct Draft {
-    envelope: Vec<u8>,
-    welcome: Option<Vec<u8>>,
-    tree: Option<Vec<u8>>,
-    payload: Payload,
-}
-
-fn draft(
-    live: &mut Live,
-    device: &Device,
-    thread: ThreadId,
-    change: &Change,
-    now: Timestamp,
-) -> Result<Draft, DraftError> {
-    let epoch = live.epoch();
-    if live.pending.is_some() {
-        return Err(DraftError::Pending);
-    }
-    if epoch == Epoch(0) && change.add.is_empty() {
-        return Err(DraftError::Alone);
-    }
-    let (added, removed) = check_change(live, device, change, now)?;
-
-    let tree_key = AeadKey::generate()?;
-    let leaves: Vec<u32> = removed.iter().filter_map(|member| live.leaf(member)).collect();
-    let mut builder = live.group.commit_builder().commit_time(mls_time(now));
-    for package in &change.add {
-        builder = builder.add_member(message(package)?)?;
-    }
-    for leaf in leaves {
-        builder = builder.remove_member(leaf)?;
-    }
-    if !added.is_empty() {
-        builder = builder.set_group_info_ext(tree_key_extension(&tree_key));
-    }
-    let (output, secrets) = builder.build_detached()?;
-    let secret_bytes = Zeroizing::new(secrets.to_bytes()?);
-
-    // The entry names the authenticator of the epoch that is not there yet: look ahead on a copy.
-    let mut ahead = live.clone();
-    ahead.group.apply_detached_commit(secrets)?;
-    let authenticator = ahead.authenticator()?;
-
-    let envelope = bounded("commit", limits::COMMIT_BYTES_MAX, output.commit_message().to_bytes()?)?;
-    let (mut welcome, mut tree) = (None, None);
-    if !added.is_empty() {
-        let [message] = output.welcome_messages() else {
-            return Err(MlsError::InvalidWelcomeMessage.into());
-        };
-        let exported = output.ratchet_tree().ok_or(MlsError::RatchetTreeNotFound)?;
-        let sealed = aead::seal(&tree_key, &tree_aad(thread), &exported.to_bytes()?)?;
-        welcome = Some(bounded("Welcome", limits::WELCOME_BYTES_MAX, message.to_bytes()?)?);
-        tree = Some(bounded("ratchet tree", limits::TREE_BYTES_MAX, sealed)?);
-    }
-    let payload = Payload::Commit {
-        epoch,
-        envelope: digest::envelope_digest(&envelope),
-        welcome: welcome.as_deref().map(digest::attachment_digest),
-        tree: tree.as_deref().map(digest::attachment_digest),
-        authenticator,
-        added,
-        removed,
-    };
-    live.pending = Some(Arc::new(Pending { payload: payload.clone(), secrets: secret_bytes }));
-    live.stored.pending = None;
-    Ok(Draft { envelope, welcome, tree, payload })
-}
-
-/// Whom a change adds and removes, ascending.
-fn check_change(
-    live: &Live,
-    device: &Device,
-    change: &Change,
-    now: Timestamp,
-) -> Result<(Vec<Member>, Vec<Member>), DraftError> {
-    let got = change.add.len().max(change.remove.len());
-    if got > limits::ROSTER_CHANGE_MAX {
-        return Err(DraftError::ChangeTooLarge { got });
-    }
-    let mut removed = change.remove.clone();
-    removed.sort_unstable();
-    if removed.contains(&device.member()) {
-        return Err(DraftError::OwnRemoval);
-    }
-    let repeated = removed.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0]);
-    if let Some(member) = repeated.or_else(|| removed.iter().find(|member| live.leaf(member).is_none())) {
-        return Err(DraftError::NoMember(*member));
-    }
-    let mut added = Vec::with_capacity(change.add.len());
-    for package in &change.add {
-        added.push(device.check_any_key_package(package, now)?.member);
-    }
-    added.sort_unstable();
-    let repeated = added.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0]);
-    if let Some(member) = repeated.or_else(|| added.iter().find(|member| live.leaf(member).is_some())) {
-        return Err(DraftError::AlreadyMember(*member));
-    }
-    let got = live.roster.len() + added.len() - removed.len();
-    if got > limits::MEMBERS_MAX {
-        return Err(DraftError::TooManyMembers { got });
-    }
-    live.check_members(device, &removed).map_err(DraftError::Stale)?;
-    Ok((added, removed))
 }
 
 /// Encrypts the parts of the state that changed.
@@ -1004,8 +681,4 @@ fn private_message(
 /// What MLS authenticates beside a message.
 fn message_aad(thread: ThreadId, message_id: MessageId) -> Vec<u8> {
     [thread.as_ref(), message_id.as_ref()].concat()
-}
-
-fn bounded(what: &'static str, max: usize, bytes: Vec<u8>) -> Result<Vec<u8>, DraftError> {
-    if bytes.len() > max { Err(DraftError::TooLong { what, got: bytes.len(), max }) } else { Ok(bytes) }
 }

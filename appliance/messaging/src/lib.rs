@@ -18,6 +18,7 @@
 pub mod content;
 mod conversation;
 mod device;
+mod draft;
 mod entry;
 mod fault;
 #[cfg(test)]
@@ -25,14 +26,14 @@ mod hostile;
 pub mod identity;
 pub mod key_package;
 pub mod provider;
+mod refusal;
 mod rules;
 mod staging;
 mod state;
 
 pub use content::{Content, ContentKey, ContentKind, SeenHeader, TextTooLong, content_commitment};
 pub use conversation::{
-    Change, CommitDraft, CommitError, CommitOutcome, Conversation, DecryptError, DraftError, EncryptError,
-    OutgoingMessage, Received, RotationReason,
+    Change, CommitDraft, CommitOutcome, Conversation, OutgoingMessage, Received, RotationReason,
 };
 pub use device::{CreateError, Device, JoinError, Joined, OpenError};
 pub use entry::{CommitEntry, MessageEntry};
@@ -42,6 +43,7 @@ pub use key_package::{
     KeyPackageError, KeyPackageId, KeyPackageInfo, KeyPackageUse, NewKeyPackage, SealedKeyPackage,
     welcome_key_packages,
 };
+pub use refusal::{CommitError, DecryptError, DraftError, EncryptError};
 pub use rules::RuleError;
 pub use staging::PAST_EPOCHS_MAX;
 pub use state::{STATE_VERSION, SealedState, StatePart, StoredState, UnsealError};

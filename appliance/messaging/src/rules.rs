@@ -72,8 +72,10 @@ impl mls_rs::MlsRules for Rules {
             .with_allow_external_commit(false))
     }
 
-    /// Commits are encrypted like messages. Padding hides all but the two leading bits of the length: messages of up
-    /// to about 700 bytes have the same size, longer ones come in steps of an eighth to a quarter of their length.
+    /// Commits are encrypted like messages. Padding hides all but the two leading bits of the length, which includes
+    /// a signature of some kilobytes: the sizes of short messages differ in steps of 512 bytes (`standard`) or 1024
+    /// bytes (`cnsa`), those of long ones in steps of an eighth to a quarter. It does not hide when, to whom and how
+    /// often somebody writes.
     fn encryption_options(&self, _: &Roster<'_>, _: &GroupContext) -> Result<EncryptionOptions, RuleError> {
         Ok(EncryptionOptions::new(true, mls_rs::client_builder::PaddingMode::StepFunction))
     }

@@ -5,5 +5,6 @@ mod lies;
 mod packages;
 mod schedule;
 mod secrecy;
+mod sizes;
 mod talk;
 mod world;

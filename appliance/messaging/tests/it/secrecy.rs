@@ -216,3 +216,20 @@ fn one_time_packages_work_once() {
     }
     assert_eq!(joined, [true, false]);
 }
+
+#[test]
+fn debug_output_has_no_content() {
+    let mut world = World::talking(SuiteId::Standard, 2);
+    let sent = world.peer(1).say(thread(1), zixt_types::MessageId([1; 16]), "top secret").unwrap();
+    let entry =
+        zixt_messaging::MessageEntry::of(thread(1), member(1), zixt_types::MessageId([1; 16]), &sent.payload)
+            .unwrap();
+    let received = world.peer(2).read(&sent.envelope, &entry).unwrap();
+    let draft = world.draft(1, &[], &[]);
+    let package = world.peer(1).package(KeyPackageUse::OneTime);
+    for text in
+        [format!("{sent:?}"), format!("{received:?}"), format!("{draft:?}"), format!("{:?}", package.private)]
+    {
+        assert!(!text.contains("secret") && !text.contains("116, 111, 112") && text.len() < 600, "{text}");
+    }
+}
