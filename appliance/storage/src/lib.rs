@@ -7,6 +7,7 @@
 
 mod cache;
 mod error;
+mod fsck;
 mod load;
 mod membership;
 mod model;
@@ -14,11 +15,13 @@ mod sqlite;
 
 pub use cache::{Cache, InProcess};
 pub use error::{CommitError, LoadError, OpenError, PutKeyPackagesError, PutNameError, StoreError};
+pub use fsck::{Finding, FindingKind, FsckReport, fsck};
 pub use model::{
     Committed, Delivery, KeyPackage, KeyPackageCounts, Position, SealedName, StoredEntry, StoredHeader,
 };
 pub use sqlite::SqliteStore;
 
+use sqlite::{HeightRows, SideRow};
 use std::collections::HashMap;
 use std::path::Path;
 use zixt_crypto::Backend;
@@ -290,5 +293,44 @@ impl Store {
         take: impl FnMut(StoredEntry, Vec<u8>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         on!(self, store => store.each_device_key(take))
+    }
+
+    async fn next_height(&self, after: Height) -> Result<Option<Height>, StoreError> {
+        on!(self, store => store.next_height(after))
+    }
+
+    async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        on!(self, store => store.integrity())
+    }
+
+    async fn schema_differences(&self) -> Result<Vec<(String, bool)>, StoreError> {
+        on!(self, store => store.schema_differences())
+    }
+
+    async fn header_count(&self) -> Result<(u64, u64), StoreError> {
+        on!(self, store => store.header_count())
+    }
+
+    async fn height_rows(&self, from: Position, to: Position) -> Result<HeightRows, StoreError> {
+        on!(self, store => store.height_rows(from, to))
+    }
+
+    async fn outside(
+        &self,
+        next: Position,
+        sizes: &[u64],
+    ) -> Result<Vec<(&'static str, String)>, StoreError> {
+        on!(self, store => store.outside(next, sizes))
+    }
+
+    async fn thread_rows(
+        &self,
+        take: impl FnMut(Result<(ThreadId, Thread), StoreError>),
+    ) -> Result<(), StoreError> {
+        on!(self, store => store.thread_rows(take))
+    }
+
+    async fn side_rows(&self, take: impl FnMut(Result<SideRow, StoreError>)) -> Result<(), StoreError> {
+        on!(self, store => store.side_rows(take))
     }
 }

@@ -5,7 +5,7 @@ use super::{SqliteStore, Tip, int};
 use crate::membership::{self, Change};
 use crate::{CommitError, Committed, Delivery, Position, StoreError, StoredEntry};
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, Connection, Encode, Sqlite, SqliteConnection, Type};
+use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
 use zixt_ledger::{ProposedBlock, RecordedEntry, Thread, TreeId};
@@ -47,10 +47,13 @@ impl SqliteStore {
 
         let first = tip.next;
         let cursors: HashMap<Member, Position> = std::mem::take(&mut *self.cursors());
-        let written = write(&mut writer.connection, block, certificate, first, &cursors).await;
-        if let Err(error) = written {
+        let written = match writer.begin().await {
+            Ok(connection) => write(connection, block, certificate, first, &cursors).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = writer.end(written).await {
             self.return_cursors(cursors);
-            return Err(error.into());
+            return Err(CommitError::Store(error));
         }
         writer.tip = Some(Tip {
             height: header.height,
@@ -70,7 +73,7 @@ impl SqliteStore {
     }
 }
 
-/// Everything of a height in one transaction, and so in one fsync.
+/// Everything of a height.
 async fn write(
     connection: &mut SqliteConnection,
     block: &ProposedBlock,
@@ -78,8 +81,6 @@ async fn write(
     first: Position,
     cursors: &HashMap<Member, Position>,
 ) -> Result<(), StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let connection = &mut *transaction;
     let header = block.header();
     let height = int(header.height.0);
     sqlx::query("INSERT INTO headers (height, hash, header, certificate, first) VALUES (?, ?, ?, ?, ?)")
@@ -162,9 +163,7 @@ async fn write(
             apply_membership(connection, *thread, *position, change).await?;
         }
     }
-    super::side::write_cursors(connection, cursors).await?;
-    transaction.commit().await?;
-    Ok(())
+    super::side::write_cursors(connection, cursors).await
 }
 
 /// Stores the threads' new states and returns the numbers under which entries name them.

@@ -10,6 +10,8 @@ mod rows;
 mod side;
 mod walk;
 
+pub(crate) use walk::{EntryRow, HeightRows, SideRow};
+
 use crate::cache::Cache;
 use crate::{OpenError, Position, StoreError};
 use sqlx::sqlite::{
@@ -58,6 +60,8 @@ struct Inner {
 #[derive(Debug)]
 struct Writer {
     connection: SqliteConnection,
+    /// Whether a transaction was begun and not ended: its caller may have given up in the middle.
+    open: bool,
     /// The last stored height; `None` if it has to be read again.
     tip: Option<Tip>,
 }
@@ -67,6 +71,38 @@ struct Tip {
     height: Height,
     hash: Hash,
     next: Position,
+}
+
+// By hand, because a full disk makes SQLite end a transaction itself, and sqlx would still count it as open.
+impl Writer {
+    async fn begin(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.open = true;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        Ok(&mut self.connection)
+    }
+
+    /// Makes durable what was done, or undoes it if it failed.
+    async fn end<T, E: From<StoreError>>(&mut self, done: Result<T, E>) -> Result<T, E> {
+        let done = match done {
+            Ok(value) => match sqlx::query("COMMIT").execute(&mut self.connection).await {
+                Ok(_) => Ok(value),
+                Err(error) => Err(StoreError::from(error).into()),
+            },
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            self.roll_back().await;
+        }
+        self.open = false;
+        done
+    }
+
+    async fn roll_back(&mut self) {
+        // It fails if SQLite has rolled back already.
+        if let Err(error) = sqlx::query("ROLLBACK").execute(&mut self.connection).await {
+            log::debug!("rolling back: {error}");
+        }
+    }
 }
 
 impl SqliteStore {
@@ -94,7 +130,7 @@ impl SqliteStore {
             .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON"));
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
-            writer: Mutex::new(Writer { connection, tip: None }),
+            writer: Mutex::new(Writer { connection, open: false, tip: None }),
             readers,
             cache: Cache::in_process(CACHE_BYTES),
             cursors: SyncMutex::default(),
@@ -107,8 +143,17 @@ impl SqliteStore {
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         self.flush_cursors().await?;
         self.0.readers.close().await;
-        let mut writer = self.0.writer.lock().await;
+        let mut writer = self.writer().await;
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.connection).await?;
+        Ok(())
+    }
+
+    /// For tests: a setting of the writing connection, such as a limit that stands for a full disk.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn hazmat_writer_pragma(&self, sql: &'static str) -> Result<(), StoreError> {
+        sqlx::raw_sql(sql).execute(&mut self.writer().await.connection).await?;
         Ok(())
     }
 
@@ -120,8 +165,14 @@ impl SqliteStore {
         &self.0.readers
     }
 
+    /// The writer, outside of any transaction. What an abandoned one did must not even be read.
     async fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.0.writer.lock().await
+        let mut writer = self.0.writer.lock().await;
+        if writer.open {
+            writer.roll_back().await;
+            writer.open = false;
+        }
+        writer
     }
 
     // A panic while it was locked cannot leave anything wrong behind: each change is one insertion.

@@ -3,7 +3,7 @@
 use super::rows::Reading;
 use super::{SqliteStore, int};
 use crate::{KeyPackage, KeyPackageCounts, PutKeyPackagesError, StoreError};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use zixt_crypto::digest;
 use zixt_types::{DeviceId, limits};
 
@@ -23,28 +23,11 @@ impl SqliteStore {
             return Err(PutKeyPackagesError::TooLong { got, max });
         }
         let mut writer = self.writer().await;
-        let mut transaction =
-            writer.connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
-        let before = counts(&mut transaction, device).await?;
-        for package in one_time {
-            add(&mut transaction, device, package, false).await?;
-        }
-        let after = counts(&mut transaction, device).await?;
-        if after.one_time > limits::KEY_PACKAGES_MAX {
-            // Dropping the transaction undoes it.
-            return Err(PutKeyPackagesError::TooMany {
-                stored: before.one_time,
-                offered: one_time.len(),
-                max: limits::KEY_PACKAGES_MAX,
-            });
-        }
-        if let Some(package) = last_resort {
-            replace_last_resort(&mut transaction, device, package).await?;
-        }
-        forget_spent(&mut transaction, device).await?;
-        let after = counts(&mut transaction, device).await?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(after)
+        let put = match writer.begin().await {
+            Ok(connection) => put(connection, device, one_time, last_resort).await,
+            Err(error) => Err(error.into()),
+        };
+        writer.end(put).await
     }
 
     pub(crate) async fn claim_key_packages(
@@ -52,19 +35,49 @@ impl SqliteStore {
         devices: &[DeviceId],
     ) -> Result<Vec<Option<KeyPackage>>, StoreError> {
         let mut writer = self.writer().await;
-        let mut transaction = writer.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut claimed = Vec::with_capacity(devices.len());
-        for device in devices {
-            claimed.push(claim(&mut transaction, device).await?);
-        }
+        let claimed = match writer.begin().await {
+            Ok(connection) => claim_all(connection, devices).await,
+            Err(error) => Err(error),
+        };
         // From here on they are spent, whether or not the answer reaches anybody.
-        transaction.commit().await?;
-        Ok(claimed)
+        writer.end(claimed).await
     }
 
     pub(crate) async fn key_package_counts(&self, device: &DeviceId) -> Result<KeyPackageCounts, StoreError> {
         counts(&mut *self.readers().acquire().await?, device).await
     }
+}
+
+async fn put(
+    connection: &mut SqliteConnection,
+    device: &DeviceId,
+    one_time: &[Vec<u8>],
+    last_resort: Option<&[u8]>,
+) -> Result<KeyPackageCounts, PutKeyPackagesError> {
+    let stored = counts(connection, device).await?.one_time;
+    for package in one_time {
+        add(connection, device, package, false).await?;
+    }
+    let max = limits::KEY_PACKAGES_MAX;
+    if counts(connection, device).await?.one_time > max {
+        return Err(PutKeyPackagesError::TooMany { stored, offered: one_time.len(), max });
+    }
+    if let Some(package) = last_resort {
+        replace_last_resort(connection, device, package).await?;
+    }
+    forget_spent(connection, device).await?;
+    Ok(counts(connection, device).await?)
+}
+
+async fn claim_all(
+    connection: &mut SqliteConnection,
+    devices: &[DeviceId],
+) -> Result<Vec<Option<KeyPackage>>, StoreError> {
+    let mut claimed = Vec::with_capacity(devices.len());
+    for device in devices {
+        claimed.push(claim(connection, device).await?);
+    }
+    Ok(claimed)
 }
 
 async fn claim(

@@ -49,6 +49,16 @@ impl Reading<'_> {
 }
 
 pub(super) fn entry(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
+    let entry = entry_of_any_thread(row)?;
+    let row = Reading { row, table: "entries", key: entry.position.to_string() };
+    if row.id::<ThreadId>("thread")? != entry.body.thread {
+        return Err(row.corrupt("the body belongs into another thread"));
+    }
+    Ok(entry)
+}
+
+/// An entry, whichever thread its row stands under: `fsck` looks at that apart.
+pub(super) fn entry_of_any_thread(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
     let position: i64 =
         row.try_get("position").map_err(|error| StoreError::corrupt("entries", "?", error))?;
     let row = Reading { row, table: "entries", key: position.to_string() };
@@ -72,9 +82,6 @@ pub(super) fn entry(row: &SqliteRow) -> Result<StoredEntry, StoreError> {
         salt: row.id::<Salt>("salt")?,
         body,
     };
-    if row.id::<ThreadId>("thread")? != entry.body.thread {
-        return Err(row.corrupt("the body belongs into another thread"));
-    }
     if row.id::<MessageId>("message_id")? != entry.body.message_id {
         return Err(row.corrupt("the body has another message id"));
     }
@@ -102,7 +109,7 @@ pub(super) fn header(row: &SqliteRow) -> Result<StoredHeader, StoreError> {
 /// Attachments of one entry lie side by side; no entry has more than four.
 pub(super) fn attachment_id(position: Position, index: usize) -> i64 {
     debug_assert!(index < 4);
-    int(position.0 * 4 + (index as u64 & 3))
+    int(position.0.saturating_mul(4).saturating_add(index as u64 & 3))
 }
 
 /// An attachment's id as `fsck` names it.
@@ -121,13 +128,6 @@ pub(super) fn tree_number(tree: TreeId) -> i64 {
     match tree {
         TreeId::History => 0,
         TreeId::Shard(shard) => i64::from(shard.0) + 1,
-    }
-}
-
-pub(super) fn tree_of(number: i64) -> Option<TreeId> {
-    match number {
-        0 => Some(TreeId::History),
-        _ => u16::try_from(number - 1).ok().map(|shard| TreeId::Shard(ShardId(shard))),
     }
 }
 

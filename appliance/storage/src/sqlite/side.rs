@@ -3,7 +3,7 @@
 use super::rows::Reading;
 use super::{SqliteStore, int};
 use crate::{Position, PutNameError, SealedName, StoreError};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use zixt_types::{AccountId, Member};
 
@@ -39,12 +39,11 @@ impl SqliteStore {
         if cursors.is_empty() {
             return Ok(());
         }
-        let write = async {
-            let mut transaction = writer.connection.begin_with("BEGIN IMMEDIATE").await?;
-            write_cursors(&mut transaction, &cursors).await?;
-            Ok::<_, StoreError>(transaction.commit().await?)
+        let written = match writer.begin().await {
+            Ok(connection) => write_cursors(connection, &cursors).await,
+            Err(error) => Err(error),
         };
-        let written = write.await;
+        let written = writer.end(written).await;
         if written.is_err() {
             self.return_cursors(cursors);
         }
@@ -67,29 +66,11 @@ impl SqliteStore {
         tag: &[u8],
     ) -> Result<(), PutNameError> {
         let mut writer = self.writer().await;
-        let mut transaction =
-            writer.connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
-        let holder = sqlx::query("SELECT account, sealed FROM names WHERE tag = ? AND account <> ?")
-            .bind(tag)
-            .bind(account.as_ref())
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(StoreError::from)?;
-        if let Some(row) = holder {
-            return Err(PutNameError::Taken(name(&row)?.account));
-        }
-        sqlx::query(
-            "INSERT INTO names (account, tag, sealed) VALUES (?, ?, ?) \
-             ON CONFLICT (account) DO UPDATE SET tag = excluded.tag, sealed = excluded.sealed",
-        )
-        .bind(account.as_ref())
-        .bind(tag)
-        .bind(sealed)
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::from)?;
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(())
+        let put = match writer.begin().await {
+            Ok(connection) => put_name(connection, account, sealed, tag).await,
+            Err(error) => Err(error.into()),
+        };
+        writer.end(put).await
     }
 
     pub(crate) async fn name_by_tag(&self, tag: &[u8]) -> Result<Option<SealedName>, StoreError> {
@@ -112,9 +93,44 @@ impl SqliteStore {
     pub(crate) async fn meta_put(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
         let sql = "INSERT INTO meta (key, value) VALUES (?, ?) \
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        sqlx::query(sql).bind(key).bind(value).execute(&mut self.writer().await.connection).await?;
-        Ok(())
+        let mut writer = self.writer().await;
+        let put = match writer.begin().await {
+            Ok(connection) => {
+                let done = sqlx::query(sql).bind(key).bind(value).execute(connection).await;
+                done.map(|_| ()).map_err(StoreError::from)
+            }
+            Err(error) => Err(error),
+        };
+        writer.end(put).await
     }
+}
+
+async fn put_name(
+    connection: &mut SqliteConnection,
+    account: AccountId,
+    sealed: &[u8],
+    tag: &[u8],
+) -> Result<(), PutNameError> {
+    let holder = sqlx::query("SELECT account, sealed FROM names WHERE tag = ? AND account <> ?")
+        .bind(tag)
+        .bind(account.as_ref())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(StoreError::from)?;
+    if let Some(row) = holder {
+        return Err(PutNameError::Taken(name(&row)?.account));
+    }
+    sqlx::query(
+        "INSERT INTO names (account, tag, sealed) VALUES (?, ?, ?) \
+         ON CONFLICT (account) DO UPDATE SET tag = excluded.tag, sealed = excluded.sealed",
+    )
+    .bind(account.as_ref())
+    .bind(tag)
+    .bind(sealed)
+    .execute(connection)
+    .await
+    .map_err(StoreError::from)?;
+    Ok(())
 }
 
 fn name(row: &sqlx::sqlite::SqliteRow) -> Result<SealedName, StoreError> {

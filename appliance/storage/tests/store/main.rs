@@ -1,5 +1,7 @@
 //! The suite that every store has to pass: functions over `&Store`, run on each kind of store.
 
+mod attack;
+mod crash;
 mod sample;
 mod usual;
 

@@ -1,0 +1,314 @@
+//! The owner of the database as attacker: rows are edited, deleted, added and swapped in every table, and each time it
+//! is written down who notices.
+
+use crate::Place;
+use crate::sample::World;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use zixt_storage::{Finding, FindingKind, FsckReport, LoadError, Position, Store, StoreError, fsck};
+use zixt_types::{DeviceId, Seq};
+
+/// A filled store and the world that filled it.
+async fn filled() -> (Place, World) {
+    let mut world = World::new();
+    for count in [1, 6, 2] {
+        world.messages(count, 200);
+    }
+    let place = Place::new();
+    let store = place.open().await;
+    for (block, certificate) in &world.blocks {
+        store.commit_batch(block, certificate).await.unwrap();
+    }
+    let device = world.bob.member.device;
+    store.put_key_packages(&device, &[b"one".to_vec(), b"two".to_vec()], Some(b"last")).await.unwrap();
+    store.put_name(world.bob.member.account, b"sealed bob", b"tag of bob").await.unwrap();
+    store.acknowledge(&world.bob.member, Position(3)).await.unwrap();
+    store.close().await.unwrap();
+    (place, world)
+}
+
+async fn check(store: &Store, world: &World) -> FsckReport {
+    let network = &world.network;
+    let genesis = (*network.state.genesis).clone();
+    fsck(store, genesis, network.keyring.clone(), &*network.backend).await.unwrap()
+}
+
+async fn load(store: &Store, world: &World) -> Result<(), LoadError> {
+    let network = &world.network;
+    let genesis = (*network.state.genesis).clone();
+    store.load(genesis, network.keyring.clone(), &*network.backend).await.map(|_| ())
+}
+
+/// The attacker's own connection, without any rule of ours.
+async fn attacker(place: &Place) -> SqliteConnection {
+    sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&place.path)
+        .foreign_keys(false)
+        .disable_statement_logging()
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// Runs the statements on a copy of the store and says what is found.
+async fn after(place: &Place, world: &World, sql: &str) -> (FsckReport, Result<(), LoadError>) {
+    let copy = Place::new();
+    std::fs::copy(&place.path, &copy.path).unwrap();
+    let mut connection = attacker(&copy).await;
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    assert!(
+        done.rows_affected() > 0 || sql.contains("CREATE") || sql.contains("DROP"),
+        "{sql} changes nothing"
+    );
+    connection.close().await.unwrap();
+    let store = copy.open().await;
+    let found = (check(&store, world).await, load(&store, world).await);
+    store.close().await.unwrap();
+    found
+}
+
+#[tokio::test]
+async fn an_untouched_store_is_clean() {
+    let (place, world) = filled().await;
+    let store = place.open().await;
+    let report = check(&store, &world).await;
+    assert!(report.is_clean() && report.findings.is_empty(), "{:#?}", report.findings);
+    let state = &world.network.state;
+    assert_eq!((report.heights, report.derived_to), (state.height.0, state.height));
+    assert_eq!(report.derived_hash, Some(state.header_hash));
+    load(&store, &world).await.unwrap();
+}
+
+/// Statement, the table that fsck has to name, and whether start-up refuses it too.
+const ATTACKS: &[(&str, &str, bool)] = &[
+    // A bit of a body, a signature, a salt, a place.
+    (
+        "UPDATE entries SET body = unhex(substr(hex(body), 1, 400) || 'A5' || substr(hex(body), 403)) WHERE position = 9",
+        "entries",
+        false,
+    ),
+    ("UPDATE entries SET signature = zeroblob(length(signature)) WHERE position = 9", "entries", false),
+    (
+        "UPDATE entries SET signature = (SELECT signature FROM entries WHERE position = 10) WHERE position = 9",
+        "entries",
+        false,
+    ),
+    ("UPDATE entries SET salt = zeroblob(32) WHERE position = 9", "headers", false),
+    ("UPDATE entries SET time = time + 1 WHERE position = 9", "entries", false),
+    ("UPDATE entries SET leaf = leaf + 1 WHERE position = 9", "entries", false),
+    ("UPDATE entries SET shard = 3 - shard WHERE position = 9", "entries", false),
+    ("UPDATE entries SET height = height + 1 WHERE position = 9", "entries", false),
+    ("UPDATE entries SET kind = 1 WHERE position = 9", "entries", false),
+    ("UPDATE entries SET message_id = zeroblob(16) WHERE position = 9", "entries", false),
+    ("UPDATE entries SET envelope_bytes = 1 WHERE position = 9", "entries", false),
+    ("UPDATE entries SET hash = zeroblob(48) WHERE position = 9", "entries", false),
+    ("UPDATE entries SET prev = zeroblob(48) WHERE position = 9", "entries", false),
+    ("UPDATE entries SET possession = NULL WHERE position = 3", "entries", true),
+    // Whole entries: deleted, reordered, moved to another thread.
+    ("DELETE FROM entries WHERE position = 9", "entries", false),
+    (
+        "UPDATE entries SET position = -9 WHERE position = 9; UPDATE entries SET position = 9 WHERE position = 10; \
+      UPDATE entries SET position = 10 WHERE position = -9",
+        "entries",
+        false,
+    ),
+    (
+        "UPDATE entries SET seq = 1000 WHERE position = 9; UPDATE entries SET seq = seq - 1 WHERE position = 10",
+        "entries",
+        false,
+    ),
+    ("UPDATE entries SET thread = 1, seq = 99 WHERE position = 9", "entries", false),
+    (
+        "INSERT INTO entries SELECT 1000, height, thread, 1000, kind, shard, leaf, time, envelope_bytes, message_id, hash, \
+      prev, salt, body, signature, possession FROM entries WHERE position = 9",
+        "entries",
+        false,
+    ),
+    // The last height's entries only.
+    ("DELETE FROM entries WHERE position = (SELECT max(position) FROM entries)", "entries", false),
+    // Content.
+    ("UPDATE attachments SET bytes = zeroblob(length(bytes) + 1) WHERE id = 36", "attachments", false),
+    (
+        "UPDATE attachments SET bytes = (SELECT bytes FROM attachments WHERE id = 40) WHERE id = 36",
+        "attachments",
+        false,
+    ),
+    ("DELETE FROM attachments WHERE id = 12", "attachments", true),
+    ("UPDATE attachments SET bytes = zeroblob(length(bytes)) WHERE id = 12", "attachments", true),
+    ("UPDATE attachments SET bytes = zeroblob(length(bytes)) WHERE id = 14", "attachments", false),
+    ("UPDATE attachments SET bytes = zeroblob(length(bytes)) WHERE id = 15", "entries", false),
+    ("INSERT INTO attachments VALUES (37, x'00')", "attachments", false),
+    ("INSERT INTO attachments VALUES (4000, x'00')", "attachments", false),
+    // Headers and certificates.
+    (
+        "UPDATE headers SET header = (SELECT header FROM headers WHERE height = 4) WHERE height = 3",
+        "headers",
+        false,
+    ),
+    (
+        "UPDATE headers SET certificate = (SELECT certificate FROM headers WHERE height = 4) WHERE height = 3",
+        "headers",
+        false,
+    ),
+    ("UPDATE headers SET hash = zeroblob(48) WHERE height = 3", "headers", false),
+    ("UPDATE headers SET first = first + 1 WHERE height = 3", "headers", false),
+    ("DELETE FROM headers WHERE height = 3", "headers", false),
+    ("DELETE FROM headers WHERE height = 1", "headers", false),
+    ("DELETE FROM headers WHERE height = (SELECT max(height) FROM headers)", "entries", true),
+    ("DELETE FROM headers WHERE height = (SELECT max(height) - 1 FROM headers)", "headers", true),
+    (
+        "INSERT INTO headers SELECT 1000, hash, header, certificate, first FROM headers WHERE height = 3",
+        "headers",
+        true,
+    ),
+    (
+        "INSERT INTO headers SELECT -1, hash, header, certificate, first FROM headers WHERE height = 3",
+        "headers",
+        false,
+    ),
+    (
+        "UPDATE headers SET height = -3 WHERE height = 3; UPDATE headers SET height = 3 WHERE height = 4; \
+      UPDATE headers SET height = 4 WHERE height = -3",
+        "headers",
+        false,
+    ),
+    // Trees.
+    ("UPDATE nodes SET hashes = zeroblob(length(hashes)) WHERE tree = 0 AND leaf = 2", "nodes", false),
+    ("UPDATE nodes SET hashes = zeroblob(length(hashes) + 48) WHERE tree = 0 AND leaf = 2", "nodes", false),
+    ("DELETE FROM nodes WHERE tree = 0 AND leaf = 2", "nodes", false),
+    (
+        "DELETE FROM nodes WHERE tree = 0 AND leaf = (SELECT max(leaf) FROM nodes WHERE tree = 0)",
+        "nodes",
+        true,
+    ),
+    ("INSERT INTO nodes SELECT tree, 1000, hashes FROM nodes WHERE tree = 0 AND leaf = 0", "nodes", true),
+    ("INSERT INTO nodes SELECT 100, leaf, hashes FROM nodes WHERE tree = 0 AND leaf = 0", "nodes", false),
+    // Threads: the head is bound, roster, devices and counters are fsck's.
+    ("DELETE FROM threads WHERE no = 3", "threads", true),
+    ("UPDATE threads SET state = x'00' WHERE no = 3", "threads", true),
+    (
+        "UPDATE threads SET state = unhex(substr(hex(state), 1, 2 * length(state) - 2) || '05') WHERE no = 3",
+        "threads",
+        false,
+    ),
+    ("UPDATE threads SET state = (SELECT state FROM threads WHERE no = 2) WHERE no = 1", "threads", true),
+    ("UPDATE threads SET thread = unhex('02' || substr(hex(thread), 3)) WHERE no = 1", "threads", true),
+    ("INSERT INTO threads SELECT 99, zeroblob(32), state FROM threads WHERE no = 3", "threads", true),
+    // Who is told.
+    ("DELETE FROM memberships WHERE rowid_of = 1", "memberships", false),
+    ("UPDATE memberships SET last = 1000", "memberships", false),
+    ("UPDATE memberships SET first = first + 1", "memberships", false),
+    (
+        "INSERT INTO memberships SELECT account, device, 1, 1, NULL FROM memberships LIMIT 1",
+        "memberships",
+        false,
+    ),
+    // Beside the ledger.
+    ("UPDATE cursors SET position = 1000", "cursors", false),
+    ("INSERT INTO cursors VALUES (zeroblob(16), zeroblob(16), 1)", "cursors", false),
+    ("UPDATE key_packages SET package = x'00' WHERE last_resort = 0", "key_packages", false),
+    ("INSERT INTO key_packages VALUES (99, zeroblob(16), zeroblob(48), 0, NULL)", "key_packages", false),
+    ("UPDATE names SET account = zeroblob(16)", "names", false),
+    // The schema and the file.
+    ("CREATE TRIGGER later AFTER INSERT ON entries BEGIN DELETE FROM entries; END", "(schema)", false),
+    ("CREATE TABLE notes (note TEXT)", "(schema)", false),
+    ("CREATE VIEW talks AS SELECT 1", "(schema)", false),
+    ("DROP INDEX entries_by_message", "(schema)", false),
+    (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'UNIQUE INDEX', 'INDEX') \
+      WHERE name = 'entries_by_seq'",
+        "(schema)",
+        false,
+    ),
+];
+
+#[tokio::test]
+async fn every_attack_is_found_and_named() {
+    let (place, world) = filled().await;
+    let mut wrong = Vec::new();
+    for (sql, table, refused) in ATTACKS {
+        let sql = sql.replace(
+            "WHERE rowid_of = 1",
+            "WHERE (account, device, thread) IN (SELECT account, device, thread FROM memberships LIMIT 1)",
+        );
+        let (report, loaded) = after(&place, &world, &sql).await;
+        let named = report.findings.iter().any(|finding| finding.table == *table);
+        if report.is_clean() || !named || loaded.is_err() != *refused {
+            let found: Vec<_> = report.findings.iter().map(|found| format!("{found:?}")).collect();
+            wrong.push(format!(
+                "{sql}\n  wanted {table}, load {refused}\n  load: {loaded:?}\n  {}",
+                found.join("\n  ")
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_fault_does_not_hide_later_ones() {
+    let (place, world) = filled().await;
+    let sql = "UPDATE entries SET body = zeroblob(10) WHERE position = 4; \
+               UPDATE attachments SET bytes = x'00' WHERE id = 48; \
+               UPDATE entries SET signature = zeroblob(10) WHERE position = 14";
+    let (report, _) = after(&place, &world, sql).await;
+    for (table, key) in [("entries", "4"), ("attachments", "12/0"), ("entries", "14")] {
+        let named = |finding: &Finding| finding.table == table && finding.key == key;
+        assert!(report.findings.iter().any(named), "{table} {key}: {:#?}", report.findings);
+    }
+}
+
+#[tokio::test]
+async fn deleted_content_is_no_fault() {
+    let (place, world) = filled().await;
+    let (report, loaded) = after(&place, &world, "DELETE FROM attachments WHERE id IN (36, 48)").await;
+    loaded.unwrap();
+    assert!(report.is_clean());
+    assert_eq!(report.derived_to, world.network.state.height);
+    let kinds: Vec<_> = report.findings.iter().map(|finding| (finding.kind, finding.key.as_str())).collect();
+    assert_eq!(kinds, [(FindingKind::ContentDeleted, "9/0"), (FindingKind::ContentDeleted, "12/0")]);
+}
+
+/// Readers find a changed row by themselves, before anybody runs fsck.
+#[tokio::test]
+async fn readers_refuse_changed_rows() {
+    for sql in [
+        "UPDATE entries SET body = zeroblob(300)",
+        "UPDATE entries SET signature = zeroblob(3309)",
+        "UPDATE entries SET prev = zeroblob(48)",
+        "UPDATE attachments SET bytes = zeroblob(length(bytes) + 1)",
+        "UPDATE entries SET leaf = -1",
+        "UPDATE entries SET salt = x'00'",
+    ] {
+        let (place, world) = filled().await;
+        let mut connection = attacker(&place).await;
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let store = place.open().await;
+        let corrupt = |error: StoreError| matches!(error, StoreError::Corrupt { .. });
+        assert!(corrupt(store.mailbox(&world.bob.member, Position(0), 10).await.unwrap_err()), "{sql}");
+        assert!(corrupt(store.entries(&world.thread, Seq(0), 10).await.unwrap_err()), "{sql}");
+        let (one, two) = (store.entry(&world.thread, Seq(3)), store.attachment(&world.thread, Seq(3), 0));
+        assert!(one.await.is_err() || two.await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_key_package_is_not_handed_out() {
+    let (place, world) = filled().await;
+    let mut connection = attacker(&place).await;
+    sqlx::raw_sql("UPDATE key_packages SET package = x'00'").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let store = place.open().await;
+    let devices: [DeviceId; 1] = [world.bob.member.device];
+    assert!(matches!(store.claim_key_packages(&devices).await, Err(StoreError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn another_network_is_refused() {
+    let (place, world) = filled().await;
+    let store = place.open().await;
+    let network = &world.network;
+    let mut genesis = (*network.state.genesis).clone();
+    genesis.nonce = [8; 32];
+    let refused = store.load(genesis, network.keyring.clone(), &*network.backend).await;
+    assert!(matches!(refused, Err(LoadError::OtherNetwork { .. })));
+}
