@@ -40,6 +40,10 @@ pub enum SignOutcome {
         /// Its signature.
         signature: Vec<u8>,
     },
+    /// It has signed a later slot, and nothing in this one; it never goes back. We abstain: the state machine goes on
+    /// as if our vote had been lost. Does not come unless a disk breaks its promise: what leads to a later round is
+    /// durable before a vote in it is asked for.
+    BelowHighest,
     /// It does not sign: locked, quarantined, unprovisioned, or the request is not allowed. For people.
     Refused(String),
 }

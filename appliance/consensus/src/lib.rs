@@ -16,7 +16,9 @@
 //! 1 and 2 run at the same time, so that a height waits for three flushes in a row, not four. Our own votes are written
 //! to the log too, but never flushed for their own sake: the custody daemon has them durably and gives them back.
 //! Beginning a height writes and flushes nothing: the log is recycled, and the next record overwrites the old ones.
-//! If a round fails, its precommit for nil flushes once more, because a timeout then is what led to it.
+//! If a round fails, its precommit for nil flushes once more, because a timeout then is what led to it. In later rounds
+//! the prevote, too, waits for the log: custody never goes back to an earlier slot, so that a crash must not take us
+//! back to an earlier round.
 //!
 //! # After a crash
 //!
@@ -33,6 +35,7 @@
 //!   it, at one validator it has been. By the rule above the log cannot have lost it unless the disk broke its promise
 //!   or was rolled back. [`EngineError::LockLost`] stops the engine. [`Host::signed_precommit`] finds the same at start,
 //!   before any vote in a later round could break the forgotten lock.
+//! - no vote at all, because a **later slot** is signed ([`SignOutcome::BelowHighest`]): we abstain in this one.
 //!
 //! Replay trusts the disk with nothing but order: votes are verified again, content is judged again by
 //! [`Host::validate`]. Checksums are against accidents; a log that was damaged where it had been durable is an error

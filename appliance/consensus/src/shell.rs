@@ -179,14 +179,21 @@ impl Shell {
         }
         match asked.step {
             // The flush runs while the custody daemon makes its own note of the prevote durable.
-            VoteStep::Prevote => self.wal.flush_begin()?,
+            VoteStep::Prevote if asked.round == Round(0) => self.wal.flush_begin()?,
+            // Custody never goes back to an earlier slot. So what led to a later round must be durable before it signs
+            // there, or a crash would leave us in a round in which it no longer votes.
+            VoteStep::Prevote => self.wal.flush_wait()?,
             // The rule: no precommit before everything that leads to it is durable here.
             VoteStep::Precommit => self.wal.flush_wait()?,
         }
         let logged = self.own.get(&asked.slot()).filter(|logged| self.is_genuine_own(logged));
         let signed = match logged {
             Some(logged) => logged.clone(),
-            None => self.ask_custody(&asked, host)?,
+            None => match self.ask_custody(&asked, host)? {
+                Some(signed) => signed,
+                // An empty signature never verifies: the vote is not counted, logged or sent.
+                None => return Ok(SignedMessage::new(ballot.clone(), Signature::none())),
+            },
         };
         if signed.vote != asked {
             self.accept_earlier(&asked, &signed.vote)?;
@@ -199,18 +206,23 @@ impl Shell {
         Ok(core)
     }
 
-    fn ask_custody<H: Host>(&self, asked: &Vote, host: &mut H) -> Result<SignedVote, EngineError> {
+    /// `None`: abstain.
+    fn ask_custody<H: Host>(&self, asked: &Vote, host: &mut H) -> Result<Option<SignedVote>, EngineError> {
         let outcome = host.sign_vote(asked).map_err(EngineError::host("sign a vote"))?;
         let (vote, signature) = match outcome {
             SignOutcome::Signed(signature) => (asked.clone(), signature),
             SignOutcome::AlreadySigned { vote, signature } => (vote, signature),
+            SignOutcome::BelowHighest if self.sole => {
+                return Err(EngineError::Refused("a later slot is signed, and nobody else can vote".into()));
+            }
+            SignOutcome::BelowHighest => return Ok(None),
             SignOutcome::Refused(reason) => return Err(EngineError::Refused(reason)),
         };
         let signed = SignedVote { validator: self.me, vote, signature };
         if self.verify_own && !self.is_genuine_own(&signed) {
             return Err(EngineError::OwnSignature { height: self.height, round: asked.round });
         }
-        Ok(signed)
+        Ok(Some(signed))
     }
 
     fn is_genuine_own(&self, signed: &SignedVote) -> bool {
@@ -299,7 +311,8 @@ impl Shell {
     }
 
     fn publish<H: Host>(&self, message: Message, host: &mut H) {
-        if !self.sole {
+        let abstained = matches!(&message, Message::Vote(vote) if vote.signature.is_empty());
+        if !self.sole && !abstained {
             host.publish(message);
         }
     }

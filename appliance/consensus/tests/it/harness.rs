@@ -229,6 +229,8 @@ pub struct Custody {
     pub key: Key,
     pub signed: BTreeMap<(Height, Round, VoteStep), (Vote, Vec<u8>)>,
     pub signatures: u64,
+    /// Asked for a slot below the highest signed one.
+    pub abstained: u64,
     pub locked: bool,
     /// It cannot tell what it has signed.
     pub mute: bool,
@@ -269,6 +271,7 @@ impl Node {
                 key,
                 signed: BTreeMap::new(),
                 signatures: 0,
+                abstained: 0,
                 locked: false,
                 mute: false,
                 conflicts: Vec::new(),
@@ -361,6 +364,10 @@ impl Host for Node {
                 custody.conflicts.push(vote.slot());
             }
             return Ok(SignOutcome::AlreadySigned { vote: earlier.clone(), signature: signature.clone() });
+        }
+        if custody.signed.last_key_value().is_some_and(|(highest, _)| *highest > vote.slot()) {
+            custody.abstained += 1;
+            return Ok(SignOutcome::BelowHighest);
         }
         let signature = custody.key.sign(vote);
         custody.signatures += 1;

@@ -241,6 +241,7 @@ fn lost_messages_are_said_again() {
 
 #[test]
 fn crashes_never_fork() {
+    let mut abstained = 0;
     for seed in 0..60 {
         let mut world = World::dummy(&[3, 3, 2, 2], 5, seed);
         world.lossy = 5;
@@ -266,7 +267,24 @@ fn crashes_never_fork() {
         world.lossy = 0;
         world.run();
         world.check(&Dummy);
+        abstained += world.nodes.iter().map(|node| node.custody.abstained).sum::<u64>();
     }
+    assert_eq!(abstained, 0, "the log leads back to the round in which custody signed last");
+}
+
+/// Custody has signed in a later round, and the log has lost that we went there: earlier slots stay empty.
+#[test]
+fn a_forgotten_round_is_abstained_from() {
+    let mut world = World::dummy(&[1; 4], 3, 11);
+    let mut later = vote_of(&world.nodes[0], None);
+    later.vote.round = Round(1);
+    let signature = world.nodes[0].custody.key.sign(&later.vote);
+    world.nodes[0].custody.signed.insert(later.vote.slot(), (later.vote, signature));
+    world.boot_all(&[]);
+    world.run();
+    world.check(&Dummy);
+    assert!(world.nodes[0].custody.abstained > 0);
+    assert_eq!(world.nodes[0].stored.len(), 3);
 }
 
 #[test]
