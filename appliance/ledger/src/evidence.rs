@@ -25,7 +25,7 @@ mod verify;
 pub use build::{BuildError, EvidenceBuilder};
 pub use file::EvidenceError;
 pub use fork::{CertifiedHeader, Contradiction, ForkError, ForkProof, ForkReport, verify_fork};
-pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict};
+pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict, utc};
 pub use verify::OtherGenesis;
 
 use crate::Keyring;
@@ -62,6 +62,20 @@ pub struct AccountEvidence {
     pub entries: Vec<EvidenceEntry>,
     /// Proves that the last of them is the thread's head.
     pub head: MapProof,
+    /// The name under which the enroller invited it.
+    pub name: Option<AccountName>,
+}
+
+/// A name with the salt of its commitment in the account's invitation.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct AccountName {
+    /// The name.
+    #[n(0)]
+    pub name: String,
+    /// The salt.
+    #[n(1)]
+    pub salt: Salt,
 }
 
 /// Entries of a conversation that follow one another: all of them, a range, or one.

@@ -4,6 +4,8 @@
 
 mod evidence;
 
+pub use evidence::{opaque_parts, places_to_change};
+
 use crate::evidence::Disclosure;
 use crate::{BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, label_for};
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
 //! The rules by which the ledger takes or refuses entries, one test per rule, with real keys and signatures.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
 use zixt_crypto::{Reference, digest};

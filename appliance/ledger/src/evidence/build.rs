@@ -1,7 +1,7 @@
 //! Making evidence from what a client or a server has at hand.
 
 use super::report::Report;
-use super::{AccountEvidence, Evidence, EvidenceEntry, Signature, ThreadEvidence};
+use super::{AccountEvidence, AccountName, Evidence, EvidenceEntry, Signature, ThreadEvidence};
 use crate::Keyring;
 use crate::map::MapProof;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,20 +25,28 @@ pub struct EvidenceBuilder {
     certificate: Certificate,
     keyring: Keyring,
     accounts: BTreeMap<AccountId, AccountEvidence>,
+    names: BTreeMap<AccountId, AccountName>,
 }
 
 impl EvidenceBuilder {
     /// Begins evidence under a certified header. The keyring may hold more keys than are needed.
     #[must_use]
     pub const fn new(genesis: Genesis, header: Header, certificate: Certificate, keyring: Keyring) -> Self {
-        Self { genesis, header, certificate, keyring, accounts: BTreeMap::new() }
+        Self { genesis, header, certificate, keyring, accounts: BTreeMap::new(), names: BTreeMap::new() }
     }
 
     /// Adds an author's account: every entry of its thread, and the proof under the same header that the last one is
     /// the thread's head.
     #[must_use]
     pub fn account(mut self, account: AccountId, entries: Vec<EvidenceEntry>, head: MapProof) -> Self {
-        self.accounts.insert(account, AccountEvidence { account, entries, head });
+        self.accounts.insert(account, AccountEvidence { account, entries, head, name: None });
+        self
+    }
+
+    /// Discloses an author's name.
+    #[must_use]
+    pub fn name(mut self, account: AccountId, name: AccountName) -> Self {
+        self.names.insert(account, name);
         self
     }
 
@@ -47,10 +55,11 @@ impl EvidenceBuilder {
     /// # Errors
     /// [`BuildError::WouldFail`] with the verdicts.
     pub fn finish(self, thread: ThreadEvidence, backend: &dyn Backend) -> Result<Evidence, BuildError> {
-        let Self { genesis, header, certificate, keyring, mut accounts } = self;
+        let Self { genesis, header, certificate, keyring, mut accounts, mut names } = self;
         let authors = authors(&thread.entries);
         for account in accounts.values_mut() {
             strip(&mut account.entries, &authors);
+            account.name = names.remove(&account.account);
         }
         let accounts = accounts.into_values().collect();
         let mut evidence = Evidence { genesis, header, certificate, keyring, accounts, thread };

@@ -1,7 +1,9 @@
 //! The file: magic, then deterministic CBOR.
 
 use super::pack::{Known, Packed, pack, unpack};
-use super::{AccountEvidence, Anchor, Disclosure, Evidence, EvidenceEntry, Signature, ThreadEvidence};
+use super::{
+    AccountEvidence, AccountName, Anchor, Disclosure, Evidence, EvidenceEntry, Signature, ThreadEvidence,
+};
 use crate::Keyring;
 use crate::map::MapProof;
 use minicbor::{Decode, Encode};
@@ -62,6 +64,7 @@ impl Evidence {
                     account: account.account,
                     entries: entries(&account.entries),
                     head: account.head.clone(),
+                    name: account.name.clone(),
                 })
                 .collect(),
             thread: self.thread.thread,
@@ -109,7 +112,12 @@ impl Evidence {
                 .into_iter()
                 .map(|account| {
                     let entries = entries(account.entries)?;
-                    Ok(AccountEvidence { account: account.account, entries, head: account.head })
+                    Ok(AccountEvidence {
+                        account: account.account,
+                        entries,
+                        head: account.head,
+                        name: account.name,
+                    })
                 })
                 .collect::<Result<_, EvidenceError>>()?,
             thread: ThreadEvidence {
@@ -158,6 +166,8 @@ struct FileAccount {
     entries: Vec<FileEntry>,
     #[n(2)]
     head: MapProof,
+    #[n(3)]
+    name: Option<AccountName>,
 }
 
 #[derive(Encode, Decode)]
@@ -227,6 +237,10 @@ impl Canonical for File {
         }
         if self.entries.is_empty() || self.accounts.iter().any(|account| account.entries.is_empty()) {
             return Err("a thread has no entries");
+        }
+        let names = self.accounts.iter().filter_map(|account| account.name.as_ref());
+        if names.into_iter().any(|name| name.name.is_empty() || name.name.len() > limits::NAME_BYTES_MAX) {
+            return Err("a name is empty or too long");
         }
         if !self.accounts.windows(2).all(|pair| pair[0].account < pair[1].account) {
             return Err("its accounts are not sorted or repeat one");

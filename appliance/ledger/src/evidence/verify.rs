@@ -45,7 +45,10 @@ struct Verification<'a> {
     evidence: &'a Evidence,
     genesis: Hash,
     backend: &'a dyn Backend,
+    /// Keys that a signature was checked with.
     used: BTreeSet<Hash>,
+    /// Keys that an account names; a file may hold them even if nothing here is signed with them.
+    named: BTreeSet<Hash>,
     suites: Vec<Finding>,
     certificate: Vec<Finding>,
     recorded: Vec<Finding>,
@@ -70,6 +73,7 @@ impl<'a> Verification<'a> {
             genesis,
             backend,
             used: BTreeSet::new(),
+            named: BTreeSet::new(),
             suites: Vec::new(),
             certificate: Vec::new(),
             recorded: Vec::new(),
@@ -91,8 +95,13 @@ impl<'a> Verification<'a> {
             .collect();
         let bodies = self.check_thread(&accounts);
         self.check_parts(&bodies);
-        let unused = evidence.keyring.iter().map(|(hash, _)| *hash).filter(|hash| !self.used.contains(hash));
-        self.author.extend(unused.map(|key| finding(Place::Keyring, Fault::KeyUnused(key))));
+        let unused: Vec<Hash> = evidence
+            .keyring
+            .iter()
+            .map(|(hash, _)| *hash)
+            .filter(|hash| !self.used.contains(hash) && !self.named.contains(hash))
+            .collect();
+        self.author.extend(unused.into_iter().map(|key| finding(Place::Keyring, Fault::KeyUnused(key))));
         (self.report(stake, &bodies), self.used)
     }
 
@@ -151,6 +160,11 @@ impl<'a> Verification<'a> {
                 faults.push(finding(place, fault));
             }
         }
+        if let (Some(given), Some(state)) = (&evidence.name, &state)
+            && digest::name_commitment(&given.salt, &given.name) != state.account.name
+        {
+            faults.push(finding(Place::Account(id), Fault::OtherName));
+        }
         let broken = !faults.is_empty();
         self.author.append(&mut faults);
         // A chain that is not the certified one proves no device at all.
@@ -163,6 +177,11 @@ impl<'a> Verification<'a> {
         body: &Body,
         entry: &EvidenceEntry,
     ) -> Result<(), Fault> {
+        match body.payload {
+            Payload::Invite { key, .. } => self.named.insert(key),
+            Payload::DeviceAdd { identity, .. } => self.named.insert(identity),
+            _ => false,
+        };
         if matches!(body.payload, Payload::DeviceAdd { .. }) != entry.possession.is_some() {
             return Err(Fault::Possession);
         }
@@ -407,6 +426,12 @@ impl<'a> Verification<'a> {
         }
     }
 
+    fn name_of(&self, author: &Author) -> Option<String> {
+        let Author::Device(member) = author else { return None };
+        let account = self.evidence.accounts.iter().find(|account| account.account == member.account)?;
+        account.name.as_ref().map(|given| given.name.clone())
+    }
+
     fn report(&mut self, stake: Option<crate::certificate::SignedStake>, bodies: &[Option<Body>]) -> Report {
         let Evidence { genesis, header, certificate, thread, .. } = self.evidence;
         let mut custody = Vec::new();
@@ -434,6 +459,7 @@ impl<'a> Verification<'a> {
                 sent_at: body.as_ref().map(|body| body.sent_at),
                 kind: body.as_ref().map(|body| body.payload.kind()),
                 author: body.as_ref().map(|body| body.author),
+                name: body.as_ref().and_then(|body| self.name_of(&body.author)),
                 has_envelope: entry.envelope.is_some(),
                 content: entry.disclosure.as_ref().map(|disclosure| disclosure.content.clone()),
             })

@@ -2,7 +2,7 @@
 
 use super::SampleNetwork;
 use crate::evidence::{
-    Anchor, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof, ThreadEvidence,
+    Anchor, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof, Signature, ThreadEvidence,
 };
 use crate::tree::{self, MemoryTree, NodeId, Plan};
 use crate::{RecordedEntry, TreeId, shard_states};
@@ -141,4 +141,30 @@ impl SampleNetwork {
             }
         }
     }
+}
+
+/// Where a test should change bytes of a file: everywhere, but inside of keys and signatures (`opaque`), where every
+/// byte is like the others, at one place in 41, unless `ZIXT_TEST_FULL` is set.
+#[must_use]
+pub fn places_to_change(file: &[u8], opaque: &[&[u8]]) -> Vec<usize> {
+    let mut alike = vec![false; file.len()];
+    for part in opaque.iter().filter(|part| part.len() > 100) {
+        let start = file.windows(part.len()).position(|window| window == *part).expect("a part of the file");
+        alike[start + 8..start + part.len() - 8].fill(std::env::var_os("ZIXT_TEST_FULL").is_none());
+    }
+    (0..file.len()).filter(|at| !alike[*at] || at % 41 == 0).collect()
+}
+
+/// The keys and signatures in an evidence.
+#[must_use]
+pub fn opaque_parts(evidence: &Evidence) -> Vec<&[u8]> {
+    let entries =
+        evidence.accounts.iter().flat_map(|account| &account.entries).chain(&evidence.thread.entries);
+    let signatures = entries.filter_map(|entry| match &entry.signature {
+        Signature::Full(signature) => Some(signature.as_slice()),
+        Signature::Digest(_) => None,
+    });
+    let certificate = evidence.certificate.signatures.iter().map(|signature| signature.signature.as_slice());
+    let keys = evidence.keyring.iter().map(|(_, entry)| entry.key.as_slice());
+    signatures.chain(certificate).chain(keys).collect()
 }
