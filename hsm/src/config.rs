@@ -207,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_configuration() {
+        let config: Config = toml::from_str(include_str!("../hsmd.example.toml")).unwrap();
+        let policy = config.policy(7).unwrap();
+        assert!(policy.check(990, Purpose::ConsensusVote).is_ok());
+        assert!(policy.check(990, Purpose::Provision).is_err());
+    }
+
+    #[test]
     fn a_pin_file_is_its_owners_alone() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();

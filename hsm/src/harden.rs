@@ -5,9 +5,9 @@ use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-/// Locked memory that the daemon may come to need: program, token library, threads. A smaller limit would not refuse
-/// the lock but a later allocation.
-const LOCKED_BYTES_MIN: u64 = 256 << 20;
+/// Address space that the daemon may come to lock: the C library reserves 64 MiB for the heap of each thread and uses
+/// little of it. A smaller limit would not refuse the lock but a later allocation.
+const LOCKED_BYTES_MIN: u64 = 4 << 30;
 
 /// Hardens this process: no core dump, no tracing by its own user, no new privileges, files for its owner only, memory
 /// that is never swapped.
