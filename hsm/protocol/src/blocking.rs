@@ -70,8 +70,12 @@ impl BlockingHsmClient {
 
     /// A stream goes back only after a whole answer.
     fn exchange(&self, mut stream: UnixStream, payload: &[u8]) -> Result<Response, ClientError> {
-        write_frame_blocking(&mut stream, payload)?;
-        let answer = read_frame_blocking(&mut stream)?;
+        let answer = match write_frame_blocking(&mut stream, payload) {
+            Ok(()) => read_frame_blocking(&mut stream)?,
+            // A daemon that does not take this peer says so and closes before it reads anything.
+            Err(closed) if closed.is_hang_up() => read_frame_blocking(&mut stream).map_err(|_| closed)?,
+            Err(error) => return Err(error.into()),
+        };
         let response = decode::<Response>(&answer)?;
         self.pool().idle.push(stream);
         match response {

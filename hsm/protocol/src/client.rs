@@ -174,8 +174,12 @@ impl HsmClient {
     /// A stream goes back only after a whole answer: one that was dropped half-way is never used again.
     async fn exchange(&self, mut stream: UnixStream, payload: &[u8]) -> Result<Response, ClientError> {
         let answer = tokio::time::timeout(ANSWER_WAIT_MAX, async {
-            write_frame(&mut stream, payload).await?;
-            read_frame(&mut stream).await
+            match write_frame(&mut stream, payload).await {
+                Ok(()) => read_frame(&mut stream).await,
+                // A daemon that does not take this peer says so and closes before it reads anything.
+                Err(closed) if closed.is_hang_up() => read_frame(&mut stream).await.map_err(|_| closed),
+                Err(error) => Err(error),
+            }
         })
         .await
         .map_err(|_| FrameError::Io(std::io::ErrorKind::TimedOut.into()))??;

@@ -27,6 +27,14 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
+impl FrameError {
+    /// Whether the peer closed the connection, which may still hold what the peer said last.
+    pub(crate) fn is_hang_up(&self) -> bool {
+        matches!(self, Self::Io(error)
+            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset))
+    }
+}
+
 fn length(prefix: [u8; 4]) -> Result<usize, FrameError> {
     let got = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     match got {

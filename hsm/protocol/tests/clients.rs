@@ -74,6 +74,30 @@ fn the_blocking_client_replaces_connections_and_serves_many_threads() {
     assert!(matches!(client.status(), Err(ClientError::Custody(CustodyError::Locked))));
 }
 
+/// Says no and closes before it reads anything, as the daemon does with peers that it does not know.
+fn serve_nobody() -> PathBuf {
+    let path = socket();
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = encode(&Response::Error(CustodyError::Busy));
+            write_frame_blocking(&mut stream.unwrap(), &answer).unwrap();
+        }
+    });
+    path
+}
+
+#[tokio::test]
+async fn an_answer_before_the_question_is_read_reaches_the_caller() {
+    let path = serve_nobody();
+    for _ in 0..200 {
+        let answer = HsmClient::new(&path).status().await;
+        assert!(matches!(answer, Err(ClientError::Custody(CustodyError::Busy))), "{answer:?}");
+        let answer = BlockingHsmClient::new(&path).status();
+        assert!(matches!(answer, Err(ClientError::Custody(CustodyError::Busy))), "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_absent_daemon_is_an_error_with_advice() {
     let path = socket();
