@@ -50,11 +50,14 @@ lab_up() {
     lab_configure
     "$programs/zixt-hsmd" --config "$state/lab/hsmd.toml" --lab-init-token --so-pin-file "$state/lab/so-pin" \
         >>"$state/lab/token.log" 2>&1 || { cat "$state/lab/token.log" >&2; return 1; }
+    # The last run's logs are kept aside: what lab_wait looks for has to be of this run.
+    for log in zixt-hsmd zixtd; do
+        [ ! -e "$run/$log.log" ] || mv "$run/$log.log" "$run/$log.log.1"
+    done
     # setsid: a Ctrl-C at the terminal reaches this script only, which then stops the daemons in the right order.
     setsid "$programs/zixt-hsmd" --config "$state/lab/hsmd.toml" >>"$run/zixt-hsmd.log" 2>&1 &
     hsmd_pid=$!
-    lab_wait zixt-hsmd "$hsmd_pid" "$run/zixt-hsmd.log" \
-        "$programs/zixt-hsm" --socket "$run/hsmd.sock" status || return 1
+    lab_wait zixt-hsmd "$hsmd_pid" "$run/zixt-hsmd.log" grep -q '^ready' "$run/zixt-hsmd.log" || return 1
     "$programs/zixt-provision" lab --state "$state" --hsmd "$run/hsmd.sock" >"$state/lab/network.txt" || return 1
     setsid "$programs/zixtd" --state "$state" --run "$run" --hsmd "$run/hsmd.sock" --listen "$listen" \
         >>"$run/zixtd.log" 2>&1 &
