@@ -313,6 +313,36 @@ fn a_certificate_needs_its_stake_and_each_signer_once() {
 }
 
 #[test]
+fn a_certificate_by_another_key_and_another_suite_are_refused() {
+    let sample = sample();
+    // Sealed by a key that is not the validator's.
+    let mut evidence = sample.one();
+    let vote = zixt_types::Vote {
+        version: 1,
+        suite: evidence.header.suite,
+        genesis: sample.network.state.genesis_hash,
+        height: evidence.header.height,
+        round: evidence.certificate.round,
+        step: zixt_types::VoteStep::Precommit,
+        header: Some(evidence.certificate.header),
+    };
+    let message = zixt_crypto::digest::vote_bytes(&vote);
+    evidence.certificate.signatures[0].signature = sample.bob.identity.sign(&message).unwrap();
+    let report = sample.verify(&evidence);
+    assert!(codes(&report.certificate).contains(&("certificate", Place::Certificate)));
+    assert!(report.custody.is_failed());
+    // A suite that this network does not allow, in a body and in the header.
+    let mut evidence = sample.one();
+    let body = Body::parse(&evidence.thread.entries[0].body).unwrap();
+    evidence.thread.entries[0].body = Body { suite: SuiteId::Cnsa, ..body }.to_bytes();
+    evidence.header.suite = SuiteId::Cnsa;
+    let report = sample.verify(&evidence);
+    let expected = [Place::Header, Place::Entry(Seq(3))].map(|place| ("suite-not-allowed", place));
+    assert_eq!(codes(&report.suites), expected);
+    assert!(report.author.is_failed() && report.certificate.is_failed());
+}
+
+#[test]
 fn a_forged_message_and_a_forged_key_are_refused() {
     let sample = sample();
     // Signed by Bob's device in Alice's name.
