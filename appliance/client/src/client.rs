@@ -1,18 +1,36 @@
 //! The one object that a face talks to.
 
+use crate::connection::{Connector, TlsConnector};
+use crate::engine::{self, Engine};
 use crate::error::ClientError;
 use crate::model::{
     Alarm, ClientEvent, ContactView, DeviceView, MessageView, Profile, SyncReport, ThreadSummary,
 };
+use crate::records::{self, OutboxRecord, Outgoing};
+use crate::shared::{Core, now, random};
+use crate::store::{Batch, Space};
+use crate::{enrol, evidence, live, views};
 use std::path::Path;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
 use zixt_api::Invitation;
+use zixt_crypto::Backend;
 use zixt_crypto::password::Params;
-use zixt_types::{AccountId, MessageId, Seq, ThreadId};
+use zixt_crypto_fast::AwsLc;
+use zixt_types::{AccountId, MessageId, Seq, ThreadId, limits};
 
 /// A device that talks. Cheap to clone; clones share everything.
-#[derive(Clone, Debug)]
-pub struct Client(std::sync::Arc<Profile>);
+#[derive(Clone)]
+pub struct Client {
+    core: Arc<Core>,
+    engine: Arc<Mutex<Engine>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("member", &self.core.me()).finish_non_exhaustive()
+    }
+}
 
 impl Client {
     /// Enrols this device with an invitation and makes its store in `folder`. Needs the appliance. If it is
@@ -26,8 +44,7 @@ impl Client {
         passphrase: &[u8],
         cost: Params,
     ) -> Result<Self, ClientError> {
-        let _ = (invitation, folder, passphrase, cost);
-        todo!()
+        Self::enrol_with(invitation, folder, passphrase, cost, Arc::new(AwsLc), &TlsConnector).await
     }
 
     /// Opens the account in `folder`. Works offline.
@@ -35,14 +52,45 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn open(folder: &Path, passphrase: &[u8]) -> Result<Self, ClientError> {
-        let _ = (folder, passphrase);
-        todo!()
+        Self::open_with(folder, passphrase, Arc::new(AwsLc), &TlsConnector).await
+    }
+
+    /// [`Client::enrol`] with another backend and another way to the appliance.
+    ///
+    /// # Errors
+    /// See [`Client::enrol`].
+    pub async fn enrol_with(
+        invitation: &Invitation,
+        folder: &Path,
+        passphrase: &[u8],
+        cost: Params,
+        backend: Arc<dyn Backend>,
+        connector: &dyn Connector,
+    ) -> Result<Self, ClientError> {
+        Ok(Self::around(enrol::enrol(invitation, folder, passphrase, cost, backend, connector).await?))
+    }
+
+    /// [`Client::open`] with another backend and another way to the appliance.
+    ///
+    /// # Errors
+    /// See [`Client::open`].
+    pub async fn open_with(
+        folder: &Path,
+        passphrase: &[u8],
+        backend: Arc<dyn Backend>,
+        connector: &dyn Connector,
+    ) -> Result<Self, ClientError> {
+        Ok(Self::around(enrol::open(folder, passphrase, backend, connector).await?))
+    }
+
+    fn around(engine: Engine) -> Self {
+        Self { core: Arc::clone(&engine.core), engine: Arc::new(Mutex::new(engine)) }
     }
 
     /// Who this device is.
     #[must_use]
     pub fn profile(&self) -> &Profile {
-        &self.0
+        &self.core.profile
     }
 
     /// Handles everything that the appliance has for this device, sends what is queued, and returns.
@@ -50,7 +98,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]. What was handled before stays handled.
     pub async fn sync_once(&self) -> Result<SyncReport, ClientError> {
-        todo!()
+        live::sync_once(&self.engine).await
     }
 
     /// Stays connected: handles events as they come, sends what is queued, renews keys, and connects again when the
@@ -59,8 +107,7 @@ impl Client {
     /// # Errors
     /// Only what no retry cures: the local store, or a trust alarm about the whole ledger.
     pub async fn run(&self, events: mpsc::Sender<ClientEvent>) -> Result<(), ClientError> {
-        let _ = events;
-        todo!()
+        live::run(&self.core, &self.engine, events).await
     }
 
     /// Starts a conversation with some people. Needs the appliance.
@@ -72,8 +119,9 @@ impl Client {
         names: &[&str],
         title: Option<&str>,
     ) -> Result<ThreadId, ClientError> {
-        let _ = (names, title);
-        todo!()
+        let mut engine = self.engine.lock().await;
+        let result = engine.start(names, title).await;
+        noticed(&mut engine, result, None).await
     }
 
     /// Adds people to a conversation. Needs the appliance.
@@ -81,8 +129,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn add_members(&self, thread: ThreadId, names: &[&str]) -> Result<(), ClientError> {
-        let _ = (thread, names);
-        todo!()
+        let mut engine = self.engine.lock().await;
+        let result = engine.add(thread, names).await;
+        noticed(&mut engine, result, Some(thread)).await
     }
 
     /// Removes people, with all their devices, and renews the keys. Needs the appliance.
@@ -90,8 +139,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn remove_members(&self, thread: ThreadId, names: &[&str]) -> Result<(), ClientError> {
-        let _ = (thread, names);
-        todo!()
+        let mut engine = self.engine.lock().await;
+        let result = engine.remove(thread, names).await;
+        noticed(&mut engine, result, Some(thread)).await
     }
 
     /// Queues a message. When this returns it survives a crash; [`Client::flush`], [`Client::sync_once`] or
@@ -100,8 +150,31 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn send(&self, thread: ThreadId, text: &str) -> Result<MessageId, ClientError> {
-        let _ = (thread, text);
-        todo!()
+        if text.len() > limits::TEXT_BYTES_MAX {
+            return Err(ClientError::TextTooLong { got: text.len(), max: limits::TEXT_BYTES_MAX });
+        }
+        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if let Some(why) = record.blocked {
+            return Err(ClientError::Blocked(why));
+        }
+        if record.removed {
+            return Err(ClientError::Removed);
+        }
+        let id = MessageId(random()?);
+        let item = OutboxRecord {
+            version: records::VERSION,
+            thread,
+            id,
+            at: now(),
+            what: Outgoing::Text(text.to_owned()),
+            prepared: None,
+            failed: None,
+        };
+        let mut batch = Batch::new();
+        self.core.put_outbox(&mut batch, self.core.outbox_key(), &item);
+        self.core.store.commit(batch).await?;
+        self.core.wake.notify_one();
+        Ok(id)
     }
 
     /// Sends what is queued, as far as possible; returns how many messages became recorded.
@@ -109,7 +182,7 @@ impl Client {
     /// # Errors
     /// The first fault; what was sent before stays sent, the rest stays queued.
     pub async fn flush(&self) -> Result<u64, ClientError> {
-        todo!()
+        self.engine.lock().await.flush().await
     }
 
     /// All conversations, the latest first.
@@ -117,7 +190,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn threads(&self) -> Result<Vec<ThreadSummary>, ClientError> {
-        todo!()
+        views::threads(&self.core).await
     }
 
     /// The last `limit` lines of a conversation before `before`, in order; lines that wait come last. From the local
@@ -131,8 +204,7 @@ impl Client {
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<MessageView>, ClientError> {
-        let _ = (thread, before, limit);
-        todo!()
+        views::history(&self.core, thread, before, limit).await
     }
 
     /// Says that the user has seen a conversation up to now.
@@ -140,8 +212,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn mark_shown(&self, thread: ThreadId) -> Result<(), ClientError> {
-        let _ = thread;
-        todo!()
+        let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
+        let mut batch = Batch::new();
+        batch.put(Space::Fact, views::shown_key(&self.core, thread), records::encode(&record.received));
+        Ok(self.core.store.commit(batch).await?)
     }
 
     /// Everybody whom this device knows, by name. From the local store only.
@@ -149,7 +223,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn contacts(&self) -> Result<Vec<ContactView>, ClientError> {
-        todo!()
+        let mut people: Vec<ContactView> =
+            self.core.accounts().await?.iter().map(|record| views::contact(&self.core, record)).collect();
+        people.sort_by(|a, b| (&a.name, a.account).cmp(&(&b.name, b.account)));
+        Ok(people)
     }
 
     /// A person, looked up anew if the appliance is there, else as this device knows them.
@@ -157,8 +234,17 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn contact(&self, name: &str) -> Result<ContactView, ClientError> {
-        let _ = name;
-        todo!()
+        let mut engine = self.engine.lock().await;
+        let result = engine.named(name).await;
+        match noticed(&mut engine, result, None).await {
+            Ok(record) => Ok(views::contact(&self.core, &record)),
+            Err(error @ ClientError::Connection(_)) => {
+                let known = self.contacts().await?;
+                let same = |contact: &ContactView| contact.name.to_lowercase() == name.to_lowercase();
+                known.into_iter().find(same).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Says that the user compared the fingerprints of this person's active devices, as this device knows them now.
@@ -166,8 +252,14 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn mark_verified(&self, account: AccountId) -> Result<(), ClientError> {
-        let _ = account;
-        todo!()
+        let _engine = self.engine.lock().await;
+        let Some(mut record) = self.core.account(account).await? else {
+            return Err(ClientError::UnknownPerson(account.to_string()));
+        };
+        record.verified = Some(record.account.active_devices().map(|device| device.id).collect());
+        let mut batch = Batch::new();
+        self.core.put_account(&mut batch, &record);
+        Ok(self.core.store.commit(batch).await?)
     }
 
     /// The devices of this account.
@@ -175,7 +267,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn devices(&self) -> Result<Vec<DeviceView>, ClientError> {
-        todo!()
+        let own = self.core.account(self.core.me().account).await?;
+        Ok(own.map(|record| views::contact(&self.core, &record).devices).unwrap_or_default())
     }
 
     /// Writes evidence about one message, or about the whole conversation, to `path`. With content, the file discloses
@@ -190,8 +283,10 @@ impl Client {
         with_content: bool,
         path: &Path,
     ) -> Result<(), ClientError> {
-        let _ = (thread, seq, with_content, path);
-        todo!()
+        let mut engine = self.engine.lock().await;
+        let result = engine.evidence(thread, seq, with_content).await;
+        let made = noticed(&mut engine, result, Some(thread)).await?;
+        evidence::write_evidence(&engine, &made, path).await
     }
 
     /// All alarms, the oldest first.
@@ -199,7 +294,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn alarms(&self) -> Result<Vec<Alarm>, ClientError> {
-        todo!()
+        let records = engine::alarms(&self.core).await?;
+        Ok(records.into_iter().zip(1..).map(|(record, number)| engine::alarm_view(number, record)).collect())
     }
 
     /// Writes the proof of the first fork that this device found to `path`.
@@ -207,8 +303,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoFork`] if it found none.
     pub async fn export_fork(&self, path: &Path) -> Result<(), ClientError> {
-        let _ = path;
-        todo!()
+        let proof = engine::alarms(&self.core).await?.into_iter().find_map(|alarm| alarm.proof);
+        evidence::write_file(path, proof.ok_or(ClientError::NoFork)?).await
     }
 
     /// Protects the store with another passphrase.
@@ -216,7 +312,18 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn change_passphrase(&self, old: &[u8], new: &[u8], cost: Params) -> Result<(), ClientError> {
-        let _ = (old, new, cost);
-        todo!()
+        Ok(self.core.store.change_passphrase(old, new, cost).await?)
+    }
+}
+
+/// Raises the alarm that a result asks for.
+async fn noticed<T>(
+    engine: &mut Engine,
+    result: Result<T, ClientError>,
+    thread: Option<ThreadId>,
+) -> Result<T, ClientError> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => Err(engine.noticed(error, thread).await?),
     }
 }

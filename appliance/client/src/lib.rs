@@ -5,10 +5,17 @@
 
 mod client;
 pub mod connection;
+mod engine;
+mod enrol;
 mod error;
+mod evidence;
+mod live;
 mod model;
+mod records;
+mod shared;
 pub mod store;
 pub mod trust;
+mod views;
 
 pub use client::Client;
 pub use error::{Advice, ClientError};

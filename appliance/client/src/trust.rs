@@ -1,19 +1,14 @@
 //! Nothing that the appliance says is believed before it is checked here.
+//!
+//! [`Checker`] is pure: it checks one object against the genesis that the invitation pinned. [`Ledger`] remembers what
+//! was checked and demands that everything new continues it. What does not hold is a [`TrustError`].
 
-use thiserror::Error;
+mod account;
+mod checker;
+mod fault;
+mod ledger;
 
-/// Placeholder until the checks land.
-#[derive(Debug, Error)]
-pub enum TrustError {
-    /// The appliance is of another network.
-    #[error("the appliance is of another network")]
-    OtherGenesis,
-}
-
-impl TrustError {
-    /// What to do, for people.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        "Stop, and tell an administrator."
-    }
-}
+pub use account::CheckedAccount;
+pub use checker::{CheckedEntry, Checker, VerifiedHeader};
+pub use fault::TrustError;
+pub use ledger::Ledger;

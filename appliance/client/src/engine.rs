@@ -1,0 +1,230 @@
+//! The engine: one event, one message or one commit at a time. Each is one transaction of the store that holds
+//! everything it changes (MLS state, message, chain, cursor), so that a crash leaves all of it or nothing.
+
+mod accounts;
+mod changes;
+mod join;
+mod keys;
+mod outbox;
+mod receive;
+
+use crate::error::ClientError;
+use crate::model::{Alarm, ClientEvent, SyncReport};
+use crate::records::{self, AlarmRecord, ThreadRecord};
+use crate::shared::{Core, now};
+use crate::store::{Batch, Space};
+use crate::trust::{Ledger, TrustError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use zixt_messaging::Conversation;
+use zixt_types::{Head, Seq, ThreadId};
+
+const CURSOR: &[u8] = b"stream/cursor";
+
+/// Moves conversations and the outbox. There is one, behind a lock.
+pub struct Engine {
+    pub core: Arc<Core>,
+    pub ledger: Ledger,
+    /// Open conversations. One is dropped whenever its state was not stored, and opened again from the store.
+    conversations: HashMap<ThreadId, Conversation>,
+    /// The last position of the stream that was handled durably.
+    cursor: u64,
+    /// Set by a proven fork: nothing is sent any more.
+    stopped: Option<String>,
+    /// What happened since the last call of [`Engine::report`].
+    counts: SyncReport,
+}
+
+impl Engine {
+    /// The engine as the store left it.
+    pub async fn load(core: Arc<Core>) -> Result<Self, ClientError> {
+        let ledger = Ledger::load(core.checker()?, core.store.clone()).await?;
+        let cursor = match core.store.get(Space::Fact, CURSOR).await? {
+            Some(bytes) => records::decode(Space::Fact, &bytes)?,
+            None => 0,
+        };
+        let stopped = alarms(&core).await?.into_iter().find(|alarm| alarm.proof.is_some());
+        Ok(Self {
+            core,
+            ledger,
+            conversations: HashMap::new(),
+            cursor,
+            stopped: stopped.map(|alarm| alarm.text),
+            counts: SyncReport::default(),
+        })
+    }
+
+    /// The last position that was handled durably.
+    pub const fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// What happened since the last report.
+    pub async fn report(&mut self) -> Result<SyncReport, ClientError> {
+        let mut report = std::mem::take(&mut self.counts);
+        report.height = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
+        report.queued = self.core.outbox().await?.len() as u64;
+        Ok(report)
+    }
+
+    /// Stores a batch together with what the ledger learnt, then tells who listens.
+    async fn commit(&mut self, mut batch: Batch, events: Vec<ClientEvent>) -> Result<(), ClientError> {
+        let mut all = self.ledger.take();
+        if let Some(error) = {
+            all.append(std::mem::take(&mut batch));
+            self.core.store.commit(all).await.err()
+        } {
+            // The memory is ahead of the store now.
+            self.conversations.clear();
+            self.ledger = Ledger::load(self.core.checker()?, self.core.store.clone()).await?;
+            return Err(error.into());
+        }
+        for event in events {
+            self.core.emit(event);
+        }
+        Ok(())
+    }
+
+    fn put_cursor(batch: &mut Batch, position: u64) {
+        batch.put(Space::Fact, CURSOR, records::encode(&position));
+    }
+
+    /// Moves the cursor past an event that changed nothing else.
+    async fn skip(&mut self, position: Option<u64>) -> Result<(), ClientError> {
+        let Some(position) = position else { return self.commit(Batch::new(), Vec::new()).await };
+        let mut batch = Batch::new();
+        Self::put_cursor(&mut batch, position);
+        self.commit(batch, Vec::new()).await?;
+        self.cursor = position;
+        Ok(())
+    }
+
+    /// An open conversation, taken out: put it back when its state is stored.
+    async fn conversation(&mut self, thread: ThreadId) -> Result<Conversation, ClientError> {
+        if let Some(conversation) = self.conversations.remove(&thread) {
+            return Ok(conversation);
+        }
+        let state = self.core.state(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        self.core.device.open(thread, &state).map_err(|error| ClientError::Messaging(with_sources(&error)))
+    }
+
+    fn put_back(&mut self, conversation: Conversation) {
+        self.conversations.insert(conversation.thread(), conversation);
+    }
+
+    /// The record of a conversation in which this device may write.
+    async fn writable(&self, thread: ThreadId) -> Result<ThreadRecord, ClientError> {
+        if let Some(text) = &self.stopped {
+            return Err(ClientError::Blocked(text.clone()));
+        }
+        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if let Some(text) = &record.blocked {
+            return Err(ClientError::Blocked(text.clone()));
+        }
+        if record.removed { Err(ClientError::Removed) } else { Ok(record) }
+    }
+
+    /// Raises an alarm and stops the conversation that it concerns. An alarm that was raised before is not repeated.
+    pub async fn alarm(
+        &mut self,
+        error: &TrustError,
+        thread: Option<ThreadId>,
+        position: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let record = AlarmRecord {
+            version: records::VERSION,
+            at: now(),
+            thread,
+            code: error.code().to_owned(),
+            text: error.to_string(),
+            proof: match error {
+                TrustError::Fork(proof) => Some(proof.to_bytes()),
+                _ => None,
+            },
+        };
+        let known = alarms(&self.core).await?;
+        let mut batch = Batch::new();
+        let mut events = Vec::new();
+        let same = |old: &AlarmRecord| {
+            (&old.code, old.thread, &old.text) == (&record.code, record.thread, &record.text)
+        };
+        if !known.iter().any(same) {
+            let number = known.len() as u64 + 1;
+            batch.put(Space::Fact, alarm_key(number), records::encode(&record));
+            events.push(ClientEvent::Alarm(alarm_view(number, record.clone())));
+            self.counts.alarms += 1;
+        }
+        if let Some(thread) = thread
+            && let Some(mut own) = self.core.thread(thread).await?
+            && own.blocked.is_none()
+        {
+            own.blocked = Some(record.text.clone());
+            self.core.put_thread(&mut batch, &own);
+            self.conversations.remove(&thread);
+        }
+        if let Some(position) = position {
+            Self::put_cursor(&mut batch, position);
+        }
+        if record.proof.is_some() {
+            self.stopped = Some(record.text);
+        }
+        self.commit(batch, events).await?;
+        self.cursor = position.unwrap_or(self.cursor);
+        Ok(())
+    }
+
+    /// Raises an alarm if `error` is a violation of trust; gives the error back.
+    pub async fn noticed(
+        &mut self,
+        error: ClientError,
+        thread: Option<ThreadId>,
+    ) -> Result<ClientError, ClientError> {
+        if let ClientError::Trust(fault) = &error {
+            let thread = thread.filter(|_| !fault.is_ledger_wide());
+            self.alarm(fault, thread, None).await?;
+        }
+        Ok(error)
+    }
+}
+
+/// The key of an alarm.
+pub fn alarm_key(number: u64) -> Vec<u8> {
+    [ALARM, &number.to_be_bytes()].concat()
+}
+
+const ALARM: &[u8] = b"alarm/";
+
+/// All alarms, in order.
+pub async fn alarms(core: &Core) -> Result<Vec<AlarmRecord>, ClientError> {
+    let rows = core.store.scan(Space::Fact, ALARM, &[], u32::MAX).await?;
+    Ok(rows.iter().map(|(_, bytes)| records::decode(Space::Fact, bytes)).collect::<Result<_, _>>()?)
+}
+
+/// An alarm as it is shown.
+pub fn alarm_view(number: u64, record: AlarmRecord) -> Alarm {
+    Alarm {
+        number,
+        at: record.at,
+        thread: record.thread,
+        code: record.code,
+        text: record.text,
+        has_proof: record.proof.is_some(),
+    }
+}
+
+/// An error with what caused it.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// What a new thread's record says before its first entry.
+fn before_first() -> Head {
+    Head { seq: Seq(0), hash: zixt_types::Hash::ZERO }
+}

@@ -1,0 +1,283 @@
+//! Commits: conversations begin, people join and leave, keys are renewed.
+
+use super::outbox::{Answer, TRIES};
+use super::{Engine, with_sources};
+use crate::error::ClientError;
+use crate::records::{self, Blob, OutboxRecord, Outgoing, Prepared};
+use crate::shared::{now, random};
+use crate::store::{Batch, Space};
+use zixt_api::ErrorCode;
+use zixt_messaging::{Change, CommitDraft, Conversation};
+use zixt_types::{AccountId, Member, MessageId, Seq, ThreadId, ThreadKind};
+
+impl Engine {
+    /// Begins a conversation.
+    pub async fn start(&mut self, names: &[&str], title: Option<&str>) -> Result<ThreadId, ClientError> {
+        let add = self.accounts_named(names).await?;
+        let me = self.core.me().account;
+        if add.is_empty() || add == [me] {
+            return Err(ClientError::NobodyNamed);
+        }
+        let thread = ThreadId::new(ThreadKind::Conversation, &random()?);
+        let what = Outgoing::Change {
+            start: true,
+            title: title.map(str::to_owned),
+            add,
+            remove: Vec::new(),
+            rotate: false,
+        };
+        self.change_now(thread, what).await?;
+        Ok(thread)
+    }
+
+    /// Adds people.
+    pub async fn add(&mut self, thread: ThreadId, names: &[&str]) -> Result<(), ClientError> {
+        let record = self.writable(thread).await?;
+        let add = self.accounts_named(names).await?;
+        for (account, name) in add.iter().zip(names) {
+            if record.state.members.iter().any(|member| member.account == *account) {
+                return Err(ClientError::AlreadyIn((*name).to_owned()));
+            }
+        }
+        self.change_now(thread, change(add, Vec::new(), false)).await
+    }
+
+    /// Removes people with all their devices.
+    pub async fn remove(&mut self, thread: ThreadId, names: &[&str]) -> Result<(), ClientError> {
+        let record = self.writable(thread).await?;
+        let remove = self.accounts_named(names).await?;
+        for (account, name) in remove.iter().zip(names) {
+            if *account == self.core.me().account {
+                return Err(ClientError::OwnRemoval);
+            }
+            if !record.state.members.iter().any(|member| member.account == *account) {
+                return Err(ClientError::NotIn((*name).to_owned()));
+            }
+        }
+        self.change_now(thread, change(Vec::new(), remove, false)).await
+    }
+
+    /// Renews the keys, and removes devices that the ledger does not know any more.
+    pub async fn rotate(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+        self.change_now(thread, change(Vec::new(), Vec::new(), true)).await
+    }
+
+    async fn accounts_named(&mut self, names: &[&str]) -> Result<Vec<AccountId>, ClientError> {
+        if names.is_empty() {
+            return Err(ClientError::NobodyNamed);
+        }
+        let mut accounts = Vec::with_capacity(names.len());
+        for name in names {
+            let account = self.named(name).await?.account.id;
+            if !accounts.contains(&account) {
+                accounts.push(account);
+            }
+        }
+        Ok(accounts)
+    }
+
+    async fn change_now(&mut self, thread: ThreadId, what: Outgoing) -> Result<(), ClientError> {
+        let item = OutboxRecord {
+            version: records::VERSION,
+            thread,
+            id: MessageId(random()?),
+            at: now(),
+            what,
+            prepared: None,
+            failed: None,
+        };
+        let order = self.core.outbox_key();
+        self.change(order, Some(item)).await
+    }
+
+    /// Makes a change happen. `fresh` is one that is not stored yet: it is stored when its bytes are, so that a change
+    /// that could not even be made leaves nothing behind.
+    pub(super) async fn change(
+        &mut self,
+        order: u64,
+        mut fresh: Option<OutboxRecord>,
+    ) -> Result<(), ClientError> {
+        for _ in 0..TRIES {
+            let stored = self.core.outbox_item(order).await?;
+            // Gone: the entry that came meanwhile was this change.
+            let Some(item) = stored.or_else(|| fresh.take()) else { return Ok(()) };
+            let thread = item.thread;
+            let prepared = match item.prepared.clone() {
+                Some(prepared) => prepared,
+                None => match self.prepare_change(order, item.clone()).await? {
+                    Some(prepared) => prepared,
+                    None => return self.drop_change(order).await,
+                },
+            };
+            let problem = match self.submit(thread, &prepared).await? {
+                Answer::Recorded => return Ok(()),
+                Answer::Refused(problem) => problem,
+            };
+            match problem.code {
+                ErrorCode::StaleEpoch
+                | ErrorCode::CounterGap
+                | ErrorCode::CounterReplayed
+                | ErrorCode::AlreadyAMember
+                | ErrorCode::RemovedNobody
+                | ErrorCode::NotAMember => {
+                    self.catch_up(thread, problem.since.map(Seq)).await?;
+                    let voided = match self.core.outbox_item(order).await? {
+                        None => return Ok(()),
+                        Some(item) => item.prepared.is_none(),
+                    };
+                    if !voided {
+                        // Refused although nothing stood in the way: it will never be taken as it is.
+                        self.abandon(order, &item, problem.code != ErrorCode::NotAMember).await?;
+                    }
+                    if problem.code == ErrorCode::NotAMember {
+                        return Err(ClientError::Removed);
+                    }
+                }
+                _ if problem.status >= 500 || problem.status == 429 => return Err((*problem).into()),
+                _ => {
+                    self.abandon(order, &item, false).await?;
+                    return Err((*problem).into());
+                }
+            }
+        }
+        Err(ClientError::Moving)
+    }
+
+    /// Drafts the commit against the conversation as it is now and stores it. `None`: nothing is left to do.
+    async fn prepare_change(
+        &mut self,
+        order: u64,
+        mut item: OutboxRecord,
+    ) -> Result<Option<Prepared>, ClientError> {
+        let thread = item.thread;
+        let Outgoing::Change { start, add, remove, rotate, .. } = &item.what else { return Ok(None) };
+        let (mut conversation, counter, head) = if *start {
+            let conversation = self
+                .core
+                .device
+                .create(thread, now())
+                .map_err(|error| ClientError::Messaging(with_sources(&error)))?;
+            (conversation, 0, None)
+        } else {
+            let record = self.writable(thread).await?;
+            (self.conversation(thread).await?, record.counter, Some(record.head))
+        };
+        let members = conversation.members();
+        let add: Vec<AccountId> = add
+            .iter()
+            .filter(|account| *start || !members.iter().any(|member| member.account == **account))
+            .copied()
+            .collect();
+        let mut leaving: Vec<Member> =
+            members.iter().filter(|member| remove.contains(&member.account)).copied().collect();
+        leaving.extend(conversation.stale_members());
+        leaving.sort_unstable();
+        leaving.dedup();
+        leaving.retain(|member| *member != self.core.me());
+        if add.is_empty() && leaving.is_empty() && !rotate {
+            self.put_back(conversation);
+            return Ok(None);
+        }
+        let packages = self.claim(&add, *start).await?;
+        let draft = match conversation.commit(&Change { add: packages, remove: leaving }, now()) {
+            Ok(draft) => draft,
+            Err(error) => {
+                if !*start {
+                    self.put_back(conversation);
+                }
+                return Err(ClientError::Messaging(with_sources(&error)));
+            }
+        };
+        let CommitDraft { envelope, welcome, tree, payload, state } = draft;
+        let (body, signature) = self.core.sign(thread, item.id, (counter, now(), head), payload)?;
+        let attachments = [Some(envelope), welcome, tree].into_iter().flatten().map(Blob).collect();
+        let prepared = Prepared { body, signature, possession: None, attachments, disclosure: None };
+        item.prepared = Some(prepared.clone());
+        let mut batch = Batch::new();
+        self.core.put_state(&mut batch, thread, state);
+        self.core.put_outbox(&mut batch, order, &item);
+        self.commit(batch, Vec::new()).await?;
+        self.put_back(conversation);
+        Ok(Some(prepared))
+    }
+
+    /// Key packages of every device of these accounts, each checked against the ledger.
+    async fn claim(&mut self, accounts: &[AccountId], start: bool) -> Result<Vec<Vec<u8>>, ClientError> {
+        let me = self.core.me();
+        let mut wanted = accounts.to_vec();
+        // This account's other devices take part from the start.
+        let own = self.account(me.account).await?;
+        if start && own.account.active_devices().count() > 1 && !wanted.contains(&me.account) {
+            wanted.push(me.account);
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claimed = self.core.api.claim_key_packages(&wanted).await?;
+        let mut packages = Vec::new();
+        let mut reached = Vec::new();
+        for package in claimed.key_packages {
+            let member = Member { account: package.member.account.0, device: package.member.device.0 };
+            if !wanted.contains(&member.account) || member == me {
+                continue;
+            }
+            self.account_of(&member).await?;
+            match self.core.device.check_key_package(&package.key_package.0, &member, now()) {
+                Ok(_) => {
+                    reached.push(member.account);
+                    packages.push(package.key_package.0);
+                }
+                Err(error) => log::warn!("key package of {}: {}", member.device, with_sources(&error)),
+            }
+        }
+        for account in accounts {
+            if !reached.contains(account) {
+                let record = self.account(*account).await?;
+                let name = record.name.map_or_else(|| account.to_string(), |(name, _)| name);
+                return Err(ClientError::NoKeys(name));
+            }
+        }
+        Ok(packages)
+    }
+
+    async fn drop_change(&mut self, order: u64) -> Result<(), ClientError> {
+        let mut batch = Batch::new();
+        batch.delete(Space::Outbox, order.to_be_bytes());
+        self.commit(batch, Vec::new()).await
+    }
+
+    /// Drops a commit that the ledger will not take. With `again` it is to be made anew.
+    async fn abandon(&mut self, order: u64, item: &OutboxRecord, again: bool) -> Result<(), ClientError> {
+        let mut batch = Batch::new();
+        let start = matches!(item.what, Outgoing::Change { start: true, .. });
+        let mut kept: Option<Conversation> = None;
+        if start {
+            self.conversations.remove(&item.thread);
+            self.core.erase_state(&mut batch, item.thread);
+        } else if self.core.state(item.thread).await?.is_some() {
+            let mut conversation = self.conversation(item.thread).await?;
+            if conversation.pending_commit().is_some() {
+                let state = conversation
+                    .abandon_commit()
+                    .map_err(|error| ClientError::Messaging(with_sources(&error)))?;
+                self.core.put_state(&mut batch, item.thread, state);
+            }
+            kept = Some(conversation);
+        }
+        if again {
+            let item = OutboxRecord { prepared: None, ..item.clone() };
+            self.core.put_outbox(&mut batch, order, &item);
+        } else {
+            batch.delete(Space::Outbox, order.to_be_bytes());
+        }
+        self.commit(batch, Vec::new()).await?;
+        if let Some(conversation) = kept {
+            self.put_back(conversation);
+        }
+        Ok(())
+    }
+}
+
+fn change(add: Vec<AccountId>, remove: Vec<AccountId>, rotate: bool) -> Outgoing {
+    Outgoing::Change { start: false, title: None, add, remove, rotate }
+}

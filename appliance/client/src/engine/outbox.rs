@@ -1,0 +1,235 @@
+//! What waits is sent: encrypted once, handed in until it is answered.
+
+use super::{Engine, with_sources};
+use crate::error::ClientError;
+use crate::model::{ClientEvent, Mark};
+use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared};
+use crate::shared::{now, wire};
+use crate::store::{Batch, Space};
+use crate::trust::TrustError;
+use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
+use zixt_messaging::{Content, SeenHeader};
+use zixt_types::{Seq, ThreadId};
+
+/// How often a message or a commit is made anew because others were faster.
+pub(super) const TRIES: usize = 12;
+
+/// What the appliance said to a submission.
+pub(super) enum Answer {
+    /// It is recorded, and applied here.
+    Recorded,
+    /// It is refused.
+    Refused(Box<Problem>),
+}
+
+impl Engine {
+    /// Sends what waits, in order. Returns how many messages became recorded.
+    pub async fn flush(&mut self) -> Result<u64, ClientError> {
+        let before = self.counts.sent;
+        let items = self.core.outbox().await?;
+        // Commits first: messages of the same conversation wait for the epoch that they begin.
+        let (changes, texts): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|(_, item)| matches!(item.what, Outgoing::Change { .. }));
+        for (order, item) in changes.into_iter().chain(texts) {
+            if item.failed.is_some() {
+                continue;
+            }
+            let result = match item.what {
+                Outgoing::Change { .. } => self.change(order, None).await.map(|_| ()),
+                Outgoing::Text(_) => self.text(order).await,
+            };
+            match result {
+                Ok(()) => {}
+                Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
+                    self.conversations.remove(&item.thread);
+                    self.alarm(&fault, Some(item.thread), None).await?;
+                }
+                // Alarmed before; it waits for a decision of its user.
+                Err(ClientError::Blocked(_)) => {}
+                Err(error @ (ClientError::Messaging(_) | ClientError::Removed)) => {
+                    self.conversations.remove(&item.thread);
+                    self.fail(order, item.thread, error.to_string()).await?;
+                }
+                Err(error) => {
+                    self.conversations.remove(&item.thread);
+                    return Err(self.noticed(error, None).await?);
+                }
+            }
+        }
+        Ok(self.counts.sent - before)
+    }
+
+    /// Sends one message of the outbox.
+    async fn text(&mut self, order: u64) -> Result<(), ClientError> {
+        for _ in 0..TRIES {
+            // Gone: an entry that came meanwhile was this message.
+            let Some(item) = self.core.outbox_item(order).await? else { return Ok(()) };
+            let record = self.writable(item.thread).await?;
+            let prepared = match item.prepared.clone() {
+                Some(prepared) => prepared,
+                None => {
+                    self.tidy_before_sending(item.thread).await?;
+                    let record = self.core.thread(item.thread).await?.unwrap_or(record);
+                    self.encrypt(order, item.clone(), &record).await?
+                }
+            };
+            match self.submit(item.thread, &prepared).await? {
+                Answer::Recorded => return Ok(()),
+                Answer::Refused(problem) => self.refused(order, item.thread, *problem).await?,
+            }
+            if self.core.outbox_item(order).await?.is_some_and(|item| item.failed.is_some()) {
+                return Ok(());
+            }
+        }
+        // Others commit all the time; it stays queued.
+        Ok(())
+    }
+
+    /// Encrypts a message and stores the exact bytes with the state that made them, before anything leaves.
+    async fn encrypt(
+        &mut self,
+        order: u64,
+        mut item: OutboxRecord,
+        record: &crate::records::ThreadRecord,
+    ) -> Result<Prepared, ClientError> {
+        let Outgoing::Text(text) = &item.what else { return Err(ClientError::UnknownThread(item.thread)) };
+        let seen = self.ledger.tip().map(|tip| SeenHeader { height: tip.height(), hash: tip.hash });
+        let content = Content::text(item.id, text.clone(), seen).map_err(|error| {
+            ClientError::TextTooLong { got: error.got, max: zixt_types::limits::TEXT_BYTES_MAX }
+        })?;
+        let mut conversation = self.conversation(item.thread).await?;
+        let message =
+            conversation.encrypt(&content).map_err(|error| ClientError::Messaging(with_sources(&error)))?;
+        let at = (record.counter, item.at, Some(record.head));
+        let (body, signature) = self.core.sign(item.thread, item.id, at, message.payload)?;
+        let prepared = Prepared {
+            body,
+            signature,
+            possession: None,
+            attachments: vec![Blob(message.envelope)],
+            disclosure: Some(Disclosed { content: message.content, k: *message.key.as_bytes() }),
+        };
+        item.prepared = Some(prepared.clone());
+        let mut batch = Batch::new();
+        self.core.put_state(&mut batch, item.thread, message.state);
+        self.core.put_outbox(&mut batch, order, &item);
+        let sent = ClientEvent::Mark { thread: item.thread, message: item.id, seq: None, mark: Mark::Sent };
+        // Point of no return: from here on these bytes are handed in, or nothing is.
+        self.commit(batch, vec![sent]).await?;
+        self.put_back(conversation);
+        Ok(prepared)
+    }
+
+    /// Hands a prepared entry in. A repeated one gets the receipt of the first.
+    pub(super) async fn submit(
+        &mut self,
+        thread: ThreadId,
+        prepared: &Prepared,
+    ) -> Result<Answer, ClientError> {
+        let request = SubmitRequest { submissions: vec![wire(prepared)] };
+        let response = match self.core.api.submit(&request).await {
+            Ok(response) => response,
+            Err(ClientError::Refused(problem)) => return Ok(Answer::Refused(problem)),
+            Err(error) => return Err(error),
+        };
+        match (response.receipts.first(), response.refused) {
+            (Some(receipt), _) => {
+                self.receipt(thread, prepared, receipt).await?;
+                Ok(Answer::Recorded)
+            }
+            (None, Some(problem)) => Ok(Answer::Refused(Box::new(problem))),
+            (None, None) => Err(TrustError::Receipt.into()),
+        }
+    }
+
+    /// Checks a receipt and applies the entry, after whatever stands between it and this device's head.
+    async fn receipt(
+        &mut self,
+        thread: ThreadId,
+        prepared: &Prepared,
+        receipt: &Receipt,
+    ) -> Result<(), ClientError> {
+        let entry = self.ledger.checker.receipt(
+            receipt,
+            &prepared.body,
+            &prepared.signature,
+            prepared.possession.as_deref(),
+        )?;
+        self.anchor(&entry, &receipt.proof).await?;
+        let record = self.core.thread(thread).await?;
+        let (next, prev) = record
+            .as_ref()
+            .map_or((Seq(0), zixt_types::Hash::ZERO), |record| (record.head.seq.next(), record.head.hash));
+        if entry.seq() < next {
+            // It came by the stream already.
+            return match self.stored_entry(thread, entry.seq()).await? {
+                Some(known) if known.hash != entry.hash => Err(TrustError::BrokenChain(entry.seq()).into()),
+                _ => Ok(()),
+            };
+        }
+        if entry.seq() == next && entry.position.prev == prev {
+            return self.apply(record, entry, None, None).await;
+        }
+        self.catch_up(thread, Some(entry.seq())).await
+    }
+
+    /// A message was refused. Either the conversation moved on, and the message is made anew; or it is not wanted.
+    async fn refused(&mut self, order: u64, thread: ThreadId, problem: Problem) -> Result<(), ClientError> {
+        match problem.code {
+            ErrorCode::StaleEpoch
+            | ErrorCode::CounterGap
+            | ErrorCode::CounterReplayed
+            | ErrorCode::NotAMember => {
+                let head = self.core.thread(thread).await?.map(|record| record.head);
+                self.catch_up(thread, problem.since.map(Seq)).await?;
+                let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+                let record = self.core.thread(thread).await?;
+                let moved = record.as_ref().map(|record| record.head) != head;
+                if record.is_none_or(|record| record.removed) {
+                    return self.fail(order, thread, ClientError::Removed.to_string()).await;
+                }
+                if !moved && problem.code != ErrorCode::StaleEpoch {
+                    // The chain that this device verified says otherwise.
+                    return self.fail(order, thread, problem.to_string()).await;
+                }
+                // The entry names an epoch or a counter that is over: it can never be recorded any more. Its message
+                // key is burnt with it; the text is encrypted anew.
+                item.prepared = None;
+                let mut batch = Batch::new();
+                self.core.put_outbox(&mut batch, order, &item);
+                self.commit(batch, Vec::new()).await
+            }
+            _ if problem.status >= 500 || problem.status == 429 => Err(problem.into()),
+            ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
+            _ => self.fail(order, thread, problem.to_string()).await,
+        }
+    }
+
+    /// Gives a message up; it stays visible with its reason.
+    async fn fail(&mut self, order: u64, thread: ThreadId, reason: String) -> Result<(), ClientError> {
+        let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        let mut batch = Batch::new();
+        if matches!(item.what, Outgoing::Change { .. }) {
+            batch.delete(Space::Outbox, order.to_be_bytes());
+        } else {
+            item.prepared = None;
+            item.failed = Some(reason.clone());
+            self.core.put_outbox(&mut batch, order, &item);
+        }
+        let event = ClientEvent::SendFailed { thread, message: item.id, reason };
+        self.commit(batch, vec![event]).await
+    }
+
+    /// Removes revoked devices and renews keys, if either is due.
+    pub(super) async fn tidy_before_sending(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+        let conversation = self.conversation(thread).await?;
+        let stale = !conversation.stale_members().is_empty();
+        let due = conversation.rotation_due(&self.core.profile.genesis.rotation, now()).is_some();
+        let pending = conversation.pending_commit().is_some();
+        self.put_back(conversation);
+        if (stale || due) && !pending {
+            self.rotate(thread).await?;
+        }
+        Ok(())
+    }
+}

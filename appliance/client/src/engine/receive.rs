@@ -1,0 +1,600 @@
+//! Entries that come: each is checked, continues its chain, and is stored with everything that it changes.
+
+use super::{Engine, with_sources};
+use crate::error::ClientError;
+use crate::model::{ClientEvent, Mark};
+use crate::records::{
+    self, Disclosed, EntryRecord, LineRecord, MessageRecord, OutboxRecord, Outgoing, ThreadRecord,
+};
+use crate::store::{Batch, Space};
+use crate::trust::{CheckedEntry, TrustError};
+use crate::views;
+use zixt_api::{Entry, EntryProof, ErrorCode, StreamLine};
+use zixt_messaging::{CommitEntry, CommitOutcome, DecryptError, MessageEntry, SeenHeader};
+use zixt_types::{AccountId, Author, Member, Payload, Seq, ThreadId, ThreadKind};
+
+/// What one entry does to the store and to who listens.
+#[derive(Default)]
+pub(super) struct Effect {
+    pub batch: Batch,
+    pub events: Vec<ClientEvent>,
+}
+
+impl Engine {
+    /// Handles a line of the stream. The cursor is past it when this returns without an error.
+    pub async fn handle(&mut self, line: StreamLine) -> Result<(), ClientError> {
+        let StreamLine::Event { position, entry, attachment, proof } = line else { return Ok(()) };
+        if position <= self.cursor {
+            return Ok(());
+        }
+        let thread = entry.thread.0;
+        self.counts.events += 1;
+        let attachment = attachment.map(|bytes| bytes.0);
+        match self.event(position, &entry, attachment, &proof).await {
+            Ok(()) => {
+                self.cursor = self.cursor.max(position);
+                Ok(())
+            }
+            // A fault of one conversation stops that conversation only.
+            Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
+                self.conversations.remove(&thread);
+                self.alarm(&fault, Some(thread), Some(position)).await
+            }
+            Err(error) => {
+                self.conversations.remove(&thread);
+                Err(self.noticed(error, None).await?)
+            }
+        }
+    }
+
+    async fn event(
+        &mut self,
+        position: u64,
+        entry: &Entry,
+        attachment: Option<Vec<u8>>,
+        proof: &EntryProof,
+    ) -> Result<(), ClientError> {
+        let checked = self.ledger.checker.entry(entry)?;
+        let thread = checked.body.thread;
+        if thread.kind() == Some(ThreadKind::Account) {
+            // Only this account's own entries come this way.
+            self.refresh(self.core.me().account).await?;
+            return self.skip(Some(position)).await;
+        }
+        let record = self.core.thread(thread).await?;
+        if record.as_ref().is_some_and(|record| record.blocked.is_some()) {
+            return self.skip(Some(position)).await;
+        }
+        self.anchor(&checked, proof).await?;
+        let known = record.as_ref().filter(|record| !record.removed);
+        match known {
+            None if adds(&checked, &self.core.me()) => self.join(record, checked, position).await,
+            // Own commits that begin a conversation are known by the outbox.
+            None if self.own_start(&checked).await? => {
+                self.apply(None, checked, attachment, Some(position)).await
+            }
+            None => {
+                // What was recorded before this device left, or comes too late for it.
+                if let Some(record) = &record
+                    && checked.seq() <= record.head.seq
+                {
+                    self.compare_with_stored(&checked).await?;
+                }
+                self.skip(Some(position)).await
+            }
+            Some(known) if checked.seq() <= known.head.seq => {
+                self.compare_with_stored(&checked).await?;
+                self.skip(Some(position)).await
+            }
+            Some(known) if checked.seq() == known.head.seq.next() => {
+                self.apply(record, checked, attachment, Some(position)).await
+            }
+            Some(_) => {
+                // The stream left something out. Whatever it was, it is fetched and checked now.
+                self.catch_up(thread, Some(checked.seq())).await?;
+                self.compare_with_stored(&checked).await?;
+                self.skip(Some(position)).await
+            }
+        }
+    }
+
+    /// Checks that an entry is recorded under a header that belongs to the ledger.
+    pub(super) async fn anchor(
+        &mut self,
+        entry: &CheckedEntry,
+        proof: &EntryProof,
+    ) -> Result<(), ClientError> {
+        let api = self.core.api.clone();
+        let header = self.ledger.accept(&api, &proof.certified).await?;
+        let place = (&entry.position, &entry.salt, &entry.hash, entry.height);
+        let state = self.ledger.checker.recorded(entry.body.thread, place, proof, &header)?;
+        self.ledger.saw_shard(state);
+        if self.ledger.shards_wait() {
+            self.ledger.advance(&api).await?;
+        }
+        Ok(())
+    }
+
+    /// An entry at a place that this device has passed must be the one it saw there.
+    async fn compare_with_stored(&self, entry: &CheckedEntry) -> Result<(), ClientError> {
+        match self.stored_entry(entry.body.thread, entry.seq()).await? {
+            Some(known) if known.hash != entry.hash => Err(TrustError::BrokenChain(entry.seq()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn stored_entry(&self, thread: ThreadId, seq: Seq) -> Result<Option<EntryRecord>, ClientError> {
+        let bytes = self.core.store.get(Space::Entry, &self.core.place_key(thread, seq)).await?;
+        Ok(bytes.map(|bytes| records::decode(Space::Entry, &bytes)).transpose()?)
+    }
+
+    /// Fetches and applies what a conversation has beyond this device's head. The proof of the last entry carries the
+    /// others: they are its chain.
+    pub async fn catch_up(&mut self, thread: ThreadId, upto: Option<Seq>) -> Result<(), ClientError> {
+        let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
+        let from = record.head.seq.next();
+        let entries = self.fetch_entries(thread, from, record.head.hash).await?;
+        let last = entries.last().map(CheckedEntry::seq);
+        if let Some(upto) = upto.filter(|upto| last.is_none_or(|last| last < *upto))
+            && upto >= from
+        {
+            return Err(TrustError::Withheld { from: last.map_or(from, Seq::next), upto }.into());
+        }
+        let Some(last) = entries.last() else { return Ok(()) };
+        let proof = self.core.api.proof(thread, last.seq()).await?;
+        self.anchor(last, &proof).await?;
+        for entry in entries {
+            let record = self.core.thread(thread).await?;
+            if record.as_ref().is_none_or(|record| record.removed) {
+                break;
+            }
+            self.apply(record, entry, None, None).await?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a thread from `from` to its end; each links to the one before. The last is not proven yet.
+    pub(super) async fn fetch_entries(
+        &self,
+        thread: ThreadId,
+        from: Seq,
+        prev: zixt_types::Hash,
+    ) -> Result<Vec<CheckedEntry>, ClientError> {
+        let mut entries: Vec<CheckedEntry> = Vec::new();
+        let (mut next, mut prev) = (from, prev);
+        loop {
+            let page = match self.core.api.entries(thread, next).await {
+                // Nothing there (yet).
+                Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownEntry => break,
+                page => page?,
+            };
+            if page.entries.is_empty() {
+                break;
+            }
+            for entry in &page.entries {
+                let entry = self.ledger.checker.entry(entry)?;
+                let seq = entry.seq();
+                if entry.body.thread != thread || seq != next || entry.position.prev != prev {
+                    return Err(TrustError::BrokenChain(seq).into());
+                }
+                if entries.last().is_some_and(|before| before.position.time > entry.position.time) {
+                    return Err(TrustError::Time(seq).into());
+                }
+                (next, prev) = (seq.next(), entry.hash);
+                entries.push(entry);
+            }
+            if page.next.is_none() {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Applies the entry that follows a conversation's head, in one transaction.
+    pub(super) async fn apply(
+        &mut self,
+        record: Option<ThreadRecord>,
+        entry: CheckedEntry,
+        attachment: Option<Vec<u8>>,
+        position: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let thread = entry.body.thread;
+        let result = self.try_apply(record, entry, attachment, position).await;
+        if result.is_err() {
+            // Its memory may be ahead of the store.
+            self.conversations.remove(&thread);
+        }
+        result
+    }
+
+    async fn try_apply(
+        &mut self,
+        record: Option<ThreadRecord>,
+        entry: CheckedEntry,
+        attachment: Option<Vec<u8>>,
+        position: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let (thread, seq) = (entry.body.thread, entry.seq());
+        let (expected, prev) = match &record {
+            None => (Seq(0), zixt_types::Hash::ZERO),
+            Some(record) => (record.head.seq.next(), record.head.hash),
+        };
+        if seq != expected || entry.position.prev != prev {
+            return Err(TrustError::BrokenChain(seq).into());
+        }
+        if record.as_ref().is_some_and(|record| entry.position.time < record.time) {
+            return Err(TrustError::Time(seq).into());
+        }
+        let Author::Device(author) = entry.body.author else {
+            return Err(TrustError::OtherEntry(seq).into());
+        };
+        let account = self.account_of(&author).await?;
+        self.ledger.checker.written_by(&entry, author, &account.account, &account.keys)?;
+        self.check_last_seen(&entry).await?;
+
+        let rules = |source| TrustError::Rules { seq, source };
+        let mut effect = Effect::default();
+        let mut record = match record {
+            None => ThreadRecord {
+                version: records::VERSION,
+                thread,
+                title: None,
+                head: super::before_first(),
+                time: entry.position.time,
+                state: zixt_ledger::Conversation::begun(&entry.body).map_err(rules)?,
+                removed: false,
+                blocked: None,
+                counter: 0,
+                seen: Vec::new(),
+                received: 0,
+                last_text: None,
+            },
+            Some(mut record) => {
+                let before = record.state.members.clone();
+                record.state.apply(&entry.body, seq).map_err(rules)?;
+                if record.state.members != before {
+                    record.seen.retain(|(member, _)| record.state.has(member));
+                }
+                record
+            }
+        };
+        record.head = entry.head();
+        record.time = entry.position.time;
+        if author == self.core.me() {
+            self.apply_own(&mut effect, &mut record, &entry).await?;
+        } else {
+            self.apply_other(&mut effect, &mut record, &entry, author, attachment).await?;
+        }
+        self.core.put_thread(&mut effect.batch, &record);
+        self.put_entry(&mut effect.batch, &entry);
+        if let Some(position) = position {
+            Self::put_cursor(&mut effect.batch, position);
+        }
+        let Effect { batch, events } = effect;
+        self.commit(batch, events).await?;
+        self.cursor = position.unwrap_or(self.cursor);
+        Ok(())
+    }
+
+    pub(super) fn put_entry(&self, batch: &mut Batch, entry: &CheckedEntry) {
+        let record = EntryRecord {
+            version: records::VERSION,
+            body: entry.body_bytes.clone(),
+            signature: entry.signature.clone(),
+            position: entry.position,
+            salt: entry.salt,
+            hash: entry.hash,
+        };
+        let key = self.core.place_key(entry.body.thread, entry.seq());
+        batch.put(Space::Entry, key, records::encode(&record));
+    }
+
+    /// The author must have seen the entries that this device has.
+    async fn check_last_seen(&self, entry: &CheckedEntry) -> Result<(), ClientError> {
+        let Some(seen) = entry.body.last_seen else { return Ok(()) };
+        let other = TrustError::OtherLastSeen { seq: entry.seq(), seen: seen.seq };
+        if seen.seq >= entry.seq() {
+            return Err(other.into());
+        }
+        match self.stored_entry(entry.body.thread, seen.seq).await? {
+            Some(known) if known.hash != seen.hash => Err(other.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry of this device: what waited in the outbox is recorded now.
+    async fn apply_own(
+        &mut self,
+        effect: &mut Effect,
+        record: &mut ThreadRecord,
+        entry: &CheckedEntry,
+    ) -> Result<(), ClientError> {
+        let seq = entry.seq();
+        let Some((order, item)) = self.waiting(entry).await? else {
+            return Err(TrustError::NotMine(seq).into());
+        };
+        record.counter = entry.body.counter + 1;
+        effect.batch.delete(Space::Outbox, order.to_be_bytes());
+        match &item.what {
+            Outgoing::Text(_) => {
+                let Some(disclosed) = item.prepared.as_ref().and_then(|it| it.disclosure.clone()) else {
+                    return Err(TrustError::NotMine(seq).into());
+                };
+                record.last_text = views::text_of(&disclosed.content);
+                self.put_message(effect, record, entry, LineRecord::Text(disclosed)).await?;
+                effect.events.push(ClientEvent::Mark {
+                    thread: record.thread,
+                    message: entry.body.message_id,
+                    seq: Some(seq),
+                    mark: Mark::Recorded,
+                });
+                self.counts.sent += 1;
+            }
+            Outgoing::Change { title, .. } => {
+                if seq == Seq(0) {
+                    record.title.clone_from(title);
+                }
+                let commit =
+                    CommitEntry::new(&entry.body, &entry.position).ok_or(TrustError::NotMine(seq))?;
+                let mut conversation = self.conversation(record.thread).await?;
+                let outcome = conversation
+                    .confirm_commit(&commit)
+                    .map_err(|error| TrustError::Commit { seq, reason: with_sources(&error) })?;
+                if let CommitOutcome::NewEpoch { state, .. } = outcome {
+                    self.core.put_state(&mut effect.batch, record.thread, state);
+                    self.put_back(conversation);
+                }
+                self.members_line(effect, record, entry).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The item of the outbox that became this entry.
+    async fn waiting(&self, entry: &CheckedEntry) -> Result<Option<(u64, OutboxRecord)>, ClientError> {
+        let same = |item: &OutboxRecord| {
+            item.prepared.as_ref().is_some_and(|prepared| prepared.body == entry.body_bytes)
+        };
+        Ok(self.core.outbox().await?.into_iter().find(|(_, item)| same(item)))
+    }
+
+    async fn own_start(&self, entry: &CheckedEntry) -> Result<bool, ClientError> {
+        Ok(entry.seq() == Seq(0)
+            && entry.body.author == Author::Device(self.core.me())
+            && self.waiting(entry).await?.is_some())
+    }
+
+    async fn apply_other(
+        &mut self,
+        effect: &mut Effect,
+        record: &mut ThreadRecord,
+        entry: &CheckedEntry,
+        author: Member,
+        attachment: Option<Vec<u8>>,
+    ) -> Result<(), ClientError> {
+        self.note_seen(effect, record, entry, author).await?;
+        let envelope = match attachment {
+            Some(envelope) => Some(envelope),
+            None => self.fetch_attachment(record.thread, entry.seq(), 0).await?,
+        };
+        match &entry.body.payload {
+            Payload::Message { .. } => self.apply_message(effect, record, entry, envelope).await,
+            Payload::Commit { .. } => self.apply_commit(effect, record, entry, envelope).await,
+            _ => Err(TrustError::OtherEntry(entry.seq()).into()),
+        }
+    }
+
+    pub async fn fetch_attachment(
+        &self,
+        thread: ThreadId,
+        seq: Seq,
+        index: usize,
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        match self.core.api.attachment(thread, seq, index).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownAttachment => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn apply_message(
+        &mut self,
+        effect: &mut Effect,
+        record: &mut ThreadRecord,
+        entry: &CheckedEntry,
+        envelope: Option<Vec<u8>>,
+    ) -> Result<(), ClientError> {
+        let seq = entry.seq();
+        let message = MessageEntry::new(&entry.body).ok_or(TrustError::OtherEntry(seq))?;
+        let line = match envelope {
+            None => LineRecord::Unreadable("its content was deleted by policy".to_owned()),
+            Some(envelope) => {
+                let mut conversation = self.conversation(record.thread).await?;
+                match conversation.decrypt(&envelope, &message) {
+                    Ok(received) => {
+                        self.core.put_state(&mut effect.batch, record.thread, received.state);
+                        if let Some(seen) = received.content.seen_header {
+                            self.compare_header(seq, seen).await?;
+                        }
+                        self.put_back(conversation);
+                        LineRecord::Text(Disclosed {
+                            content: received.content_bytes,
+                            k: *received.key.as_bytes(),
+                        })
+                    }
+                    // The appliance gave another envelope than the one that was recorded.
+                    Err(DecryptError::Digest) => return Err(TrustError::OtherEntry(seq).into()),
+                    Err(DecryptError::State(fault)) => {
+                        return Err(ClientError::Messaging(with_sources(&fault)));
+                    }
+                    // Its author's fault, or lost keys: the chain goes on.
+                    Err(error) => {
+                        self.put_back(conversation);
+                        LineRecord::Unreadable(with_sources(&error))
+                    }
+                }
+            }
+        };
+        if let LineRecord::Text(disclosed) = &line {
+            record.last_text = views::text_of(&disclosed.content);
+        }
+        record.received += 1;
+        self.counts.messages += 1;
+        self.put_message(effect, record, entry, line).await
+    }
+
+    async fn apply_commit(
+        &mut self,
+        effect: &mut Effect,
+        record: &mut ThreadRecord,
+        entry: &CheckedEntry,
+        envelope: Option<Vec<u8>>,
+    ) -> Result<(), ClientError> {
+        let seq = entry.seq();
+        let commit = CommitEntry::new(&entry.body, &entry.position).ok_or(TrustError::OtherEntry(seq))?;
+        for member in &commit.added {
+            self.account_of(member).await?;
+        }
+        let fault = |reason: String| TrustError::Commit { seq, reason };
+        let envelope = envelope.ok_or_else(|| fault("its envelope is gone".to_owned()))?;
+        let mut conversation = self.conversation(record.thread).await?;
+        let outcome =
+            conversation.process_commit(&envelope, &commit).map_err(|error| fault(with_sources(&error)))?;
+        match outcome {
+            CommitOutcome::NewEpoch { lost, state, .. } => {
+                self.core.put_state(&mut effect.batch, record.thread, state);
+                self.put_back(conversation);
+                if lost.is_some() {
+                    self.void_changes(effect, record.thread).await?;
+                }
+            }
+            CommitOutcome::Removed { .. } => {
+                self.core.erase_state(&mut effect.batch, record.thread);
+                record.removed = true;
+                effect.events.push(ClientEvent::Removed { thread: record.thread });
+            }
+        }
+        self.members_line(effect, record, entry).await
+    }
+
+    /// A commit of this device lost against another: it has to be made again, if it is still wanted.
+    async fn void_changes(&self, effect: &mut Effect, thread: ThreadId) -> Result<(), ClientError> {
+        for (order, mut item) in self.core.outbox().await? {
+            if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+                item.prepared = None;
+                self.core.put_outbox(&mut effect.batch, order, &item);
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that says who came and went, if anybody did.
+    pub(super) async fn members_line(
+        &mut self,
+        effect: &mut Effect,
+        record: &ThreadRecord,
+        entry: &CheckedEntry,
+    ) -> Result<(), ClientError> {
+        let Payload::Commit { added, removed, .. } = &entry.body.payload else { return Ok(()) };
+        if added.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
+        let accounts = |members: &[Member]| {
+            let mut accounts: Vec<AccountId> = members.iter().map(|member| member.account).collect();
+            accounts.sort_unstable();
+            accounts.dedup();
+            accounts
+        };
+        let line = LineRecord::Members { added: accounts(added), removed: accounts(removed) };
+        effect.events.push(ClientEvent::MembersChanged { thread: record.thread });
+        self.put_message(effect, record, entry, line).await
+    }
+
+    async fn put_message(
+        &self,
+        effect: &mut Effect,
+        record: &ThreadRecord,
+        entry: &CheckedEntry,
+        line: LineRecord,
+    ) -> Result<(), ClientError> {
+        let Author::Device(author) = entry.body.author else { return Ok(()) };
+        let message = MessageRecord {
+            version: records::VERSION,
+            id: entry.body.message_id,
+            seq: entry.seq(),
+            author,
+            sent_at: entry.body.sent_at,
+            ledger_time: entry.position.time,
+            line,
+        };
+        let key = self.core.place_key(record.thread, entry.seq());
+        effect.batch.put(Space::Message, key, records::encode(&message));
+        let names = views::Names::load(&self.core).await?;
+        let view = views::message(&self.core, record, message, &names);
+        effect.events.push(ClientEvent::Message(Box::new(view)));
+        Ok(())
+    }
+
+    /// Notes what an author had verified, and tells of own messages that everybody has seen now.
+    async fn note_seen(
+        &self,
+        effect: &mut Effect,
+        record: &mut ThreadRecord,
+        entry: &CheckedEntry,
+        author: Member,
+    ) -> Result<(), ClientError> {
+        let Some(seen) = entry.body.last_seen else { return Ok(()) };
+        let before = views::read_upto(record, self.core.me().account);
+        match record.seen.iter_mut().find(|(member, _)| *member == author) {
+            Some((_, seq)) => *seq = (*seq).max(seen.seq),
+            None => record.seen.push((author, seen.seq)),
+        }
+        let after = views::read_upto(record, self.core.me().account);
+        let (Some(after), from) = (after, before.map_or(Seq(0), Seq::next)) else { return Ok(()) };
+        if after < from {
+            return Ok(());
+        }
+        let prefix = self.core.thread_key(record.thread);
+        let start = self.core.place_key(record.thread, from);
+        // Older ones show their mark when the history is read.
+        for (_, bytes) in self.core.store.scan(Space::Message, &prefix, &start, 256).await? {
+            let message: MessageRecord = records::decode(Space::Message, &bytes)?;
+            if message.seq > after {
+                break;
+            }
+            if message.author == self.core.me() && matches!(message.line, LineRecord::Text(_)) {
+                effect.events.push(ClientEvent::Mark {
+                    thread: record.thread,
+                    message: message.id,
+                    seq: Some(message.seq),
+                    mark: Mark::Read,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the header that an author had verified with this device's ledger.
+    async fn compare_header(&mut self, seq: Seq, seen: SeenHeader) -> Result<(), ClientError> {
+        let split = TrustError::SplitView { seq, height: seen.height };
+        let own = match self.ledger.known(seen.height).await? {
+            Some(own) => own,
+            None => {
+                let tip = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
+                // The author signed before the entry was recorded, and this device knows a later header.
+                if seen.height > tip {
+                    return Err(split.into());
+                }
+                let api = self.core.api.clone();
+                let shown = api.header(seen.height).await?;
+                self.ledger.accept(&api, &shown).await?
+            }
+        };
+        if own.hash == seen.hash { Ok(()) } else { Err(split.into()) }
+    }
+}
+
+/// Whether an entry adds this device to a conversation.
+fn adds(entry: &CheckedEntry, me: &Member) -> bool {
+    matches!(&entry.body.payload, Payload::Commit { added, .. } if added.binary_search(me).is_ok())
+}

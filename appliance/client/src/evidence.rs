@@ -1,0 +1,227 @@
+//! Evidence for others: proofs from the appliance, what was said from the store, and the verifier's word before
+//! anything is written.
+
+use crate::engine::Engine;
+use crate::error::ClientError;
+use crate::records::{self, EntryRecord, LineRecord, MessageRecord};
+use crate::store::Space;
+use crate::trust::{TrustError, VerifiedHeader};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use zixt_api::{AccountView, EntryProof, HeadProof};
+use zixt_crypto::Keyring;
+use zixt_ledger::evidence::{
+    Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof, Signature,
+    ThreadEvidence, Verdict,
+};
+use zixt_types::{AccountId, Author, Body, Canonical as _, Hash, Salt, Seq, SuiteId, ThreadId};
+
+/// How often proofs are collected anew because the ledger moved on between two of them.
+const TRIES: usize = 50;
+
+/// Proofs under one header.
+struct Proofs {
+    header: VerifiedHeader,
+    accounts: Vec<(AccountId, AccountView)>,
+    leaf: Option<EntryProof>,
+    head: HeadProof,
+}
+
+impl Engine {
+    /// Makes evidence of one message or the whole conversation, verified.
+    pub async fn evidence(
+        &mut self,
+        thread: ThreadId,
+        seq: Option<Seq>,
+        with_content: bool,
+    ) -> Result<Evidence, ClientError> {
+        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if !record.removed && record.blocked.is_none() {
+            self.catch_up(thread, None).await?;
+        }
+        let stored = self.entries_for(thread, seq).await?;
+        let authors: BTreeSet<AccountId> = stored
+            .iter()
+            .filter_map(|entry| match Body::parse(&entry.body).ok()?.author {
+                Author::Device(member) => Some(member.account),
+                _ => None,
+            })
+            .collect();
+        let proofs = self.proofs(thread, seq, &authors).await?;
+
+        let mut keyring = Keyring::clone(&self.ledger.checker.keyring);
+        for (_, view) in &proofs.accounts {
+            for key in &view.keys {
+                if let Ok(suite) = SuiteId::try_from(key.suite) {
+                    keyring.insert(suite, &key.key.0);
+                }
+            }
+        }
+        let genesis = (*self.ledger.checker.genesis).clone();
+        let header = proofs.header;
+        let certificate = header.certificate.clone();
+        let mut builder = EvidenceBuilder::new(genesis, header.header.clone(), certificate, keyring);
+        for (account, view) in &proofs.accounts {
+            let account_thread = zixt_crypto::digest::account_thread(*account);
+            let (map, _) = self.ledger.checker.head(account_thread, &view.proof, &header)?;
+            let mut entries = Vec::with_capacity(view.entries.len());
+            for entry in &view.entries {
+                let entry = self.ledger.checker.entry(entry)?;
+                entries.push(EvidenceEntry {
+                    body: entry.body_bytes,
+                    signature: Signature::Full(entry.signature),
+                    possession: entry.possession.map(Signature::Full),
+                    position: entry.position,
+                    envelope: None,
+                    disclosure: None,
+                });
+            }
+            builder = builder.account(*account, entries, map);
+        }
+        let anchor = match (&proofs.leaf, stored.last()) {
+            (Some(proof), Some(last)) => Anchor::Leaf(leaf_proof(
+                proof,
+                last.salt,
+                self.ledger.checker.shard(&proof.shard, &header.header)?,
+            )),
+            _ => Anchor::Head(self.ledger.checker.head(thread, &proofs.head, &header)?.0),
+        };
+        let mut entries = Vec::with_capacity(stored.len());
+        for entry in stored {
+            entries.push(self.evidence_entry(thread, entry, seq, with_content).await?);
+        }
+        builder.finish(ThreadEvidence { thread, entries, anchor }, &*self.core.backend).map_err(
+            |BuildError::WouldFail(report)| {
+                let failed: Vec<String> = report
+                    .verdicts()
+                    .iter()
+                    .filter_map(|(name, verdict)| match verdict {
+                        Verdict::Failed(findings) => {
+                            let faults: Vec<String> =
+                                findings.iter().map(|finding| finding.fault.to_string()).collect();
+                            Some(format!("{name}: {}", faults.join("; ")))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                ClientError::Evidence(failed.join(", "))
+            },
+        )
+    }
+
+    async fn evidence_entry(
+        &self,
+        thread: ThreadId,
+        entry: EntryRecord,
+        seq: Option<Seq>,
+        with_content: bool,
+    ) -> Result<EvidenceEntry, ClientError> {
+        let (mut disclosure, mut envelope) = (None, None);
+        let place = entry.position.seq;
+        if with_content {
+            let bytes = self.core.store.get(Space::Message, &self.core.place_key(thread, place)).await?;
+            if let Some(bytes) = bytes {
+                let message: MessageRecord = records::decode(Space::Message, &bytes)?;
+                if let LineRecord::Text(it) = message.line {
+                    disclosure = Some(Disclosure { content: it.content, k: it.k });
+                }
+            }
+            if disclosure.is_some() {
+                envelope = self.fetch_attachment(thread, place, 0).await?;
+            } else if seq.is_some() {
+                return Err(ClientError::NoContent(place.0));
+            }
+        }
+        Ok(EvidenceEntry {
+            body: entry.body,
+            signature: Signature::Full(entry.signature),
+            possession: None,
+            position: entry.position,
+            envelope,
+            disclosure,
+        })
+    }
+
+    /// The entries that the evidence is about: one, or all from the first.
+    async fn entries_for(&self, thread: ThreadId, seq: Option<Seq>) -> Result<Vec<EntryRecord>, ClientError> {
+        if let Some(seq) = seq {
+            let entry = self.stored_entry(thread, seq).await?;
+            return Ok(vec![entry.ok_or(ClientError::UnknownMessage(seq.0))?]);
+        }
+        let prefix = self.core.thread_key(thread);
+        let rows = self.core.store.scan(Space::Entry, &prefix, &[], u32::MAX).await?;
+        Ok(rows.iter().map(|(_, bytes)| records::decode(Space::Entry, bytes)).collect::<Result<_, _>>()?)
+    }
+
+    /// Collects proofs until all are under the same header.
+    async fn proofs(
+        &mut self,
+        thread: ThreadId,
+        seq: Option<Seq>,
+        authors: &BTreeSet<AccountId>,
+    ) -> Result<Proofs, ClientError> {
+        let api = self.core.api.clone();
+        for _ in 0..TRIES {
+            let calls = futures_util::future::join_all(authors.iter().map(|account| api.account(*account)));
+            let leaf = async {
+                match seq {
+                    Some(seq) => api.proof(thread, seq).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (head, leaf, views) = tokio::join!(api.thread(thread), leaf, calls);
+            let (head, leaf) = (head?.proof, leaf?);
+            let views: Vec<AccountView> = views.into_iter().collect::<Result<_, _>>()?;
+            let height = head.certified.height;
+            let same = views.iter().all(|view| view.proof.certified.height == height)
+                && leaf.as_ref().is_none_or(|leaf| leaf.certified.height == height);
+            if !same {
+                continue;
+            }
+            let header = self.ledger.accept(&api, &head.certified).await?;
+            let accounts = authors.iter().copied().zip(views).collect();
+            return Ok(Proofs { header, accounts, leaf, head });
+        }
+        Err(ClientError::Moving)
+    }
+}
+
+fn leaf_proof(proof: &EntryProof, salt: Salt, shard: zixt_types::ShardState) -> LeafProof {
+    let hashes = |path: &[zixt_api::HashHex]| -> Vec<Hash> { path.iter().map(|hash| hash.0).collect() };
+    LeafProof { salt, index: proof.leaf, path: hashes(&proof.path), shard, shards: hashes(&proof.shard.path) }
+}
+
+/// Reads a file back as an auditor would, and only then puts it in its place.
+pub async fn write_evidence(engine: &Engine, evidence: &Evidence, path: &Path) -> Result<(), ClientError> {
+    let bytes = evidence.to_bytes();
+    let again = Evidence::parse(&bytes).map_err(|error| ClientError::Evidence(error.to_string()))?;
+    let report = again
+        .verify(engine.ledger.checker.genesis_hash, &*engine.core.backend)
+        .map_err(|_| TrustError::OtherGenesis { what: "evidence" })?;
+    if !report.is_ok() {
+        return Err(ClientError::Evidence("the file does not verify".to_owned()));
+    }
+    write_file(path, bytes).await
+}
+
+/// Writes a file so that it is there as a whole or not at all.
+pub async fn write_file(path: &Path, bytes: Vec<u8>) -> Result<(), ClientError> {
+    let target = path.to_owned();
+    let result = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+        let mut fresh = target.clone().into_os_string();
+        fresh.push(".part");
+        let fresh = std::path::PathBuf::from(fresh);
+        let mut file = std::fs::File::create(&fresh)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &target)
+    })
+    .await;
+    let source = match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(source)) => source,
+        Err(error) => std::io::Error::other(error),
+    };
+    Err(ClientError::File { path: path.to_owned(), source })
+}

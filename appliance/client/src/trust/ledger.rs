@@ -1,0 +1,337 @@
+//! What this device has verified of the ledger, and the demand that everything new continues it.
+
+use super::{Checker, TrustError, VerifiedHeader};
+use crate::connection::Api;
+use crate::error::ClientError;
+use crate::store::{Batch, Space, Store};
+use minicbor::{Decode, Encode};
+use std::collections::BTreeMap;
+use zixt_api::Consistency;
+use zixt_crypto::{Keyring, digest};
+use zixt_ledger::evidence::{CertifiedHeader, Contradiction, ForkProof};
+use zixt_types::{Canonical, Hash, Height, ShardState};
+
+/// How often a moving ledger is asked again.
+const TRIES: usize = 8;
+/// States of one shard that wait for the proof that they continue each other.
+const SHARD_STATES_MAX: usize = 16;
+
+const TIP: &[u8] = b"ledger/tip";
+const SHARDS: &[u8] = b"ledger/shards";
+
+/// The verified ledger. Changes wait in a batch until [`Ledger::take`] hands them to the store's next transaction.
+pub struct Ledger {
+    /// What checks objects.
+    pub checker: Checker,
+    store: Store,
+    tip: Option<VerifiedHeader>,
+    /// States seen of each shard; the first of each was proven to continue everything before it.
+    shards: BTreeMap<u16, Vec<ShardState>>,
+    changes: Batch,
+    /// Headers in `changes`.
+    fresh: BTreeMap<Height, VerifiedHeader>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct HeaderRecord {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    header: Vec<u8>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    certificate: Vec<u8>,
+}
+
+impl Ledger {
+    /// Reads what the store holds.
+    ///
+    /// # Errors
+    /// The store is damaged.
+    pub async fn load(checker: Checker, store: Store) -> Result<Self, ClientError> {
+        let mut ledger = Self {
+            checker,
+            store,
+            tip: None,
+            shards: BTreeMap::new(),
+            changes: Batch::new(),
+            fresh: BTreeMap::new(),
+        };
+        if let Some(bytes) = ledger.store.get(Space::Fact, TIP).await? {
+            let height: Height = crate::records::decode(Space::Fact, &bytes)?;
+            ledger.tip = ledger.known(height).await?;
+        }
+        if let Some(bytes) = ledger.store.get(Space::Fact, SHARDS).await? {
+            let states: Vec<ShardState> = crate::records::decode(Space::Fact, &bytes)?;
+            for state in states {
+                ledger.shards.entry(state.shard.0).or_default().push(state);
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// The latest verified header.
+    #[must_use]
+    pub const fn tip(&self) -> Option<&VerifiedHeader> {
+        self.tip.as_ref()
+    }
+
+    /// Hands over what has to be stored.
+    pub fn take(&mut self) -> Batch {
+        self.fresh.clear();
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A header that this device has verified before.
+    ///
+    /// # Errors
+    /// The store is damaged.
+    pub async fn known(&self, height: Height) -> Result<Option<VerifiedHeader>, ClientError> {
+        if let Some(header) = self.tip.as_ref().filter(|tip| tip.height() == height) {
+            return Ok(Some(header.clone()));
+        }
+        if let Some(header) = self.fresh.get(&height) {
+            return Ok(Some(header.clone()));
+        }
+        let Some(bytes) = self.store.get(Space::Header, &height.0.to_be_bytes()).await? else {
+            return Ok(None);
+        };
+        let record: HeaderRecord = crate::records::decode(Space::Header, &bytes)?;
+        let header = zixt_types::Header::parse(&record.header).map_err(TrustError::Malformed)?;
+        let certificate =
+            zixt_types::Certificate::parse(&record.certificate).map_err(TrustError::Malformed)?;
+        Ok(Some(VerifiedHeader { hash: digest::header_hash(&header), header, certificate }))
+    }
+
+    /// Accepts the first header of all, which contains the invitation's checkpoint.
+    ///
+    /// # Errors
+    /// [`TrustError::Checkpoint`]; see [`ClientError`].
+    pub async fn begin(&mut self, api: &Api, checkpoint: (Height, Hash)) -> Result<(), ClientError> {
+        let (height, hash) = checkpoint;
+        let answer = match api.consistency(height, &[]).await {
+            // The appliance does not have that height at all.
+            Err(ClientError::Refused(problem)) if problem.status == 404 => {
+                return Err(TrustError::Checkpoint(height).into());
+            }
+            answer => answer?,
+        };
+        let latest = self.checker.header(&answer.latest)?;
+        let contained = match latest.height().cmp(&height) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => latest.hash == hash,
+            std::cmp::Ordering::Greater => {
+                height.0 == 0 || self.checker.in_history((height, hash), &latest, &answer.history).is_ok()
+            }
+        };
+        if !contained {
+            return Err(TrustError::Checkpoint(height).into());
+        }
+        self.remember(latest);
+        Ok(())
+    }
+
+    /// Checks a header and that it belongs to the ledger that this device knows; then it is remembered.
+    ///
+    /// # Errors
+    /// [`TrustError`] if it does not, with the proof if there is a fork; see [`ClientError`].
+    pub async fn accept(
+        &mut self,
+        api: &Api,
+        certified: &zixt_api::CertifiedHeader,
+    ) -> Result<VerifiedHeader, ClientError> {
+        if let Some(own) = self.known(Height(certified.height)).await? {
+            if own.header.to_bytes() == certified.header.0 {
+                return Ok(own);
+            }
+            let other = self.checker.header(certified)?;
+            return Err(self.fork(own, other, Contradiction::SameHeight));
+        }
+        let header = self.checker.header(certified)?;
+        let Some(tip) = self.tip.clone() else {
+            self.remember(header.clone());
+            return Ok(header);
+        };
+        if header.height() == tip.height().next() {
+            if header.header.previous != tip.hash {
+                return Err(self.fork(tip, header, Contradiction::Previous));
+            }
+            self.remember(header.clone());
+            return Ok(header);
+        }
+        if header.height() > tip.height() {
+            self.advance(api).await?;
+        }
+        self.place(api, &header).await?;
+        self.remember(header.clone());
+        Ok(header)
+    }
+
+    /// Asks for the latest header and demands that it continues the one that this device has.
+    ///
+    /// # Errors
+    /// See [`Ledger::accept`].
+    pub async fn advance(&mut self, api: &Api) -> Result<(), ClientError> {
+        let Some(tip) = self.tip.clone() else {
+            let network = api.network().await?;
+            if let Some(latest) = network.latest {
+                let header = self.checker.header(&latest)?;
+                self.remember(header);
+            }
+            return Ok(());
+        };
+        let asked: Vec<ShardState> = self.shards.values().flatten().copied().collect();
+        let answer = match api.consistency(tip.height(), &asked).await {
+            Err(ClientError::Refused(problem)) if problem.status == 404 => {
+                let network = api.network().await?;
+                let got = Height(network.latest.map_or(0, |latest| latest.height));
+                return Err(TrustError::WentBack { known: tip.height(), got }.into());
+            }
+            answer => answer?,
+        };
+        let latest = self.checker.header(&answer.latest)?;
+        if latest.height() < tip.height() {
+            return Err(TrustError::WentBack { known: tip.height(), got: latest.height() }.into());
+        }
+        if latest.height() == tip.height() {
+            if latest.hash != tip.hash {
+                return Err(self.fork(tip, latest, Contradiction::SameHeight));
+            }
+        } else {
+            self.contains(api, &tip, &latest, &answer).await?;
+        }
+        self.check_shards(&asked, &latest, &answer)?;
+        self.remember(latest);
+        Ok(())
+    }
+
+    /// Whether the last check of the shards lies far back.
+    #[must_use]
+    pub fn shards_wait(&self) -> bool {
+        self.shards.values().any(|states| states.len() >= SHARD_STATES_MAX)
+    }
+
+    /// Remembers a shard's state under a verified header, to be compared with the next.
+    pub fn saw_shard(&mut self, state: ShardState) {
+        let states = self.shards.entry(state.shard.0).or_default();
+        if states.iter().any(|known| known.size == state.size && known.root == state.root) {
+            return;
+        }
+        states.push(state);
+        if states.len() > SHARD_STATES_MAX {
+            // The first stays: it was compared with everything before.
+            states.remove(1);
+        }
+        self.store_shards();
+    }
+
+    /// Demands that a header which is not the latest belongs to the ledger of the tip.
+    async fn place(&mut self, api: &Api, header: &VerifiedHeader) -> Result<(), ClientError> {
+        for _ in 0..TRIES {
+            let Some(tip) = self.tip.clone() else { return Ok(()) };
+            if tip.height() == header.height() {
+                return if tip.hash == header.hash {
+                    Ok(())
+                } else {
+                    Err(self.fork(tip, header.clone(), Contradiction::SameHeight))
+                };
+            }
+            if tip.height() < header.height() {
+                self.advance(api).await?;
+                continue;
+            }
+            let answer = api.consistency(header.height(), &[]).await?;
+            let latest = self.checker.header(&answer.latest)?;
+            if latest.hash == tip.hash {
+                return self.contains(api, header, &latest, &answer).await;
+            }
+            // The ledger moved on meanwhile, or shows another face.
+            self.advance(api).await?;
+            if self.tip.as_ref().is_some_and(|tip| tip.hash == latest.hash) {
+                return self.contains(api, header, &latest, &answer).await;
+            }
+        }
+        Err(TrustError::Unproven(header.height()).into())
+    }
+
+    /// Checks the proof that `older` is in the past of `newer`. If it is not, looks for the proof of a fork.
+    async fn contains(
+        &self,
+        api: &Api,
+        older: &VerifiedHeader,
+        newer: &VerifiedHeader,
+        answer: &Consistency,
+    ) -> Result<(), ClientError> {
+        let place = (older.height(), older.hash);
+        let Err(fault) = self.checker.in_history(place, newer, &answer.history) else { return Ok(()) };
+        // What does the appliance say was there instead? If it shows a certified header, the two prove a fork.
+        if let Ok(shown) = api.header(older.height()).await
+            && let Ok(other) = self.checker.header(&shown)
+            && other.hash != older.hash
+        {
+            return Err(self.fork(older.clone(), other, Contradiction::SameHeight));
+        }
+        Err(fault.into())
+    }
+
+    fn check_shards(
+        &mut self,
+        asked: &[ShardState],
+        latest: &VerifiedHeader,
+        answer: &Consistency,
+    ) -> Result<(), TrustError> {
+        if answer.shards.len() != asked.len() {
+            return Err(TrustError::OtherProof);
+        }
+        for (older, proof) in asked.iter().zip(&answer.shards) {
+            if proof.from_size != older.size || proof.latest.shard != older.shard.0 {
+                return Err(TrustError::OtherProof);
+            }
+            let newer = self.checker.shard(&proof.latest, &latest.header)?;
+            self.checker.shard_grew(older, &newer, &proof.path)?;
+            self.shards.insert(newer.shard.0, vec![newer]);
+        }
+        if !asked.is_empty() {
+            self.store_shards();
+        }
+        Ok(())
+    }
+
+    fn store_shards(&mut self) {
+        let states: Vec<ShardState> = self.shards.values().flatten().copied().collect();
+        self.changes.put(Space::Fact, SHARDS, crate::records::encode(&states));
+    }
+
+    fn remember(&mut self, header: VerifiedHeader) {
+        let height = header.height();
+        let record =
+            HeaderRecord { header: header.header.to_bytes(), certificate: header.certificate.to_bytes() };
+        self.changes.put(Space::Header, height.0.to_be_bytes(), crate::records::encode(&record));
+        if self.tip.as_ref().is_none_or(|tip| tip.height() < height) {
+            self.changes.put(Space::Fact, TIP, crate::records::encode(&height));
+            self.tip = Some(header.clone());
+        }
+        self.fresh.insert(height, header);
+    }
+
+    /// The proof that two certified headers cannot both be true.
+    fn fork(&self, a: VerifiedHeader, b: VerifiedHeader, contradiction: Contradiction) -> ClientError {
+        let certified = |header: VerifiedHeader| CertifiedHeader {
+            header: header.header,
+            certificate: header.certificate,
+        };
+        let mut keyring = Keyring::default();
+        for signature in a.certificate.signatures.iter().chain(&b.certificate.signatures) {
+            let signer = self.checker.genesis.validators.iter().find(|v| v.appliance == signature.validator);
+            if let Some(key) = signer.and_then(|v| self.checker.keyring.get(&v.consensus)) {
+                keyring.insert(key.suite, &key.key);
+            }
+        }
+        TrustError::Fork(Box::new(ForkProof {
+            genesis: (*self.checker.genesis).clone(),
+            keyring,
+            first: certified(a),
+            second: certified(b),
+            contradiction,
+        }))
+        .into()
+    }
+}
