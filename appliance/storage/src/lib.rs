@@ -277,6 +277,13 @@ impl Store {
         on!(self, store => store.meta_put(key, value))
     }
 
+    /// Empties the cache of recent entries. Nothing depends on what is in it; tests and measurements of cold reads do.
+    pub fn forget_cached(&self) {
+        match self {
+            Self::Sqlite(store) => store.cache().clear(),
+        }
+    }
+
     async fn tree_size(&self, tree: TreeId) -> Result<u64, StoreError> {
         on!(self, store => store.tree_size(tree))
     }

@@ -1,4 +1,10 @@
 //! The suite that every store has to pass: functions over `&Store`, run on each kind of store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a failure is a failed test, in its helpers too"
+)]
 
 mod attack;
 mod crash;
