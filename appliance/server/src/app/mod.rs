@@ -1,0 +1,158 @@
+//! What the server does for its callers. Decides; knows nothing of HTTP.
+
+mod admin;
+mod read;
+mod stream;
+mod submit;
+
+pub use stream::Events;
+
+use crate::custody::CustodyWatch;
+use crate::health::Vitals;
+use crate::problem;
+use crate::push::Push;
+use crate::sequencer::Queue;
+use crate::view::View;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+use zixt_api::{CustodyState, ErrorCode, Health, Problem};
+use zixt_crypto::Backend;
+use zixt_storage::Store;
+use zixt_types::{Hash, Member};
+
+/// Requests whose signatures are checked at the same time: one for each core of a small appliance, and one that waits
+/// for memory. More would only take turns.
+const VERIFICATIONS_MAX: usize = 3;
+
+/// What administrators are told about this appliance.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Where clients connect.
+    pub listen: String,
+    /// Hash of the TLS key.
+    pub tls: Hash,
+    /// Where the consensus key lives.
+    pub custody_mode: String,
+}
+
+/// Everything that the application works with.
+pub struct App {
+    pub(crate) view: Arc<View>,
+    pub(crate) store: Store,
+    pub(crate) custody: Arc<CustodyWatch>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) push: Arc<Push>,
+    pub(crate) queue: Queue,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) about: About,
+    pub(crate) started: Instant,
+    pub(crate) shutdown: CancellationToken,
+    verifications: Arc<Semaphore>,
+    /// One account is created at a time, so that no two get the same name.
+    naming: Mutex<()>,
+}
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// The ledger as everybody reads it.
+    pub view: Arc<View>,
+    /// The store.
+    pub store: Store,
+    /// Custody.
+    pub custody: Arc<CustodyWatch>,
+    /// For signatures.
+    pub backend: Arc<dyn Backend>,
+    /// The open streams.
+    pub push: Arc<Push>,
+    /// The way to the sequencer.
+    pub queue: Queue,
+    /// Health.
+    pub vitals: Arc<Vitals>,
+    /// For administrators.
+    pub about: About,
+    /// Ends streams.
+    pub shutdown: CancellationToken,
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { view, store, custody, backend, push, queue, vitals, about, shutdown } = parts;
+        Self {
+            view,
+            store,
+            custody,
+            backend,
+            push,
+            queue,
+            vitals,
+            about,
+            started: Instant::now(),
+            shutdown,
+            verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+            naming: Mutex::new(()),
+        }
+    }
+
+    /// The device that holds a TLS key now. Asked for every request, so that a revocation works at once.
+    ///
+    /// # Errors
+    /// No active device holds it.
+    pub fn caller(&self, tls: &Hash) -> Result<Member, Problem> {
+        self.view.read().state.member_by_tls(tls).ok_or_else(|| {
+            Problem::new(ErrorCode::UnknownCaller, "the connection's key belongs to no active device")
+        })
+    }
+
+    /// Whether a TLS key belongs to an active device.
+    #[must_use]
+    pub fn knows(&self, tls: &Hash) -> bool {
+        self.view.read().state.member_by_tls(tls).is_some()
+    }
+
+    /// Whether the appliance can do its work.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        health(&self.vitals, self.custody.state(), self.view.read().state.height.0)
+    }
+
+    /// Refuses at once what could not be recorded anyway.
+    fn check_can_record(&self) -> Result<(), Problem> {
+        if let Some(reason) = self.vitals.stopped() {
+            return Err(Problem::new(ErrorCode::LedgerStopped, reason));
+        }
+        if self.shutdown.is_cancelled() {
+            return Err(Problem::new(ErrorCode::ShuttingDown, "the appliance is about to stop"));
+        }
+        match self.custody.state() {
+            CustodyState::Operational => Ok(()),
+            state => Err(problem::of_custody(state)),
+        }
+    }
+}
+
+/// Health from its facts; also before there is an [`App`].
+#[must_use]
+pub fn health(vitals: &Vitals, custody: CustodyState, height: u64) -> Health {
+    let store_writable = vitals.store_writable();
+    let reason = vitals.stopped().map(|reason| format!("the ledger has stopped: {reason}")).or_else(|| {
+        if custody != CustodyState::Operational {
+            Some(format!("custody is {}", problem::describe(custody)))
+        } else if !store_writable {
+            Some("the store takes no writes: the disk is full or failed".to_owned())
+        } else {
+            None
+        }
+    });
+    Health {
+        ok: reason.is_none(),
+        custody,
+        store_writable,
+        height,
+        last_commit_at: vitals.last_commit_at().map(|at| at.0),
+        reason,
+    }
+}

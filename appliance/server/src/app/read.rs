@@ -1,0 +1,267 @@
+//! Answering questions about the ledger.
+
+use super::App;
+use super::submit::member_ref;
+use crate::{problem, view};
+use std::collections::BTreeMap;
+use zixt_api::{
+    AccountName, AccountView, CertifiedHeader, Consistency, Entry, EntryPage, EntryProof, ErrorCode, Network, Problem,
+    PublicKey, ThreadView,
+};
+use zixt_crypto::digest;
+use zixt_ledger::Refusal;
+use zixt_storage::StoredEntry;
+use zixt_types::{
+    AccountId, Author, Canonical, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind, limits,
+};
+
+impl App {
+    /// What the network is and where its ledger stands.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        let inner = self.view.read();
+        let state = &inner.state;
+        // The state's keyring has every device's key too; the genesis' ones are all that a newcomer needs.
+        let mut keyring = zixt_ledger::Keyring::default();
+        let named = state.genesis.validators.iter().flat_map(|validator| [validator.consensus, validator.tls]);
+        for hash in named.chain(state.genesis.enrollers.iter().copied()) {
+            if let Some(entry) = state.keyring.get(&hash) {
+                keyring.insert(entry.suite, &entry.key);
+            }
+        }
+        Network {
+            genesis: state.genesis.to_bytes().into(),
+            keyring: keyring.to_bytes().into(),
+            latest: inner.latest.as_ref().map(|latest| latest.certified().clone()),
+        }
+    }
+
+    /// A header with its certificate.
+    ///
+    /// # Errors
+    /// There is none of this height.
+    pub async fn header(&self, height: Height) -> Result<CertifiedHeader, Problem> {
+        match self.store.header(height).await {
+            Ok(Some(stored)) => Ok(view::certified(&stored.header, &stored.certificate)),
+            Ok(None) => Err(Problem::new(ErrorCode::UnknownHeight, format!("there is no header {height}"))),
+            Err(error) => Err(problem::of_store(&error)),
+        }
+    }
+
+    /// Proof that the ledger only grew.
+    ///
+    /// # Errors
+    /// The ledger was never that large.
+    pub async fn consistency(&self, from: Height, shards: &[(ShardId, u64)]) -> Result<Consistency, Problem> {
+        if shards.len() > usize::from(limits::SHARDS_MAX) {
+            return Err(Problem::new(ErrorCode::TooManyItems, "more shards than a network may have"));
+        }
+        let proof = self.view.prove_consistency(&self.store, from, shards).await;
+        proof.map_err(|fault| problem::of_proof(&fault))
+    }
+
+    /// The account of a name.
+    ///
+    /// # Errors
+    /// Nobody has it, or names cannot be read because custody is locked.
+    pub async fn account_by_name(&self, name: &str) -> Result<AccountName, Problem> {
+        let unknown = || Problem::new(ErrorCode::UnknownName, "no account has this name");
+        if name.len() > limits::NAME_BYTES_MAX {
+            return Err(unknown());
+        }
+        let names = self.custody.names().ok_or_else(|| problem::of_custody(self.custody.state()))?;
+        let found = self.store.name_by_tag(names.tag(name).as_ref()).await;
+        let sealed = found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        if self.view.read().state.account(sealed.account).is_none() {
+            return Err(unknown());
+        }
+        open_name(&names, &sealed)
+    }
+
+    /// An account's name; `None` if it has none here or custody is locked.
+    pub(super) async fn name_of(&self, account: AccountId) -> Result<Option<AccountName>, Problem> {
+        let Some(names) = self.custody.names() else { return Ok(None) };
+        match self.store.name(account).await {
+            Ok(Some(sealed)) => open_name(&names, &sealed).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(problem::of_store(&error)),
+        }
+    }
+
+    /// An account's whole thread with everything that it takes to check it.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub async fn account(&self, account: AccountId) -> Result<AccountView, Problem> {
+        let thread = digest::account_thread(account);
+        // Entries that come after the proof are cut off below.
+        let (last, proof) = {
+            let inner = self.view.read();
+            let known = inner.state.thread(&thread).zip(inner.prove_head(&thread));
+            let (known, proof) = known.ok_or_else(|| problem::of_refusal(&Refusal::UnknownAccount))?;
+            (known.head.seq, proof)
+        };
+        let mut entries = Vec::new();
+        let mut keys: BTreeMap<Hash, (SuiteId, Vec<u8>)> = BTreeMap::new();
+        let mut from = Seq(0);
+        while from <= last {
+            let page = self.store.entries(&thread, from, limits::ENTRIES_PAGE_MAX).await;
+            let page = page.map_err(|error| problem::of_store(&error))?;
+            let Some(end) = page.last().map(|delivery| delivery.entry.place.seq) else { break };
+            for delivery in page.into_iter().take_while(|delivery| delivery.entry.place.seq <= last) {
+                self.collect_keys(&delivery.entry, &mut keys).await?;
+                entries.push(entry_view(&delivery.entry));
+            }
+            from = end.next();
+        }
+        let keys = keys
+            .into_iter()
+            .map(|(hash, (suite, key))| PublicKey { suite: suite.id(), hash: hash.into(), key: key.into() })
+            .collect();
+        let name = self.name_of(account).await?;
+        Ok(AccountView { account: account.into(), name, entries, keys, proof })
+    }
+
+    async fn collect_keys(
+        &self,
+        entry: &StoredEntry,
+        keys: &mut BTreeMap<Hash, (SuiteId, Vec<u8>)>,
+    ) -> Result<(), Problem> {
+        let suite = entry.body.suite;
+        if let Author::Enroller(hash) = entry.body.author {
+            let inner = self.view.read();
+            if let Some(known) = inner.state.keyring.get(&hash) {
+                keys.insert(hash, (known.suite, known.key.clone()));
+            }
+        }
+        if matches!(entry.body.payload, Payload::DeviceAdd { .. }) {
+            for index in 0..entry.attachment_count() {
+                let key = self.store.attachment(&entry.thread(), entry.place.seq, index).await;
+                if let Some(key) = key.map_err(|error| problem::of_store(&error))? {
+                    keys.insert(digest::key_hash(suite, &key), (suite, key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread as it stands.
+    ///
+    /// # Errors
+    /// There is none, or the caller is not in it.
+    pub fn thread(&self, caller: Member, id: ThreadId) -> Result<ThreadView, Problem> {
+        self.check_may_read(caller, &id)?;
+        let inner = self.view.read();
+        let (thread, proof) = inner.state.thread(&id).zip(inner.prove_head(&id)).ok_or_else(unknown_thread)?;
+        let conversation = thread.conversation();
+        Ok(ThreadView {
+            thread: id.into(),
+            seq: thread.head.seq.0,
+            head: thread.head.hash.into(),
+            next_counter: thread.counter(&Author::Device(caller)),
+            epoch: conversation.map(|conversation| conversation.epoch.0),
+            epoch_since: conversation.map(|conversation| conversation.epoch_since.0),
+            members: conversation
+                .map(|conversation| conversation.members.iter().copied().map(member_ref).collect())
+                .unwrap_or_default(),
+            proof,
+        })
+    }
+
+    /// Entries of a thread, in order.
+    ///
+    /// # Errors
+    /// There is no such thread, or the caller is not in it.
+    pub async fn entries(
+        &self,
+        caller: Member,
+        id: ThreadId,
+        from: Seq,
+        limit: usize,
+    ) -> Result<EntryPage, Problem> {
+        self.check_may_read(caller, &id)?;
+        let limit = limit.clamp(1, limits::ENTRIES_PAGE_MAX);
+        let page = self.store.entries(&id, from, limit).await.map_err(|error| problem::of_store(&error))?;
+        let entries: Vec<Entry> = page.iter().map(|delivery| entry_view(&delivery.entry)).collect();
+        let head = self.view.read().state.thread(&id).map_or(Seq(0), |thread| thread.head.seq);
+        let last = page.last().map(|delivery| delivery.entry.place.seq);
+        Ok(EntryPage { entries, next: last.filter(|last| *last < head).map(|last| last.next().0) })
+    }
+
+    /// An attachment's bytes.
+    ///
+    /// # Errors
+    /// There is none, or the caller may not see it.
+    pub async fn attachment(
+        &self,
+        caller: Member,
+        id: ThreadId,
+        seq: Seq,
+        index: usize,
+    ) -> Result<Vec<u8>, Problem> {
+        self.check_may_read(caller, &id)?;
+        let unknown = || Problem::new(ErrorCode::UnknownAttachment, "the entry has no such attachment");
+        let found = self.store.attachment(&id, seq, index).await;
+        found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)
+    }
+
+    /// Proof of an entry at the last height.
+    ///
+    /// # Errors
+    /// There is no such entry, or the caller may not see it.
+    pub async fn entry_proof(&self, caller: Member, id: ThreadId, seq: Seq) -> Result<EntryProof, Problem> {
+        self.check_may_read(caller, &id)?;
+        let found = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
+        let entry = found.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, format!("there is no entry {seq}")))?;
+        self.prove(&entry).await
+    }
+
+    pub(super) async fn prove(&self, entry: &StoredEntry) -> Result<EntryProof, Problem> {
+        let latest = self.view.latest().ok_or_else(unknown_thread)?;
+        let proof = self.view.prove_entry(&self.store, &latest, entry.shard, entry.leaf).await;
+        proof.map_err(|fault| problem::of_proof(&fault))
+    }
+
+    /// Conversations are for their members; accounts are for every device, because devices check each other's keys.
+    fn check_may_read(&self, caller: Member, id: &ThreadId) -> Result<(), Problem> {
+        let inner = self.view.read();
+        let thread = inner.state.thread(id).ok_or_else(unknown_thread)?;
+        match id.kind() {
+            Some(ThreadKind::Account) => Ok(()),
+            Some(ThreadKind::Conversation) if thread.conversation().is_some_and(|c| c.has(&caller)) => Ok(()),
+            // Outsiders are not told which conversations exist.
+            _ => Err(unknown_thread()),
+        }
+    }
+}
+
+/// An entry as it travels.
+pub(super) fn entry_view(entry: &StoredEntry) -> Entry {
+    Entry {
+        thread: entry.thread().into(),
+        seq: entry.place.seq.0,
+        prev: entry.place.prev.into(),
+        time: entry.place.time.0,
+        height: entry.height.0,
+        entry: entry.hash.into(),
+        salt: entry.salt.into(),
+        body: entry.body_bytes.clone().into(),
+        signature: entry.signature.clone().into(),
+        possession: entry.possession.clone().map(Into::into),
+        attachments: u32::try_from(entry.attachment_count()).unwrap_or(u32::MAX),
+    }
+}
+
+fn unknown_thread() -> Problem {
+    problem::of_refusal(&Refusal::UnknownThread)
+}
+
+fn open_name(names: &crate::names::Names, sealed: &zixt_storage::SealedName) -> Result<AccountName, Problem> {
+    match names.open(sealed.account, &sealed.sealed) {
+        Ok((name, salt)) => Ok(AccountName { account: sealed.account.into(), name, salt: salt.into() }),
+        Err(error) => {
+            log::error!("the name of account {}: {error}", sealed.account);
+            Err(Problem::new(ErrorCode::StoreFailed, "a name cannot be read"))
+        }
+    }
+}

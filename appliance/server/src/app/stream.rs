@@ -1,0 +1,136 @@
+//! The push stream of a device.
+
+use super::App;
+use super::read::entry_view;
+use crate::problem;
+use crate::push::Subscription;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use zixt_api::{ErrorCode, Problem, StreamLine};
+use zixt_storage::{Delivery, Position};
+use zixt_types::{Hash, Member, limits};
+
+/// Without an event, a heartbeat says that the connection is alive.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// Events on their way to a consumer that is not reading.
+const LINES_MAX: usize = 16;
+/// A consumer that takes no line for so long is gone or hopeless.
+const CONSUMER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The lines of a stream, as they come.
+pub type Events = mpsc::Receiver<StreamLine>;
+
+impl App {
+    /// Opens the stream of the device that holds `tls`. `after` acknowledges; without it, the stream begins after what
+    /// was acknowledged last.
+    ///
+    /// # Errors
+    /// The device has too many streams.
+    pub async fn stream(
+        self: &Arc<Self>,
+        caller: Member,
+        tls: Hash,
+        after: Option<u64>,
+    ) -> Result<Events, Problem> {
+        let Some(subscription) = self.push.subscribe(caller) else {
+            return Err(Problem::new(ErrorCode::TooManyStreams, "the device has as many streams as it may"));
+        };
+        let acknowledged = self.store.acknowledged(&caller).await.map_err(|error| problem::of_store(&error))?;
+        let cursor = after.map_or(acknowledged, Position);
+        if cursor > acknowledged {
+            let noted = self.store.acknowledge(&caller, cursor).await;
+            noted.map_err(|error| problem::of_store(&error))?;
+        }
+        let (lines, events) = mpsc::channel(LINES_MAX);
+        let stream = Stream { app: Arc::clone(self), caller, tls, cursor, subscription, lines };
+        tokio::spawn(stream.run());
+        Ok(events)
+    }
+}
+
+struct Stream {
+    app: Arc<App>,
+    caller: Member,
+    tls: Hash,
+    cursor: Position,
+    subscription: Subscription,
+    lines: mpsc::Sender<StreamLine>,
+}
+
+/// The stream is over and nobody listens.
+struct Gone;
+
+impl Stream {
+    async fn run(mut self) {
+        // Says at once that the stream stands and where it begins.
+        let mut quiet = self.heartbeat().await;
+        let problem = loop {
+            if quiet.is_err() {
+                return;
+            }
+            self.subscription.mark();
+            match self.app.caller(&self.tls) {
+                Ok(member) if member == self.caller => {}
+                _ => break Problem::new(ErrorCode::CallerRevoked, "the device was revoked"),
+            }
+            match self.catch_up().await {
+                Ok(Ok(())) => {}
+                Ok(Err(Gone)) => return,
+                Err(problem) => break problem,
+            }
+            quiet = tokio::select! {
+                () = self.subscription.woken() => Ok(()),
+                () = tokio::time::sleep(HEARTBEAT) => self.heartbeat().await,
+                () = self.lines.closed() => return,
+                () = self.app.shutdown.cancelled() => {
+                    break Problem::new(ErrorCode::ShuttingDown, "the appliance is about to stop");
+                }
+            };
+        };
+        // The best that can be done; a consumer that does not read will see the connection end.
+        let _ = self.lines.try_send(StreamLine::End { problem });
+    }
+
+    /// Sends everything after the cursor.
+    async fn catch_up(&mut self) -> Result<Result<(), Gone>, Problem> {
+        loop {
+            let page = self.app.store.mailbox(&self.caller, self.cursor, limits::EVENTS_PAGE_MAX).await;
+            let page = page.map_err(|error| problem::of_store(&error))?;
+            if page.is_empty() {
+                return Ok(Ok(()));
+            }
+            for Delivery { entry, envelope } in page {
+                let position = entry.position;
+                let line = StreamLine::Event {
+                    position: position.0,
+                    entry: entry_view(&entry),
+                    attachment: envelope.map(|envelope| envelope.as_ref().clone().into()),
+                    proof: self.app.prove(&entry).await?,
+                };
+                if self.send(line).await.is_err() {
+                    return Ok(Err(Gone));
+                }
+                self.cursor = position;
+            }
+            if self.app.shutdown.is_cancelled() {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    async fn heartbeat(&self) -> Result<(), Gone> {
+        let height = self.app.view.read().state.height.0;
+        self.send(StreamLine::Heartbeat { position: self.cursor.0, height }).await
+    }
+
+    async fn send(&self, line: StreamLine) -> Result<(), Gone> {
+        match tokio::time::timeout(CONSUMER_WAIT_MAX, self.lines.send(line)).await {
+            Ok(sent) => sent.map_err(|_| Gone),
+            Err(_) => {
+                log::info!("stream of device {}: closed, it is not read", self.caller.device);
+                Err(Gone)
+            }
+        }
+    }
+}

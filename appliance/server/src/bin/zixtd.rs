@@ -1,0 +1,39 @@
+//! `zixtd`: see the crate.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+use zixt_server::config::{Config, Flags};
+use zixt_server::{daemon, logging};
+
+fn main() -> ExitCode {
+    let config = match Config::new(Flags::parse()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("zixtd: {}", logging::chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    logging::start("zixtd", config.log);
+    // An appliance has few cores, and an idle one should be small.
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(16)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            log::error!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(daemon::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{}", logging::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

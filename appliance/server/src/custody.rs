@@ -1,0 +1,221 @@
+//! The custody daemon as the server sees it: it signs votes and handshakes, and gives the key of sealed columns.
+
+use crate::names::Names;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use zixt_api::CustodyState;
+use zixt_consensus::{HostError, SignOutcome};
+use zixt_crypto::{AeadKey, SignError, SuiteId};
+use zixt_crypto_fast::tls::TlsSigner;
+use zixt_hsm_protocol::{BlockingHsmClient, StateKind, Status, VoteOutcome, VoteRefusal};
+use zixt_types::{Canonical, Vote};
+
+/// How often the state is asked for while keys are usable.
+const POLL_OPERATIONAL: Duration = Duration::from_secs(2);
+/// How often it is asked for while they are not.
+const POLL_WAITING: Duration = Duration::from_millis(250);
+
+/// What the server asks of custody. All calls block for some milliseconds.
+pub trait Custody: Send + Sync + 'static {
+    /// Its state, asked now.
+    fn state(&self) -> CustodyState;
+    /// Signs a vote.
+    ///
+    /// # Errors
+    /// Custody cannot be reached.
+    fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError>;
+    /// The key of sealed columns.
+    ///
+    /// # Errors
+    /// Custody refuses or cannot be reached.
+    fn row_key(&self) -> Result<AeadKey, HostError>;
+}
+
+/// Custody will never sign this vote: it has signed later ones, so our store or log was set back.
+#[derive(Debug, thiserror::Error)]
+#[error("custody has signed later votes than the ledger knows of: {0}. The state folder is older than custody's")]
+pub struct NeverSigned(pub VoteRefusal);
+
+/// Whether an error means that waiting for custody is of no use.
+#[must_use]
+pub fn is_final(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<NeverSigned>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// The custody daemon behind its socket.
+#[derive(Debug)]
+pub struct Hsmd(BlockingHsmClient);
+
+impl Hsmd {
+    /// The daemon at this socket. Connects when first asked.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self(BlockingHsmClient::new(socket))
+    }
+
+    /// Everything that it tells; `None` if it cannot be reached.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.0.status().ok()
+    }
+}
+
+impl Custody for Hsmd {
+    fn state(&self) -> CustodyState {
+        self.status().map_or(CustodyState::Absent, |status| state_of(status.state))
+    }
+
+    fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
+        use zixt_hsm_protocol::ClientError;
+        match self.0.sign_vote(vote) {
+            Ok(VoteOutcome::Signed { signature }) => Ok(SignOutcome::Signed(signature)),
+            Ok(VoteOutcome::AlreadySigned { vote, signature }) => {
+                Ok(SignOutcome::AlreadySigned { vote: Vote::parse(&vote)?, signature })
+            }
+            Ok(VoteOutcome::Refused(refusal)) => Err(Box::new(NeverSigned(refusal))),
+            Err(ClientError::Custody(error)) => Ok(SignOutcome::Refused(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn row_key(&self) -> Result<AeadKey, HostError> {
+        Ok(self.0.unseal_row_key()?)
+    }
+}
+
+const fn state_of(state: StateKind) -> CustodyState {
+    match state {
+        StateKind::Unprovisioned => CustodyState::Unprovisioned,
+        StateKind::Locked => CustodyState::Locked,
+        StateKind::Operational => CustodyState::Operational,
+        StateKind::Quarantined => CustodyState::Quarantined,
+        StateKind::Failed => CustodyState::Failed,
+    }
+}
+
+/// What was last known of custody, and what depends on its keys being usable.
+pub struct CustodyWatch {
+    custody: Arc<dyn Custody>,
+    state: tokio::sync::watch::Sender<CustodyState>,
+    names: RwLock<Option<Arc<Names>>>,
+}
+
+impl CustodyWatch {
+    /// Asks custody for the first time. Blocks.
+    #[must_use]
+    pub fn new(custody: Arc<dyn Custody>) -> Self {
+        let watch =
+            Self { custody, state: tokio::sync::watch::Sender::new(CustodyState::Absent), names: RwLock::new(None) };
+        watch.refresh();
+        watch
+    }
+
+    /// What was last known.
+    #[must_use]
+    pub fn state(&self) -> CustodyState {
+        *self.state.borrow()
+    }
+
+    /// Tells every change.
+    #[must_use]
+    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<CustodyState> {
+        self.state.subscribe()
+    }
+
+    /// The custody that is watched.
+    #[must_use]
+    pub fn custody(&self) -> &Arc<dyn Custody> {
+        &self.custody
+    }
+
+    pub(crate) fn names(&self) -> Option<Arc<Names>> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks custody now. Blocks.
+    pub fn refresh(&self) -> CustodyState {
+        let mut state = self.custody.state();
+        let mut names = self.names();
+        match state {
+            CustodyState::Operational if names.is_none() => match self.custody.row_key() {
+                Ok(key) => names = Some(Arc::new(Names::new(&key))),
+                Err(error) => {
+                    log::warn!("custody gives no row key: {}", crate::logging::chain(&*error));
+                    state = self.custody.state();
+                }
+            },
+            CustodyState::Operational => {}
+            // The key goes with the state in which it may be had.
+            _ => names = None,
+        }
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        self.state.send_if_modified(|known| {
+            let changed = *known != state;
+            if changed {
+                log::info!("custody is {state:?}");
+            }
+            *known = state;
+            changed
+        });
+        state
+    }
+
+    /// Keeps asking until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let pause =
+                if self.state() == CustodyState::Operational { POLL_OPERATIONAL } else { POLL_WAITING };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+            let this = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || this.refresh()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The appliance's TLS key, in the custody daemon.
+pub struct HsmdTlsKey {
+    client: BlockingHsmClient,
+    suite: SuiteId,
+    public_key: Vec<u8>,
+}
+
+impl HsmdTlsKey {
+    /// The key that the daemon at `socket` named.
+    #[must_use]
+    pub fn new(socket: &Path, suite: SuiteId, public_key: Vec<u8>) -> Self {
+        // Connections of its own: a crowd of handshakes must not make votes wait.
+        Self { client: BlockingHsmClient::new(socket), suite, public_key }
+    }
+}
+
+impl TlsSigner for HsmdTlsKey {
+    fn suite(&self) -> SuiteId {
+        self.suite
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        // The library calls this in the middle of a poll. Other tasks of this worker move to another thread meanwhile.
+        tokio::task::block_in_place(|| self.client.sign_tls(message)).map_err(|error| {
+            log::warn!("no signature for a handshake: {}", crate::logging::chain(&error));
+            SignError::Backend { backend: "zixt-hsmd" }
+        })
+    }
+}

@@ -1,0 +1,320 @@
+//! `zixtd` from start to end.
+
+use crate::app::{About, App, Parts};
+use crate::config::Config;
+use crate::custody::{Custody, CustodyWatch, Hsmd, HsmdTlsKey};
+use crate::health::Vitals;
+use crate::http::listener::{self, AnyKey};
+use crate::http::{admin_router, starting_router};
+use crate::push::Push;
+use crate::sequencer::{Queue, Sequencer, SequencerError};
+use crate::view::View;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zixt_api::CustodyState;
+use zixt_crypto::{Backend, digest, selftest};
+use zixt_crypto_fast::{AwsLc, tls};
+use zixt_hsm_protocol::{KeyPurpose, Status};
+use zixt_ledger::Keyring;
+use zixt_storage::{LoadError, OpenError, Store, StoreError};
+use zixt_types::{ApplianceId, Canonical, Genesis, Hash, ParseError};
+
+/// Requests that are under way get this long at shutdown.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// The cryptography does not do what it should.
+    #[error("a self-test failed; nothing was started")]
+    SelfTest(#[from] selftest::SelfTestError),
+    /// There is no network here yet.
+    #[error("there is no genesis at {}; make a network with zixt-provision, or correct --state", .0.display())]
+    NoGenesis(PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file is damaged.
+    #[error("{} is damaged", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The genesis names a key that the keyring lacks.
+    #[error("the keyring lacks key {0}, which the genesis names")]
+    KeyMissing(Hash),
+    /// Custody belongs to another network.
+    #[error("custody is bound to network {pinned}, but the state folder holds network {ours}")]
+    OtherNetwork {
+        /// The network that custody is bound to.
+        pinned: Hash,
+        /// The state folder's.
+        ours: Hash,
+    },
+    /// Custody's keys are no validator's.
+    #[error("the keys in custody belong to no validator of this network")]
+    NotAValidator,
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Open(#[from] OpenError),
+    /// The store is inconsistent.
+    #[error("the store cannot be used; run zixt-admin fsck")]
+    Load(#[from] LoadError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] tls::ConfigError),
+    /// An address cannot be listened at.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The system refused something else.
+    #[error("cannot {doing}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The ledger stopped.
+    #[error("the ledger stopped")]
+    Sequencer(#[from] SequencerError),
+    /// A thread ended without an answer. A fault of this program.
+    #[error("the ledger's thread ended unexpectedly")]
+    Vanished,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`DaemonError`].
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let backend: Arc<dyn Backend> = Arc::new(AwsLc);
+    selftest::run(&*backend)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+
+    let (genesis, keyring) = read_network(&config.server())?;
+    let genesis_hash = digest::genesis_hash(&genesis);
+    let suite = genesis.suite();
+    log::info!(
+        "network {} ({genesis_hash}), suite {suite}{}",
+        genesis.network,
+        if genesis.lab { ", LAB: not for production" } else { "" }
+    );
+    let vitals = Arc::new(Vitals::new(config.server()));
+    let hsmd = Arc::new(Hsmd::new(&config.hsmd));
+    let custody: Arc<dyn Custody> = Arc::clone(&hsmd) as _;
+    let custody = blocking(move || CustodyWatch::new(custody)).await.map(Arc::new).ok_or(DaemonError::Vanished)?;
+    let connections = TaskTracker::new();
+
+    let path = config.admin_socket();
+    let admin = listener::bind_admin(&path)
+        .map(Arc::new)
+        .map_err(|source| DaemonError::Listen { address: path.display().to_string(), source })?;
+    let allowed: Arc<[u32]> = config.admin_uids.clone().into();
+
+    // 1. The ledger as the store has it. Needs no custody, and says early what is wrong.
+    let store = Store::open(&config.server().join("ledger.sqlite")).await?;
+    let state = store.load(genesis.clone(), keyring, &*backend).await?;
+    let last = store.last_header().await?;
+    log::info!("ledger at height {}, header {}", state.height, state.header_hash);
+    let view = Arc::new(View::new(state, last.as_ref()));
+
+    // 2. Custody: without it nobody can connect and nothing can be recorded. /healthz on the admin socket says so.
+    tokio::spawn(Arc::clone(&custody).run(shutdown.clone()));
+    let starting = starting_router(Arc::clone(&vitals), Arc::clone(&custody));
+    let waited = shutdown.child_token();
+    let interim = tokio::spawn(listener::serve_admin(
+        Arc::clone(&admin),
+        starting,
+        Arc::clone(&allowed),
+        connections.clone(),
+        waited.clone(),
+    ));
+    let unlocked = wait_for_custody(&custody, &shutdown).await;
+    waited.cancel();
+    // The socket is ours again only when nobody else accepts from it.
+    let _ = interim.await;
+    if !unlocked {
+        return remove(&path, Ok(()));
+    }
+    let status = blocking(move || hsmd.status()).await.flatten();
+    let (me, tls_key, mode) = identify(&genesis, genesis_hash, status.as_ref())?;
+
+    // 3. The parts, from the inside out.
+    let push = Arc::new(Push::default());
+    let (queue, receiver) = Queue::new();
+    let sequencer = Sequencer {
+        view: Arc::clone(&view),
+        store: store.clone(),
+        custody: Arc::clone(&custody),
+        backend: Arc::clone(&backend),
+        push: Arc::clone(&push),
+        vitals: Arc::clone(&vitals),
+        me,
+        wal: config.server().join("consensus.wal"),
+        runtime: tokio::runtime::Handle::current(),
+        shutdown: shutdown.clone(),
+    };
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let spawned = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+        let result = sequencer.run(receiver);
+        // The daemon waits for this as long as it lives.
+        let _ = ended.send(result);
+    });
+    spawned.map_err(|source| DaemonError::System { doing: "start a thread", source })?;
+
+    let tcp = listener::bind_clients(config.listen)
+        .await
+        .map_err(|source| DaemonError::Listen { address: config.listen.to_string(), source })?;
+    let listen = tcp.local_addr().unwrap_or(config.listen);
+    let tls_hash = digest::key_hash(suite, &tls_key);
+    let signer = Arc::new(HsmdTlsKey::new(&config.hsmd, suite, tls_key));
+    let server_config = tls::server_config(suite, signer, Arc::new(AnyKey))?;
+    let about = About { listen: listen.to_string(), tls: tls_hash, custody_mode: mode.to_owned() };
+    let app = Arc::new(App::new(Parts {
+        view,
+        store: store.clone(),
+        custody,
+        backend,
+        push,
+        queue,
+        vitals,
+        about,
+        shutdown: shutdown.clone(),
+    }));
+    tokio::spawn(listener::serve_clients(
+        tcp,
+        server_config,
+        suite,
+        Arc::clone(&app),
+        connections.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(serve_admin(admin, app, allowed, connections.clone(), shutdown.clone()));
+    log::info!("ready: clients connect to {listen}");
+
+    // 4. Until the end: a signal, or the ledger stops for good. Requests that are under way are answered first.
+    let ended = end.await;
+    shutdown.cancel();
+    connections.close();
+    if tokio::time::timeout(DRAIN_WAIT_MAX, connections.wait()).await.is_err() {
+        log::warn!("some connections did not end in time");
+    }
+    store.close().await?;
+    log::info!("stopped");
+    remove(&path, ended.map_err(|_| DaemonError::Vanished)?.map_err(Into::into))
+}
+
+async fn serve_admin(
+    admin: Arc<UnixListener>,
+    app: Arc<App>,
+    allowed: Arc<[u32]>,
+    connections: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    listener::serve_admin(admin, admin_router(app), allowed, connections, shutdown).await;
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+fn remove<T>(socket: &Path, result: T) -> T {
+    // Left behind, it would only make the next start look twice.
+    let _ = std::fs::remove_file(socket);
+    result
+}
+
+fn stop_on_signal(shutdown: CancellationToken) -> Result<(), DaemonError> {
+    let listen = |kind| signal(kind).map_err(|source| DaemonError::System { doing: "listen for signals", source });
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!("stopping");
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// `false` on shutdown.
+async fn wait_for_custody(custody: &CustodyWatch, shutdown: &CancellationToken) -> bool {
+    let mut states = custody.subscribe();
+    loop {
+        let state = *states.borrow_and_update();
+        if state == CustodyState::Operational {
+            return true;
+        }
+        log::warn!("waiting: custody is {}", crate::problem::describe(state));
+        tokio::select! {
+            changed = states.changed() => if changed.is_err() { return false },
+            () = shutdown.cancelled() => return false,
+        }
+    }
+}
+
+/// Which validator we are, the TLS key, and where the consensus key lives.
+fn identify(
+    genesis: &Genesis,
+    ours: Hash,
+    status: Option<&Status>,
+) -> Result<(ApplianceId, Vec<u8>, &'static str), DaemonError> {
+    let status = status.ok_or(DaemonError::NotAValidator)?;
+    if let Some(pinned) = status.genesis.filter(|pinned| *pinned != ours) {
+        return Err(DaemonError::OtherNetwork { pinned, ours });
+    }
+    let key = |purpose| status.key(purpose).ok_or(DaemonError::NotAValidator);
+    let me = digest::appliance_id(key(KeyPurpose::Identity)?.hash);
+    let (consensus, tls) = (key(KeyPurpose::Consensus)?, key(KeyPurpose::Tls)?);
+    let validator = genesis.validators.iter().find(|validator| validator.appliance == me);
+    if !validator.is_some_and(|v| v.consensus == consensus.hash && v.tls == tls.hash) {
+        return Err(DaemonError::NotAValidator);
+    }
+    Ok((me, tls.public_key.clone(), consensus.custody.describe()))
+}
+
+/// Reads genesis and keyring.
+///
+/// # Errors
+/// They are absent, damaged, or do not belong together.
+pub fn read_network(server: &Path) -> Result<(Genesis, Keyring), DaemonError> {
+    let path = server.join("genesis.cbor");
+    let genesis = match std::fs::read(&path) {
+        Ok(bytes) => Genesis::parse(&bytes).map_err(|source| DaemonError::Parse { path, source })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(DaemonError::NoGenesis(path)),
+        Err(source) => return Err(DaemonError::Read { path, source }),
+    };
+    let path = server.join("keyring.cbor");
+    let bytes = std::fs::read(&path).map_err(|source| DaemonError::Read { path: path.clone(), source })?;
+    let keyring = Keyring::parse(&bytes).map_err(|source| DaemonError::Parse { path, source })?;
+    let named = genesis.validators.iter().map(|validator| validator.consensus);
+    for hash in named.chain(genesis.enrollers.iter().copied()) {
+        if keyring.get(&hash).is_none() {
+            return Err(DaemonError::KeyMissing(hash));
+        }
+    }
+    Ok((genesis, keyring))
+}

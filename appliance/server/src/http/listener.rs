@@ -1,0 +1,225 @@
+//! The two listeners: TLS for clients, a Unix socket for administrators.
+
+use super::Peer;
+use crate::app::App;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
+use zixt_crypto::{SuiteId, digest};
+use zixt_crypto_fast::tls::{ClientKeyPolicy, peer_key};
+
+/// Connections of clients: each takes about 40 kB.
+const CONNECTIONS_MAX: usize = 1024;
+/// Connections whose key is no device's yet. They enrol, or go away.
+const STRANGERS_MAX: usize = 64;
+/// Handshakes at the same time: each needs a signature of custody.
+const HANDSHAKES_MAX: usize = 32;
+/// A handshake has to be over by then.
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A request's head has to come within this; also ends connections that nobody uses.
+const HEAD_WAIT_MAX: Duration = Duration::from_secs(90);
+/// A request's head: paths are short and nobody needs cookies.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Fields of a request's head.
+const FIELDS_MAX: usize = 32;
+/// Connections of administrators.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// After a failed accept (too many open files), others may close some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Any key may connect: what its holder may ask for is decided for each request.
+#[derive(Debug)]
+pub struct AnyKey;
+
+impl ClientKeyPolicy for AnyKey {
+    fn accept(&self, _: &[u8]) -> bool {
+        true
+    }
+}
+
+/// Serves clients until shutdown.
+pub async fn serve_clients(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    suite: SuiteId,
+    app: Arc<App>,
+    connections: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let router = super::client_router(Arc::clone(&app));
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        // Whoever comes when the house is full waits in the kernel's queue.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    log::warn!("accept: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.cancelled() => return,
+        };
+        let (acceptor, router, app) = (acceptor.clone(), router.clone(), Arc::clone(&app));
+        let (strangers, handshakes) = (Arc::clone(&strangers), Arc::clone(&handshakes));
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            let _permit = permit;
+            let Some((stream, peer)) = shake_hands(stream, &acceptor, suite, &handshakes).await else { return };
+            let _stranger = match (app.knows(&peer.0), strangers.try_acquire_owned()) {
+                (true, _) => None,
+                (false, Ok(place)) => Some(place),
+                (false, Err(_)) => return,
+            };
+            app.vitals.connections.fetch_add(1, Ordering::Relaxed);
+            let service = ServiceBuilder::new().layer(axum::Extension(peer)).service(router);
+            serve(stream, service, &shutdown).await;
+            app.vitals.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    suite: SuiteId,
+    handshakes: &Semaphore,
+) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
+    // One message at a time is what most clients send: waiting to fill a packet would cost 40 ms.
+    stream.set_nodelay(true).ok()?;
+    let shaken = tokio::time::timeout(HANDSHAKE_WAIT_MAX, async {
+        let _turn = handshakes.acquire().await.ok();
+        acceptor.accept(stream).await
+    });
+    match shaken.await {
+        Ok(Ok(stream)) => {
+            let peer = peer_key(suite, stream.get_ref().1).map(|key| Peer(digest::key_hash(suite, key)));
+            peer.inspect_err(|error| log::debug!("connection: {error}")).ok().map(|peer| (stream, peer))
+        }
+        Ok(Err(error)) => {
+            log::debug!("handshake: {error}");
+            None
+        }
+        Err(_) => {
+            log::debug!("handshake: not finished in time");
+            None
+        }
+    }
+}
+
+/// Binds the admin socket. One that an earlier process left behind is replaced, one that answers is not.
+///
+/// # Errors
+/// What the system says.
+pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another zixtd listens there"));
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Serves administrators until shutdown.
+pub async fn serve_admin(
+    listener: Arc<UnixListener>,
+    router: Router,
+    allowed: Arc<[u32]>,
+    connections: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    log::warn!("admin socket: accept: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.cancelled() => return,
+        };
+        let uid = stream.peer_cred().map(|credentials| credentials.uid());
+        if !uid.as_ref().is_ok_and(|uid| may_administer(*uid, &allowed)) {
+            log::warn!("admin socket: user {uid:?} was refused");
+            continue;
+        }
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            serve(stream, router, &shutdown).await;
+        });
+    }
+}
+
+/// Our own user, root, and those of the configuration's list.
+fn may_administer(uid: u32, allowed: &[u32]) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw() || allowed.contains(&uid)
+}
+
+/// Serves one connection; on shutdown it ends after the request that is under way.
+async fn serve<I, S>(stream: I, service: S, shutdown: &CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: tower::Service<http::Request<hyper::body::Incoming>, Response = axum::response::Response, Error = std::convert::Infallible>
+        + Clone,
+    S::Future: Send,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT_MAX)
+        .max_buf_size(HEAD_BYTES_MAX.max(8192))
+        .max_headers(FIELDS_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        log::debug!("connection: {error}");
+    }
+}
+
+/// Binds the clients' listener.
+///
+/// # Errors
+/// What the system says.
+pub async fn bind_clients(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

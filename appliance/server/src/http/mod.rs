@@ -1,0 +1,45 @@
+//! HTTP: parses requests, renders answers. What an answer is, [`crate::app`] decides.
+
+mod admin;
+mod clients;
+pub mod listener;
+mod request;
+
+pub use admin::{router as admin_router, starting_router};
+pub use clients::router as client_router;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use zixt_api::{PROBLEM_CONTENT_TYPE, Problem};
+use zixt_types::Hash;
+
+/// Who is at the other end of a client's connection: the hash of the TLS key that it has proven to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer(pub Hash);
+
+/// A refusal as an answer.
+#[derive(Debug)]
+pub struct Failure(pub Problem);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
+        if let Some(seconds) = problem.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

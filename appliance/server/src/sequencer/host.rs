@@ -1,0 +1,114 @@
+//! What consensus asks of the server.
+
+use super::Sequencer;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+use zixt_consensus::{Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer};
+use zixt_ledger::ProposedBlock;
+use zixt_types::{Batch, Canonical, Hash, Height, Round, Vote};
+
+/// The server as the engine sees it, during one opening of the log.
+pub(super) struct Host<'a> {
+    sequencer: &'a Sequencer,
+    /// What we would propose.
+    offered: Option<Proposed>,
+    /// Blocks that were built or judged good at this height.
+    blocks: HashMap<Hash, ProposedBlock>,
+    timers: BTreeMap<Timer, Instant>,
+    /// What was decided and not yet committed.
+    pub decision: Option<Decision>,
+}
+
+impl<'a> Host<'a> {
+    pub fn new(sequencer: &'a Sequencer) -> Self {
+        Self { sequencer, offered: None, blocks: HashMap::new(), timers: BTreeMap::new(), decision: None }
+    }
+
+    /// What to propose at the next height.
+    pub fn offer(&mut self, proposed: Proposed, block: ProposedBlock) {
+        self.blocks.insert(proposed.header, block);
+        self.offered = Some(proposed);
+    }
+
+    /// All blocks of the height, which is over.
+    pub fn take_blocks(&mut self) -> HashMap<Hash, ProposedBlock> {
+        self.offered = None;
+        self.timers.clear();
+        std::mem::take(&mut self.blocks)
+    }
+
+    pub fn next_timer(&self) -> Option<(Timer, Instant)> {
+        self.timers.iter().map(|(timer, at)| (*timer, *at)).min_by_key(|(_, at)| *at)
+    }
+
+    pub fn forget_timer(&mut self, timer: Timer) {
+        self.timers.remove(&timer);
+    }
+}
+
+impl zixt_consensus::Host for Host<'_> {
+    fn build(&mut self, _: Height, _: Round) -> Result<Option<Proposed>, HostError> {
+        Ok(self.offered.clone())
+    }
+
+    fn validate(
+        &mut self,
+        height: Height,
+        header: &Hash,
+        content: &Content,
+        _: Source,
+    ) -> Result<bool, HostError> {
+        if self.blocks.contains_key(header) {
+            return Ok(true);
+        }
+        let reject = |why: &dyn std::fmt::Display| {
+            log::warn!("height {height}: a proposed batch is refused: {why}");
+            Ok(false)
+        };
+        let batch = match Batch::parse(&content.batch) {
+            Ok(batch) => batch,
+            Err(error) => return reject(&error),
+        };
+        let inner = self.sequencer.view.read();
+        match ProposedBlock::rebuild(&inner.state, batch, &*self.sequencer.backend) {
+            Ok(block) if block.header_hash == *header && block.header().to_bytes() == content.header => {
+                self.blocks.insert(*header, block);
+                Ok(true)
+            }
+            Ok(_) => reject(&"its entries lead to another header"),
+            Err(error) => reject(&error),
+        }
+    }
+
+    fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {
+        self.sequencer.custody.custody().sign_vote(vote)
+    }
+
+    fn signed_precommit(&mut self, _: Height) -> Result<Option<(Round, Hash)>, HostError> {
+        // Custody tells the slot of its last vote, not the header; a conflict in the same slot is found by `sign_vote`.
+        Ok(None)
+    }
+
+    fn publish(&mut self, message: Message) {
+        // There is no link to other validators yet; a sole validator never publishes.
+        log::warn!("height {}: a message for other validators has no way to them", message.height());
+    }
+
+    fn schedule(&mut self, timer: Timer, after: Duration) {
+        self.timers.insert(timer, Instant::now() + after);
+    }
+
+    fn cancel(&mut self, timer: Timer) {
+        self.timers.remove(&timer);
+    }
+
+    fn decided(&mut self, decision: Decision) -> Result<(), HostError> {
+        // Committed by `Sequencer::one_height` when the engine has returned.
+        self.decision = Some(decision);
+        Ok(())
+    }
+
+    fn equivocation(&mut self, evidence: Equivocation) {
+        log::error!("validator {} voted twice at height {}", evidence.first.validator, evidence.first.vote.height);
+    }
+}

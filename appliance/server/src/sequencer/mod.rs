@@ -1,0 +1,421 @@
+//! Orders entries, has consensus certify them, commits them, and answers. One thread; it alone changes the ledger.
+
+mod host;
+mod queue;
+
+pub use queue::{Queue, Recorded, Unrecorded};
+
+use crate::custody::CustodyWatch;
+use crate::health::{Vitals, now};
+use crate::push::Push;
+use crate::view::View;
+use host::Host;
+use queue::{Pending, Ticket};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zixt_api::CustodyState;
+use zixt_consensus::{
+    Config, Content, Decision, DiskFile, Engine, EngineError, Flush, HeightStart, Proposed, Timeouts, Validator,
+    ValidatorSet, ValidatorSetError, Wal, WalError,
+};
+use zixt_crypto::{Backend, RandomError, fill_random};
+use zixt_ledger::{BlockBuilder, LedgerState, ProposedBlock};
+use zixt_storage::{CommitError, Store, StoreError};
+use zixt_types::{AccountId, ApplianceId, Canonical, Hash, Member, Payload, Salt, ThreadId};
+
+/// Zeros that a new log is made of: the batch of a height with fifty messages, so that the usual height changes no
+/// metadata of the file.
+const WAL_PREALLOCATE_BYTES: u64 = 1024 * 1024;
+/// Between tries to commit while the disk is full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why the ledger stops for good. Start-up repairs what can be repaired.
+#[derive(Debug, Error)]
+pub enum SequencerError {
+    /// Consensus.
+    #[error("the consensus stopped")]
+    Engine(#[from] EngineError),
+    /// The consensus log.
+    #[error("the consensus log {}", path.display())]
+    Wal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WalError,
+    },
+    /// The consensus log's file.
+    #[error("the consensus log {}", path.display())]
+    WalFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The validators of the ledger are none that consensus can work with.
+    #[error("the ledger's validators")]
+    Validators(#[from] ValidatorSetError),
+    /// A validator's key is not in the keyring.
+    #[error("the keyring lacks the consensus key of validator {0}")]
+    KeyMissing(ApplianceId),
+    /// The store did not take a certified height.
+    #[error("a certified height could not be committed")]
+    Commit(#[from] CommitError),
+    /// Consensus decided a header whose block is not at hand. A fault of this program.
+    #[error("header {0} was decided, but its block is not at hand")]
+    BlockMissing(Hash),
+    /// Consensus neither decided nor waits for anything. A fault of this program.
+    #[error("consensus came to no decision and waits for nothing")]
+    Stalled,
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// Everything that the sequencer works with.
+pub struct Sequencer {
+    /// The ledger as everybody reads it.
+    pub view: Arc<View>,
+    /// The store.
+    pub store: Store,
+    /// Custody.
+    pub custody: Arc<CustodyWatch>,
+    /// For signatures.
+    pub backend: Arc<dyn Backend>,
+    /// Whom to wake.
+    pub push: Arc<Push>,
+    /// What to tell of one's health.
+    pub vitals: Arc<Vitals>,
+    /// This appliance.
+    pub me: ApplianceId,
+    /// The consensus log.
+    pub wal: PathBuf,
+    /// The runtime on which the store works.
+    pub runtime: Handle,
+    /// Ends the work after the height that is under way.
+    pub shutdown: CancellationToken,
+}
+
+/// What to do after a height came to nothing.
+enum Setback {
+    /// Open the log anew and replay, as soon as custody signs again.
+    Reopen,
+    /// Stop for good.
+    Fatal(SequencerError),
+}
+
+impl<E: Into<SequencerError>> From<E> for Setback {
+    fn from(error: E) -> Self {
+        match error.into() {
+            // Custody was locked or went away in the middle: the log has the height, custody has its votes.
+            SequencerError::Engine(EngineError::Refused(reason)) => {
+                log::warn!("custody does not sign: {reason}");
+                Self::Reopen
+            }
+            SequencerError::Engine(error @ EngineError::Host { doing: "sign a vote", .. })
+                if !crate::custody::is_final(&error) =>
+            {
+                log::warn!("{}", crate::logging::chain(&error));
+                Self::Reopen
+            }
+            error => Self::Fatal(error),
+        }
+    }
+}
+
+impl Sequencer {
+    /// Works until shutdown. Blocks: to be run on a thread of its own.
+    ///
+    /// # Errors
+    /// See [`SequencerError`]; the process has to end, start-up repairs.
+    pub fn run(self, mut queue: mpsc::Receiver<Pending>) -> Result<(), SequencerError> {
+        let mut waiting = VecDeque::new();
+        let result = loop {
+            if !self.wait_for_custody(&mut queue) {
+                break Ok(());
+            }
+            match self.work(&mut queue, &mut waiting) {
+                Ok(()) => break Ok(()),
+                Err(Setback::Reopen) => {
+                    self.custody.refresh();
+                    refuse(waiting.drain(..), &Unrecorded::Custody(self.custody.state()));
+                    // If custody is well again at once, something else is wrong: do not spin.
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(Setback::Fatal(error)) => break Err(error),
+            }
+        };
+        if let Err(error) = &result {
+            self.vitals.stop(crate::logging::chain(error));
+        }
+        let unrecorded = if result.is_ok() { Unrecorded::ShuttingDown } else { Unrecorded::Stopped };
+        queue.close();
+        while let Ok(pending) = queue.try_recv() {
+            waiting.push_back(pending);
+        }
+        refuse(waiting.drain(..), &unrecorded);
+        result
+    }
+
+    /// `false` on shutdown. Entries that come meanwhile are refused at once.
+    fn wait_for_custody(&self, queue: &mut mpsc::Receiver<Pending>) -> bool {
+        let mut states = self.custody.subscribe();
+        loop {
+            if self.shutdown.is_cancelled() {
+                return false;
+            }
+            let state = *states.borrow_and_update();
+            if state == CustodyState::Operational {
+                return true;
+            }
+            while let Ok(pending) = queue.try_recv() {
+                refuse([pending], &Unrecorded::Custody(state));
+            }
+            self.runtime.block_on(async {
+                tokio::select! {
+                    _ = states.changed() => {}
+                    // The queue is looked at again now and then.
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                    () = self.shutdown.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Opens the log and works, height after height.
+    fn work(
+        &self,
+        queue: &mut mpsc::Receiver<Pending>,
+        waiting: &mut VecDeque<Pending>,
+    ) -> Result<(), Setback> {
+        let mut engine = self.open_engine()?;
+        let mut host = Host::new(self);
+        if engine.has_unfinished_height() {
+            log::info!("the consensus log has an unfinished height; finishing it");
+            self.one_height(&mut engine, &mut host, None, waiting)?;
+        }
+        loop {
+            // An idle appliance waits here and makes no heights.
+            if waiting.is_empty() {
+                let next = self.runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        next = queue.recv() => next,
+                        () = self.shutdown.cancelled() => None,
+                    }
+                });
+                match next {
+                    Some(pending) => waiting.push_back(pending),
+                    None => return Ok(()),
+                }
+            }
+            // Natural batching: whatever came while the last height was under way goes into this one.
+            while let Ok(pending) = queue.try_recv() {
+                waiting.push_back(pending);
+            }
+            if self.custody.state() != CustodyState::Operational {
+                return Err(Setback::Reopen);
+            }
+            if let Some(batch) = self.order(waiting)? {
+                self.one_height(&mut engine, &mut host, Some(batch), waiting)?;
+            }
+            self.vitals.queued.store(waiting.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts waiting entries in order, as many as fit. What the ledger refuses is answered here.
+    fn order(&self, waiting: &mut VecDeque<Pending>) -> Result<Option<Batch>, Setback> {
+        let inner = self.view.read();
+        let mut builder = BlockBuilder::new(&inner.state, now());
+        let mut tickets = Vec::new();
+        while let Some(Pending { submission, ticket }) = waiting.pop_front() {
+            if !builder.has_room(&submission) {
+                waiting.push_front(Pending { submission, ticket });
+                break;
+            }
+            if ticket.group.is_broken() {
+                ticket.answer(Err(Unrecorded::NotTried));
+                continue;
+            }
+            let mut salt = Salt([0; Salt::LEN]);
+            fill_random(&mut salt.0)?;
+            // The signature was checked when the entry came, under a key that its author cannot change; whether the
+            // author may still write is judged anew.
+            match inner.state.author_key(&submission).and_then(|_| builder.add(submission, salt)) {
+                Ok(_) => tickets.push(ticket),
+                Err(refusal) => {
+                    ticket.group.set_broken();
+                    ticket.answer(Err(Unrecorded::Refused(refusal)));
+                }
+            }
+        }
+        Ok((!tickets.is_empty()).then(|| Batch { block: builder.finish(), tickets }))
+    }
+
+    /// The whole life of a height: of a new batch, or, without one, of what the consensus log holds after a restart.
+    fn one_height(
+        &self,
+        engine: &mut Engine,
+        host: &mut Host<'_>,
+        batch: Option<Batch>,
+        waiting: &mut VecDeque<Pending>,
+    ) -> Result<(), Setback> {
+        let (block, tickets) = batch.map_or((None, Vec::new()), |batch| (Some(batch.block), batch.tickets));
+        let ours = block.as_ref().map(|block| block.header_hash);
+
+        // 1. Decide. The engine writes the batch to its log and has custody sign both votes; each is durable before it
+        //    is released. Until the precommit, a crash loses the batch, and nobody was told otherwise.
+        let Decision { header, certificate, .. } = match self.decide(engine, host, block) {
+            Ok(Some(decision)) => decision,
+            // The log had nothing that could be decided: the next batch will be.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                // Whoever waits may ask again with the same message id: if the log brings the batch back, it is found.
+                let state = self.custody.refresh();
+                tickets.into_iter().for_each(|ticket| ticket.answer(Err(Unrecorded::Custody(state))));
+                return Err(error.into());
+            }
+        };
+        // POINT OF NO RETURN: custody's precommit makes the header certified. After a crash the log leads to the same
+        // decision, and this function goes on from here.
+
+        let mut blocks = host.take_blocks();
+        let block = blocks.remove(&header).ok_or(SequencerError::BlockMissing(header))?;
+
+        // 2. Commit: entries, envelopes, header, certificate, mailboxes; one transaction, one fsync.
+        loop {
+            match self.runtime.block_on(self.store.commit_batch(&block, &certificate)) {
+                Ok(_) => break,
+                Err(CommitError::Store(error @ StoreError::Full)) if !self.shutdown.is_cancelled() => {
+                    // The log keeps the height; room may be made while we wait.
+                    self.vitals.commit_failed();
+                    log::error!("height {}: {error}", block.header().height);
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => {
+                    self.vitals.commit_failed();
+                    tickets.into_iter().for_each(|ticket| ticket.answer(Err(Unrecorded::StoreFailed)));
+                    return Err(SequencerError::from(error).into());
+                }
+            }
+        }
+        // POINT OF NO RETURN: the height is durable. From here on it may be acknowledged, and the log may forget it.
+
+        // 3. Publish: readers see it, authors get their receipts, recipients are woken. Start-up needs no part of this
+        //    again: state is loaded from the store, receipts are found by message id, streams read the store.
+        self.view.publish(&block, &certificate);
+        self.vitals.committed(now());
+        if ours == Some(header) {
+            for (entry, ticket) in block.entries.iter().zip(tickets) {
+                ticket.answer(Ok(Recorded::from(entry)));
+            }
+        } else if let Some(ours) = ours.and_then(|ours| blocks.remove(&ours)) {
+            // The log brought an older batch back, and that was decided instead of ours: ours comes next.
+            for (entry, ticket) in ours.entries.into_iter().zip(tickets).rev() {
+                waiting.push_front(Pending { submission: queue::resubmit(entry), ticket });
+            }
+        }
+        for entry in &block.entries {
+            self.push.wake(&entry.recipients);
+            if let Payload::DeviceRevoke { device, .. } = entry.body.payload
+                && let Some(account) = self.account_of(&entry.body.thread)
+            {
+                // Its streams have to notice that they end.
+                self.push.wake([&Member { account, device }]);
+            }
+        }
+        let (height, entries) = (block.header().height, block.header().entries);
+        log::debug!("height {height}: {entries} entries, header {header}");
+        Ok(())
+    }
+
+    /// Drives the engine to a decision at the next height. `None` if there is nothing to decide.
+    fn decide(
+        &self,
+        engine: &mut Engine,
+        host: &mut Host<'_>,
+        block: Option<ProposedBlock>,
+    ) -> Result<Option<Decision>, SequencerError> {
+        let proposed = block.map(|block| {
+            let content = Content { header: block.header().to_bytes(), batch: block.batch.to_bytes() };
+            let proposed = Proposed { header: block.header_hash, content: Arc::new(content) };
+            host.offer(proposed.clone(), block);
+            proposed
+        });
+        match (engine.running().and(engine.round()), &proposed) {
+            (None, _) => {
+                let start = height_start(&self.view.read().state)?;
+                engine.start_height(start, host)?;
+            }
+            (Some(round), Some(proposed)) => {
+                engine.propose(round, proposed.clone(), host)?;
+            }
+            (Some(_), None) => {}
+        }
+        loop {
+            if let Some(decision) = host.decision.take() {
+                return Ok(Some(decision));
+            }
+            if proposed.is_none() {
+                return Ok(None);
+            }
+            let (timer, at) = host.next_timer().ok_or(SequencerError::Stalled)?;
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            host.forget_timer(timer);
+            engine.timeout(timer, host)?;
+        }
+    }
+
+    fn open_engine(&self) -> Result<Engine, SequencerError> {
+        let path = || self.wal.clone();
+        let file = DiskFile::open(&self.wal, WAL_PREALLOCATE_BYTES)
+            .map_err(|source| SequencerError::WalFile { path: path(), source })?;
+        let mut salt = [0; 8];
+        fill_random(&mut salt)?;
+        let wal = Wal::open(Arc::new(file), u64::from_be_bytes(salt), Flush::Beside)
+            .map_err(|source| SequencerError::Wal { path: path(), source })?;
+        let inner = self.view.read();
+        let config = Config {
+            me: self.me,
+            genesis: inner.state.genesis_hash,
+            timeouts: Timeouts::default(),
+            verify_own_votes: true,
+        };
+        Ok(Engine::new(config, Arc::clone(&self.backend), wal, height_start(&inner.state)?))
+    }
+
+    fn account_of(&self, thread: &ThreadId) -> Option<AccountId> {
+        self.view.read().state.thread(thread).and_then(|thread| thread.account()).map(|account| account.id)
+    }
+
+}
+
+fn refuse(pending: impl IntoIterator<Item = Pending>, why: &Unrecorded) {
+    for Pending { ticket, .. } in pending {
+        ticket.answer(Err(why.clone()));
+    }
+}
+
+/// A block and those who wait for it.
+struct Batch {
+    block: ProposedBlock,
+    tickets: Vec<Ticket>,
+}
+
+fn height_start(state: &LedgerState) -> Result<HeightStart, SequencerError> {
+    let validators = state.validators.iter().map(|validator| {
+        let key = state.keyring.get(&validator.consensus).ok_or(SequencerError::KeyMissing(validator.appliance))?;
+        Ok(Validator::new(validator.appliance, &key.key, validator.stake))
+    });
+    Ok(HeightStart {
+        height: state.height.next(),
+        suite: state.genesis.suite(),
+        validators: ValidatorSet::new(validators.collect::<Result<_, SequencerError>>()?)?,
+    })
+}
