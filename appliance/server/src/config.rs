@@ -136,7 +136,8 @@ mod tests {
     fn flags_come_before_the_file_and_the_file_before_defaults() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("zixtd.toml");
-        std::fs::write(&path, "run = \"/r\"\nlisten = \"[::1]:1\"\nadmin-uids = [7]\nlog = \"debug\"\n").unwrap();
+        std::fs::write(&path, "run = \"/r\"\nlisten = \"[::1]:1\"\nadmin-uids = [7]\nlog = \"debug\"\n")
+            .unwrap();
         let config = path.to_str().unwrap();
         let flags = Flags::parse_from(["zixtd", "--config", config, "--listen", "127.0.0.1:9"]);
         let config = Config::new(flags).unwrap();

@@ -35,7 +35,9 @@ pub trait Custody: Send + Sync + 'static {
 
 /// Custody will never sign this vote: it has signed later ones, so our store or log was set back.
 #[derive(Debug, thiserror::Error)]
-#[error("custody has signed later votes than the ledger knows of: {0}. The state folder is older than custody's")]
+#[error(
+    "custody has signed later votes than the ledger knows of: {0}. The state folder is older than custody's"
+)]
 pub struct NeverSigned(pub VoteRefusal);
 
 /// Whether an error means that waiting for custody is of no use.
@@ -113,8 +115,11 @@ impl CustodyWatch {
     /// Asks custody for the first time. Blocks.
     #[must_use]
     pub fn new(custody: Arc<dyn Custody>) -> Self {
-        let watch =
-            Self { custody, state: tokio::sync::watch::Sender::new(CustodyState::Absent), names: RwLock::new(None) };
+        let watch = Self {
+            custody,
+            state: tokio::sync::watch::Sender::new(CustodyState::Absent),
+            names: RwLock::new(None),
+        };
         watch.refresh();
         watch
     }

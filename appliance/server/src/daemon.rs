@@ -9,6 +9,8 @@ use crate::http::{admin_router, starting_router};
 use crate::push::Push;
 use crate::sequencer::{Queue, Sequencer, SequencerError};
 use crate::view::View;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +100,9 @@ pub enum DaemonError {
     /// The ledger stopped.
     #[error("the ledger stopped")]
     Sequencer(#[from] SequencerError),
+    /// Another process works with this state folder.
+    #[error("another zixtd (or fsck) works with {}", .0.display())]
+    InUse(PathBuf),
     /// A thread ended without an answer. A fault of this program.
     #[error("the ledger's thread ended unexpectedly")]
     Vanished,
@@ -114,6 +119,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     stop_on_signal(shutdown.clone())?;
 
     let (genesis, keyring) = read_network(&config.server())?;
+    let _lock = Lock::take(&config.server())?;
     let genesis_hash = digest::genesis_hash(&genesis);
     let suite = genesis.suite();
     log::info!(
@@ -124,7 +130,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let vitals = Arc::new(Vitals::new(config.server()));
     let hsmd = Arc::new(Hsmd::new(&config.hsmd));
     let custody: Arc<dyn Custody> = Arc::clone(&hsmd) as _;
-    let custody = blocking(move || CustodyWatch::new(custody)).await.map(Arc::new).ok_or(DaemonError::Vanished)?;
+    let custody =
+        blocking(move || CustodyWatch::new(custody)).await.map(Arc::new).ok_or(DaemonError::Vanished)?;
     let connections = TaskTracker::new();
 
     let path = config.admin_socket();
@@ -247,7 +254,8 @@ fn remove<T>(socket: &Path, result: T) -> T {
 }
 
 fn stop_on_signal(shutdown: CancellationToken) -> Result<(), DaemonError> {
-    let listen = |kind| signal(kind).map_err(|source| DaemonError::System { doing: "listen for signals", source });
+    let listen =
+        |kind| signal(kind).map_err(|source| DaemonError::System { doing: "listen for signals", source });
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::spawn(async move {
         tokio::select! {
@@ -296,6 +304,26 @@ fn identify(
     Ok((me, tls.public_key.clone(), consensus.custody.describe()))
 }
 
+/// The right to work with a state folder; given back on drop, and by the system if the process dies.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
+
+impl Lock {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub fn take(server: &Path) -> Result<Self, DaemonError> {
+        let path = server.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file =
+            file.map_err(|source| DaemonError::System { doing: "open the state folder's lock", source })?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map(Self)
+            .map_err(|_| DaemonError::InUse(server.to_owned()))
+    }
+}
+
 /// Reads genesis and keyring.
 ///
 /// # Errors
@@ -304,7 +332,9 @@ pub fn read_network(server: &Path) -> Result<(Genesis, Keyring), DaemonError> {
     let path = server.join("genesis.cbor");
     let genesis = match std::fs::read(&path) {
         Ok(bytes) => Genesis::parse(&bytes).map_err(|source| DaemonError::Parse { path, source })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(DaemonError::NoGenesis(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(DaemonError::NoGenesis(path));
+        }
         Err(source) => return Err(DaemonError::Read { path, source }),
     };
     let path = server.join("keyring.cbor");

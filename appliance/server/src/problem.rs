@@ -96,7 +96,9 @@ pub(crate) fn of_unrecorded(why: &Unrecorded) -> Problem {
 pub(crate) fn of_custody(state: CustodyState) -> Problem {
     match state {
         CustodyState::Locked => Problem::new(ErrorCode::CustodyLocked, "the custody daemon is locked"),
-        other => Problem::new(ErrorCode::CustodyUnavailable, format!("the custody daemon is {}", describe(other))),
+        other => {
+            Problem::new(ErrorCode::CustodyUnavailable, format!("the custody daemon is {}", describe(other)))
+        }
     }
 }
 

@@ -19,7 +19,10 @@ impl App {
         let (Payload::Invite { account, name: commitment, .. }, Author::Enroller(_)) =
             (&submission.body.payload, submission.body.author)
         else {
-            return Err(Problem::new(ErrorCode::WrongKind, "an account begins with an enroller's invitation"));
+            return Err(Problem::new(
+                ErrorCode::WrongKind,
+                "an account begins with an enroller's invitation",
+            ));
         };
         let (account, salt) = (*account, request.salt.0);
         if !names::is_allowed(&request.name) {
@@ -74,11 +77,7 @@ impl App {
             suite_id: state.genesis.suite().id(),
             listen: self.about.listen.clone(),
             tls: self.about.tls.into(),
-            latest: HeaderInfo {
-                height: state.height.0,
-                hash: state.header_hash.into(),
-                time: state.time.0,
-            },
+            latest: HeaderInfo { height: state.height.0, hash: state.header_hash.into(), time: state.time.0 },
             custody: self.custody.state(),
             custody_mode: self.about.custody_mode.clone(),
             store_writable: self.vitals.store_writable(),

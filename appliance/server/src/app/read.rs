@@ -5,14 +5,15 @@ use super::submit::member_ref;
 use crate::{problem, view};
 use std::collections::BTreeMap;
 use zixt_api::{
-    AccountName, AccountView, CertifiedHeader, Consistency, Entry, EntryPage, EntryProof, ErrorCode, Network, Problem,
-    PublicKey, ThreadView,
+    AccountName, AccountView, CertifiedHeader, Consistency, Entry, EntryPage, EntryProof, ErrorCode, Network,
+    Problem, PublicKey, ThreadView,
 };
 use zixt_crypto::digest;
 use zixt_ledger::Refusal;
 use zixt_storage::StoredEntry;
 use zixt_types::{
-    AccountId, Author, Canonical, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind, limits,
+    AccountId, Author, Canonical, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind,
+    limits,
 };
 
 impl App {
@@ -23,7 +24,8 @@ impl App {
         let state = &inner.state;
         // The state's keyring has every device's key too; the genesis' ones are all that a newcomer needs.
         let mut keyring = zixt_ledger::Keyring::default();
-        let named = state.genesis.validators.iter().flat_map(|validator| [validator.consensus, validator.tls]);
+        let named =
+            state.genesis.validators.iter().flat_map(|validator| [validator.consensus, validator.tls]);
         for hash in named.chain(state.genesis.enrollers.iter().copied()) {
             if let Some(entry) = state.keyring.get(&hash) {
                 keyring.insert(entry.suite, &entry.key);
@@ -152,7 +154,8 @@ impl App {
     pub fn thread(&self, caller: Member, id: ThreadId) -> Result<ThreadView, Problem> {
         self.check_may_read(caller, &id)?;
         let inner = self.view.read();
-        let (thread, proof) = inner.state.thread(&id).zip(inner.prove_head(&id)).ok_or_else(unknown_thread)?;
+        let (thread, proof) =
+            inner.state.thread(&id).zip(inner.prove_head(&id)).ok_or_else(unknown_thread)?;
         let conversation = thread.conversation();
         Ok(ThreadView {
             thread: id.into(),
@@ -212,7 +215,8 @@ impl App {
     pub async fn entry_proof(&self, caller: Member, id: ThreadId, seq: Seq) -> Result<EntryProof, Problem> {
         self.check_may_read(caller, &id)?;
         let found = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
-        let entry = found.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, format!("there is no entry {seq}")))?;
+        let entry =
+            found.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, format!("there is no entry {seq}")))?;
         self.prove(&entry).await
     }
 

@@ -36,7 +36,8 @@ impl App {
         let Some(subscription) = self.push.subscribe(caller) else {
             return Err(Problem::new(ErrorCode::TooManyStreams, "the device has as many streams as it may"));
         };
-        let acknowledged = self.store.acknowledged(&caller).await.map_err(|error| problem::of_store(&error))?;
+        let acknowledged =
+            self.store.acknowledged(&caller).await.map_err(|error| problem::of_store(&error))?;
         let cursor = after.map_or(acknowledged, Position);
         if cursor > acknowledged {
             let noted = self.store.acknowledge(&caller, cursor).await;

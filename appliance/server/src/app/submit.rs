@@ -5,7 +5,9 @@ use crate::problem;
 use crate::sequencer::{Recorded, Unrecorded};
 use std::sync::Arc;
 use zixt_api::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, EnrolRequest, ErrorCode, KeyPackageCounts};
-use zixt_api::{KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse};
+use zixt_api::{
+    KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse,
+};
 use zixt_ledger::{Refusal, Submission};
 use zixt_types::{Attachment, Author, Member, Payload, limits};
 
@@ -20,7 +22,8 @@ impl App {
     /// The first entry was refused, or the request as a whole.
     pub async fn submit(&self, caller: Member, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
         if request.submissions.is_empty() || request.submissions.len() > limits::SUBMISSIONS_MAX {
-            let detail = format!("1 to {} entries, not {}", limits::SUBMISSIONS_MAX, request.submissions.len());
+            let detail =
+                format!("1 to {} entries, not {}", limits::SUBMISSIONS_MAX, request.submissions.len());
             return Err(Problem::new(ErrorCode::TooManyItems, detail));
         }
         let mut submissions = Vec::with_capacity(request.submissions.len());
@@ -55,7 +58,10 @@ impl App {
         let (Author::Invitation(account), Payload::DeviceAdd { .. }) =
             (submission.body.author, &submission.body.payload)
         else {
-            return Err(Problem::new(ErrorCode::WrongKind, "enrolment takes a device addition by invitation"));
+            return Err(Problem::new(
+                ErrorCode::WrongKind,
+                "enrolment takes a device addition by invitation",
+            ));
         };
         if let Some(claimed) = &request.name
             && let Some(known) = self.name_of(account).await?
@@ -163,8 +169,10 @@ impl App {
             for (index, submission) in submissions.iter().enumerate() {
                 let at = |problem: Problem| if submissions.len() > 1 { problem.at(index) } else { problem };
                 let inner = view.read();
-                let key =
-                    inner.state.author_key(submission).map_err(|refusal| at(problem::of_refusal(&refusal)))?;
+                let key = inner
+                    .state
+                    .author_key(submission)
+                    .map_err(|refusal| at(problem::of_refusal(&refusal)))?;
                 submission
                     .verify(key, &inner.state.keyring, &*backend)
                     .map_err(|error| at(invitation_key(submission, key, error)))?;
@@ -175,8 +183,7 @@ impl App {
     }
 
     pub(super) async fn receipt(&self, recorded: Recorded) -> Result<Receipt, Problem> {
-        let latest =
-            self.view.latest().ok_or_else(|| problem::of_unrecorded(&Unrecorded::Stopped))?;
+        let latest = self.view.latest().ok_or_else(|| problem::of_unrecorded(&Unrecorded::Stopped))?;
         let proof = self.view.prove_entry(&self.store, &latest, recorded.shard, recorded.leaf).await;
         Ok(Receipt {
             message_id: recorded.message_id.into(),

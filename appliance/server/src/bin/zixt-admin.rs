@@ -1,2 +1,369 @@
-//! placeholder
-fn main() {}
+//! `zixt-admin`: the administrator's tool on the box.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use zixt_api::{
+    AdminInvitation, AdminStatus, Bytes64, Checkpoint, Health, Invitation, InvitationSeed, Problem, Receipt,
+    SubmissionItem, endpoints,
+};
+use zixt_crypto::{Backend as _, RandomError, SigningSeed, digest, fill_random};
+use zixt_crypto_fast::AwsLc;
+use zixt_hsm_protocol::{ClientError, HsmClient, KeyPurpose};
+use zixt_server::health::now;
+use zixt_server::{fsck, logging};
+use zixt_types::{AccountId, Author, Body, Canonical, Height, MessageId, Payload, Salt, SuiteId, Timestamp};
+
+/// Administers the Zixt appliance that runs on this machine.
+#[derive(Parser)]
+#[command(
+    name = "zixt-admin",
+    version,
+    about,
+    after_help = "Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the appliance answers but cannot work \
+                  (status); 4 the store is damaged (fsck); 5 the appliance or the custody daemon cannot be reached."
+)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Creates an account and prints the invitation for its first device, once. Whoever has it can enrol: pass it on
+    /// by a way that you trust.
+    Invite {
+        /// The account's name, as other people will write it
+        name: String,
+        /// For how long the invitation is good
+        #[arg(long, default_value_t = 72, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
+        valid_hours: u64,
+        /// Where clients reach the appliance, if it is not the address that it listens at
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        #[command(flatten)]
+        sockets: Sockets,
+        /// The custody daemon's socket [default: hsmd.sock in the folder for sockets]
+        #[arg(long, value_name = "SOCKET")]
+        hsmd: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says how the appliance is.
+    Status {
+        #[command(flatten)]
+        sockets: Sockets,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Derives the whole store again from its entries and compares. The server must not run.
+    Fsck {
+        /// The state folder
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/zixt")]
+        state: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints completions for a shell.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(clap::Args)]
+struct Sockets {
+    /// The folder for sockets
+    #[arg(long, value_name = "DIR", default_value = "/run/zixt")]
+    run: PathBuf,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, Error)]
+enum AdminError {
+    #[error("the appliance cannot be reached at {}; is zixtd running?", path.display())]
+    Unreachable { path: PathBuf, source: std::io::Error },
+    #[error("the appliance broke the connection")]
+    Connection(#[from] hyper::Error),
+    #[error("the appliance did not answer in time")]
+    TimedOut,
+    #[error("the appliance answered with something else than was asked for: {0}")]
+    Answer(String),
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    #[error("custody: {}", error.advice())]
+    Custody {
+        #[source]
+        error: ClientError,
+    },
+    #[error("the custody daemon has no enroller key")]
+    NoEnroller,
+    #[error("the new account's key cannot be made")]
+    Key(#[from] zixt_crypto::KeyError),
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    #[error("the invitation cannot be made: {0}; use --address HOST:PORT")]
+    Invitation(&'static str),
+    #[error(transparent)]
+    Fsck(#[from] fsck::FsckError),
+}
+
+impl AdminError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut => 5,
+            Self::Custody { error: ClientError::Connect { .. } } => 5,
+            _ => 1,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error, 1),
+    };
+    let done = runtime.block_on(async {
+        match flags.command {
+            Command::Invite { name, valid_hours, address, sockets, hsmd, json } => {
+                let hsmd = hsmd.unwrap_or_else(|| sockets.run.join("hsmd.sock"));
+                invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
+            }
+            Command::Status { sockets, json } => status(&sockets.run, json).await,
+            Command::Fsck { state, json } => check(&state, json).await,
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
+                Ok(0)
+            }
+        }
+    });
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failed(&error, error.exit_code()),
+    }
+}
+
+fn failed(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("zixt-admin: {}", logging::chain(error));
+    ExitCode::from(code)
+}
+
+async fn invite(
+    run: &Path,
+    hsmd: &Path,
+    name: String,
+    valid_hours: u64,
+    address: Option<String>,
+    json: bool,
+) -> Result<u8, AdminError> {
+    let status: AdminStatus = get(run, endpoints::ADMIN_STATUS).await?;
+    let suite =
+        SuiteId::try_from(status.suite_id).map_err(|unknown| AdminError::Answer(unknown.to_string()))?;
+    let custody = HsmClient::new(hsmd);
+    let keys = custody.status().await.map_err(|error| AdminError::Custody { error })?;
+    let enroller = keys.key(KeyPurpose::Enroller).ok_or(AdminError::NoEnroller)?.hash;
+
+    // The seed signs the first device. It exists here and in the printed text, nowhere else.
+    let seed = SigningSeed::generate()?;
+    let key = AwsLc.signing_key(suite, &seed)?;
+    let mut account = AccountId([0; AccountId::LEN]);
+    let mut salt = Salt([0; Salt::LEN]);
+    let mut message_id = MessageId([0; MessageId::LEN]);
+    fill_random(&mut account.0)?;
+    fill_random(&mut salt.0)?;
+    fill_random(&mut message_id.0)?;
+    let now = now();
+    let expires_at = Timestamp(now.0.saturating_add(valid_hours.saturating_mul(3_600_000)));
+    let body = Body {
+        version: Body::VERSION,
+        suite,
+        genesis: status.genesis.0,
+        thread: digest::account_thread(account),
+        author: Author::Enroller(enroller),
+        counter: 0,
+        message_id,
+        sent_at: now,
+        last_seen: None,
+        payload: Payload::Invite {
+            account,
+            name: digest::name_commitment(&salt, &name),
+            key: digest::key_hash(suite, key.public_key()),
+            expires_at,
+        },
+    };
+    let invitation = Invitation {
+        version: Invitation::VERSION,
+        network: status.network,
+        address: address.unwrap_or(status.listen),
+        suite,
+        tls: status.tls.0,
+        genesis: status.genesis.0,
+        checkpoint: Checkpoint { height: Height(status.latest.height), header: status.latest.hash.0 },
+        account,
+        name: name.clone(),
+        salt,
+        seed: InvitationSeed::new(*seed.as_bytes()),
+        lab: status.lab,
+    };
+    // Before anything is recorded: a wrong address or name should not leave an account behind.
+    invitation.check().map_err(AdminError::Invitation)?;
+    let signature = custody.sign_invite(&body).await.map_err(|error| AdminError::Custody { error })?;
+    let submission = SubmissionItem {
+        body: Bytes64(body.to_bytes()),
+        signature: Bytes64(signature),
+        possession: None,
+        attachments: Vec::new(),
+    };
+    let request = AdminInvitation { submission, name: name.clone(), salt: salt.into() };
+    let _: Receipt = call(run, "POST", endpoints::ADMIN_INVITATIONS, Some(&request)).await?;
+
+    let text = invitation.to_text();
+    let mut out = std::io::stdout().lock();
+    let printed = if json {
+        #[derive(Serialize)]
+        struct Created<'a> {
+            account: String,
+            name: &'a str,
+            invitation: &'a str,
+            expires_at: u64,
+            lab: bool,
+        }
+        let created = Created {
+            account: account.to_hex(),
+            name: &name,
+            invitation: &text,
+            expires_at: expires_at.0,
+            lab: status.lab,
+        };
+        writeln!(
+            out,
+            "{}",
+            zeroize::Zeroizing::new(serde_json::to_string(&created).unwrap_or_default()).as_str()
+        )
+    } else {
+        writeln!(out, "{}", text.as_str())
+    };
+    printed.map_err(|error| AdminError::Answer(error.to_string()))?;
+    if !json {
+        eprintln!(
+            "Invitation of {name}, good for {valid_hours} h and one device. It is shown only now, and is secret."
+        );
+    }
+    Ok(0)
+}
+
+async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
+    let health: Health = get(run, endpoints::HEALTHZ).await?;
+    let status: Option<AdminStatus> = match get(run, endpoints::ADMIN_STATUS).await {
+        Ok(status) => Some(status),
+        // It waits for custody; health says why.
+        Err(AdminError::Refused(_)) => None,
+        Err(error) => return Err(error),
+    };
+    if json {
+        #[derive(Serialize)]
+        struct Both<'a> {
+            health: &'a Health,
+            status: &'a Option<AdminStatus>,
+        }
+        println!("{}", serde_json::to_string(&Both { health: &health, status: &status }).unwrap_or_default());
+    } else {
+        match &health.reason {
+            None => println!("healthy"),
+            Some(reason) => println!("NOT WORKING: {reason}"),
+        }
+        if let Some(status) = &status {
+            let lab = if status.lab { "  (LAB: not for production)" } else { "" };
+            println!("network      {}{lab}", status.network);
+            println!("genesis      {}", status.genesis);
+            println!("suite        {}", status.suite);
+            println!("listens at   {}", status.listen);
+            println!("TLS key      {}", status.tls);
+            println!("custody      {:?}; consensus key: {}", status.custody, status.custody_mode);
+            println!("ledger       height {}, header {}", status.latest.height, status.latest.hash);
+            println!("accounts     {} with {} active devices", status.accounts, status.devices);
+            println!("threads      {} conversations", status.conversations);
+            println!(
+                "now          {} connections, {} streams, {} entries wait",
+                status.connections, status.streams, status.queued
+            );
+            println!("up           {} s, version {}", status.uptime_ms / 1000, status.version);
+        }
+    }
+    Ok(if health.ok { 0 } else { 3 })
+}
+
+async fn check(state: &Path, json: bool) -> Result<u8, AdminError> {
+    let report = fsck::fsck(state).await?;
+    if json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        for finding in &report.findings {
+            println!("{}: table {}, row {}: {}", finding.kind, finding.table, finding.key, finding.what);
+        }
+        if report.more > 0 {
+            println!("and {} more", report.more);
+        }
+        let verdict = if report.clean { "clean" } else { "DAMAGED" };
+        println!(
+            "{verdict}: {} heights, {} entries; derived up to height {}",
+            report.heights, report.entries, report.derived_to
+        );
+    }
+    Ok(if report.clean { 0 } else { 4 })
+}
+
+async fn get<T: DeserializeOwned>(run: &Path, path: &str) -> Result<T, AdminError> {
+    call::<(), T>(run, "GET", path, None).await
+}
+
+/// One request over the admin socket. An answer of the type asked for counts whatever its status (health is 503 when
+/// it is bad); a problem is an error.
+async fn call<B: Serialize, T: DeserializeOwned>(
+    run: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&B>,
+) -> Result<T, AdminError> {
+    const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+    const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+    let socket = run.join("admin.sock");
+    let stream = UnixStream::connect(&socket)
+        .await
+        .map_err(|source| AdminError::Unreachable { path: socket, source })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::HOST, "zixtd")
+        .body(Full::new(bytes::Bytes::from(body)))
+        .map_err(|error| AdminError::Answer(error.to_string()))?;
+    let answered = async {
+        let response = sender.send_request(request).await?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Ok::<_, AdminError>(body.map_err(|error| AdminError::Answer(error.to_string()))?.to_bytes())
+    };
+    let bytes = tokio::time::timeout(ANSWER_WAIT_MAX, answered).await.map_err(|_| AdminError::TimedOut)??;
+    match serde_json::from_slice(&bytes) {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => AdminError::Refused(Box::new(problem)),
+            Err(_) => AdminError::Answer(error.to_string()),
+        }),
+    }
+}

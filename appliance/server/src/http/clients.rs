@@ -1,10 +1,10 @@
 //! The endpoints for clients.
 
+use super::Failure;
 use super::request::{
     Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, id, json, malformed,
     method_not_allowed, query, unknown_endpoint,
 };
-use super::Failure;
 use crate::app::App;
 use axum::body::Body;
 use axum::extract::State;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use zixt_api::{
-    AccountName, AccountView, CertifiedHeader, ClaimRequest, ClaimResponse, Consistency, EnrolRequest, EntryPage,
-    EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest, SubmitResponse,
-    ThreadView, endpoints,
+    AccountName, AccountView, CertifiedHeader, ClaimRequest, ClaimResponse, Consistency, EnrolRequest,
+    EntryPage, EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest,
+    SubmitResponse, ThreadView, endpoints,
 };
 use zixt_types::{Height, Seq, ShardId, limits};
 
@@ -82,9 +82,9 @@ async fn consistency(State(app): State<Arc<App>>, uri: Uri) -> Answer<Consistenc
     let ConsistencyQuery { from_height, shards } = query(&uri)?;
     let mut pairs = Vec::new();
     for pair in shards.split(',').filter(|pair| !pair.is_empty()) {
-        let parsed = pair.split_once(':').and_then(|(shard, size)| {
-            Some((ShardId(shard.parse().ok()?), size.parse::<u64>().ok()?))
-        });
+        let parsed = pair
+            .split_once(':')
+            .and_then(|(shard, size)| Some((ShardId(shard.parse().ok()?), size.parse::<u64>().ok()?)));
         pairs.push(parsed.ok_or_else(|| malformed("shards are pairs `shard:size`, separated by commas"))?);
     }
     Ok(Json(app.consistency(Height(from_height), &pairs).await?))

@@ -86,7 +86,9 @@ pub async fn serve_clients(
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let _permit = permit;
-            let Some((stream, peer)) = shake_hands(stream, &acceptor, suite, &handshakes).await else { return };
+            let Some((stream, peer)) = shake_hands(stream, &acceptor, suite, &handshakes).await else {
+                return;
+            };
             let _stranger = match (app.knows(&peer.0), strangers.try_acquire_owned()) {
                 (true, _) => None,
                 (false, Ok(place)) => Some(place),
@@ -140,7 +142,9 @@ pub fn bind_admin(path: &Path) -> io::Result<UnixListener> {
             }
             std::fs::remove_file(path)?;
         }
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there")),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket is there"));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -193,8 +197,11 @@ fn may_administer(uid: u32, allowed: &[u32]) -> bool {
 async fn serve<I, S>(stream: I, service: S, shutdown: &CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: tower::Service<http::Request<hyper::body::Incoming>, Response = axum::response::Response, Error = std::convert::Infallible>
-        + Clone,
+    S: tower::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = axum::response::Response,
+            Error = std::convert::Infallible,
+        > + Clone,
     S::Future: Send,
 {
     let connection = http1::Builder::new()

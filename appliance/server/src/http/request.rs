@@ -58,7 +58,9 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large().into()),
         Ok(Err(_)) => return Err(Problem::new(ErrorCode::MalformedRequest, "the body ended early").into()),
-        Err(_) => return Err(Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time").into()),
+        Err(_) => {
+            return Err(Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time").into());
+        }
     };
     serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
 }

@@ -3,7 +3,9 @@
 use super::Sequencer;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
-use zixt_consensus::{Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer};
+use zixt_consensus::{
+    Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer,
+};
 use zixt_ledger::ProposedBlock;
 use zixt_types::{Batch, Canonical, Hash, Height, Round, Vote};
 
@@ -109,6 +111,10 @@ impl zixt_consensus::Host for Host<'_> {
     }
 
     fn equivocation(&mut self, evidence: Equivocation) {
-        log::error!("validator {} voted twice at height {}", evidence.first.validator, evidence.first.vote.height);
+        log::error!(
+            "validator {} voted twice at height {}",
+            evidence.first.validator,
+            evidence.first.vote.height
+        );
     }
 }

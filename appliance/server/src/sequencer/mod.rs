@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zixt_api::CustodyState;
 use zixt_consensus::{
-    Config, Content, Decision, DiskFile, Engine, EngineError, Flush, HeightStart, Proposed, Timeouts, Validator,
-    ValidatorSet, ValidatorSetError, Wal, WalError,
+    Config, Content, Decision, DiskFile, Engine, EngineError, Flush, HeightStart, Proposed, Timeouts,
+    Validator, ValidatorSet, ValidatorSetError, Wal, WalError,
 };
 use zixt_crypto::{Backend, RandomError, fill_random};
 use zixt_ledger::{BlockBuilder, LedgerState, ProposedBlock};
@@ -393,7 +393,6 @@ impl Sequencer {
     fn account_of(&self, thread: &ThreadId) -> Option<AccountId> {
         self.view.read().state.thread(thread).and_then(|thread| thread.account()).map(|account| account.id)
     }
-
 }
 
 fn refuse(pending: impl IntoIterator<Item = Pending>, why: &Unrecorded) {
@@ -410,7 +409,8 @@ struct Batch {
 
 fn height_start(state: &LedgerState) -> Result<HeightStart, SequencerError> {
     let validators = state.validators.iter().map(|validator| {
-        let key = state.keyring.get(&validator.consensus).ok_or(SequencerError::KeyMissing(validator.appliance))?;
+        let key =
+            state.keyring.get(&validator.consensus).ok_or(SequencerError::KeyMissing(validator.appliance))?;
         Ok(Validator::new(validator.appliance, &key.key, validator.stake))
     });
     Ok(HeightStart {
