@@ -37,7 +37,7 @@ pub const ADMIN_STATUS: &str = "/v1/admin/status";
 
 /// Fills a path's placeholders, in order. What is filled in must be an id or a number: it is not escaped.
 #[must_use]
-pub fn fill(path: &str, values: &[&dyn std::fmt::Display]) -> String {
+pub fn fill(path: &str, values: &[&(dyn std::fmt::Display + Sync)]) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(path.len() + 64);
     let (mut rest, mut values) = (path, values.iter());
