@@ -1,0 +1,100 @@
+//! The command line: arguments in, one result out, one exit code.
+
+mod account;
+pub mod args;
+pub mod escape;
+pub mod exit;
+mod failure;
+mod output;
+mod proof;
+mod secret;
+mod session;
+mod talk;
+
+use args::{Arguments, Command, EvidenceCommand, GroupCommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use exit::{Exit, Failure};
+use session::Session;
+use std::process::ExitCode;
+
+/// Runs the program and says how it ended.
+pub fn main() -> ExitCode {
+    // Keys and texts are in memory: a crash must not write them to the disk.
+    let _best_effort = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _best_effort = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok.into(),
+                _ => Exit::Usage.into(),
+            };
+        }
+    };
+    let json = arguments.global.json;
+    match run(arguments) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            if json {
+                eprintln!("{}", escape::json(&failure.to_json().to_string()));
+            } else {
+                eprintln!("zixt: {failure}");
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, error.to_string(), "Try again."))?;
+    // One thread: a person's device does one thing at a time, and the passphrase's hash has a thread of its own.
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, perform(arguments));
+    // A read of the terminal may still be blocked in a thread of its own; it must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure> {
+    match command {
+        Command::Enrol { invitation } => return account::enrol(&global, &invitation).await,
+        Command::Passphrase { new_passphrase_file } => {
+            return account::change_passphrase(&global, new_passphrase_file.as_deref()).await;
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "zixt", &mut script);
+            return output::line(String::from_utf8_lossy(&script).trim_end());
+        }
+        _ => {}
+    }
+    let session = Session::open(&global).await?;
+    match command {
+        Command::Enrol { .. } | Command::Passphrase { .. } | Command::Completions { .. } => Ok(()),
+        Command::Whoami => account::whoami(&session, &global).await,
+        Command::Status => account::status(&session).await,
+        Command::Contacts => proof::contacts(&session).await,
+        Command::Chat { name, message: Some(text) } => talk::send(&session, &name, &text, false).await,
+        Command::Chat { name, message: None } => talk::chat(&session, &name).await,
+        Command::Group(GroupCommand::Create { title, names }) => talk::create(&session, &title, &names).await,
+        Command::Group(GroupCommand::Add { thread, names }) => talk::add(&session, &thread, &names).await,
+        Command::Group(GroupCommand::Remove { thread, names }) => {
+            talk::remove(&session, &thread, &names).await
+        }
+        Command::Threads => talk::threads(&session).await,
+        Command::Send { to, text, wait: _, queue } => talk::send(&session, &to, &text, queue).await,
+        Command::Read { to, limit, follow } => talk::read(&session, to.as_deref(), limit, follow).await,
+        Command::Sync => talk::sync(&session).await,
+        Command::Watch => talk::watch(&session).await,
+        Command::Tui { to } => talk::tui(&session, to.as_deref()).await,
+        Command::Evidence(EvidenceCommand::Export { to, seq, with_content, output }) => {
+            proof::export(&session, &to, seq, with_content, &output).await
+        }
+        Command::Verify { name, mark } => proof::verify(&session, &name, mark).await,
+        Command::Devices => proof::devices(&session).await,
+        Command::Alarms { export_fork } => proof::alarms(&session, export_fork.as_deref()).await,
+    }
+}
