@@ -1,8 +1,27 @@
 //! Logging: to the journal when systemd listens there, else readable text on standard error. Names, bodies and keys
 //! are never logged; ids and hashes are.
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write as _;
+
+/// Our own words at every level, other people's only when something is wrong: libraries speak at each height.
+struct Filtered<L>(L);
+
+impl<L: Log> Log for Filtered<L> {
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        about.target().starts_with("zixt") || about.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
 
 struct Text(&'static str);
 
@@ -27,11 +46,13 @@ impl Log for Text {
 
 /// Starts logging as `program`.
 pub fn start(program: &'static str, level: LevelFilter) {
-    let journal = std::env::var_os("JOURNAL_STREAM")
-        .and_then(|_| systemd_journal_logger::JournalLog::new().ok())
-        .is_some_and(|journal| journal.install().is_ok());
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| systemd_journal_logger::JournalLog::new().ok());
+    let installed = match journal {
+        Some(journal) => log::set_boxed_logger(Box::new(Filtered(journal))),
+        None => log::set_boxed_logger(Box::new(Filtered(Text(program)))),
+    };
     // A second start (tests) keeps the first logger.
-    if journal || log::set_boxed_logger(Box::new(Text(program))).is_ok() {
+    if installed.is_ok() {
         log::set_max_level(level);
     }
 }

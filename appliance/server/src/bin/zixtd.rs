@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         }
     };
     logging::start("zixtd", config.log);
+    // What we write is for our own user; the admin socket says itself who else may use it.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // An appliance has few cores, and an idle one should be small.
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
