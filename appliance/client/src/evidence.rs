@@ -12,8 +12,8 @@ use std::path::Path;
 use zixt_api::{AccountView, EntryProof, HeadProof};
 use zixt_crypto::Keyring;
 use zixt_ledger::evidence::{
-    Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof, Signature,
-    ThreadEvidence, Verdict,
+    AccountName, Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof,
+    Signature, ThreadEvidence, Verdict,
 };
 use zixt_types::{AccountId, Author, Body, Canonical as _, Hash, Salt, Seq, SuiteId, ThreadId};
 
@@ -78,6 +78,11 @@ impl Engine {
                 });
             }
             builder = builder.account(*account, entries, map);
+            // Whoever gets evidence has to learn who said it.
+            let known = self.core.account(*account).await?.and_then(|record| record.name);
+            if let Some((name, salt)) = known {
+                builder = builder.name(*account, AccountName { name, salt });
+            }
         }
         let anchor = match (&proofs.leaf, stored.last()) {
             (Some(proof), Some(last)) => Anchor::Leaf(leaf_proof(

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use zixt_api::{ErrorCode, StreamLine};
 
 /// Silence after which a backlog counts as drained. The appliance sends a backlog without pauses.
-const DRAINED: Duration = Duration::from_millis(250);
-/// For the first line: a height may be on its way.
-const FIRST_LINE: Duration = Duration::from_millis(400);
+const DRAINED: Duration = Duration::from_millis(300);
+/// For the first line, which the appliance sends at once.
+const FIRST_LINE: Duration = Duration::from_secs(10);
 /// Silence after which a stream counts as dead; the appliance sends heartbeats more often.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// First pause before connecting again; doubles up to the last.
@@ -35,18 +35,24 @@ pub async fn sync_once(engine: &Mutex<Engine>) -> Result<SyncReport, ClientError
 
 async fn drain(engine: &Mutex<Engine>) -> Result<(), ClientError> {
     let mut lines = open(engine).await?;
-    let mut patience = FIRST_LINE;
+    let mut first = true;
     loop {
+        let patience = if first { FIRST_LINE } else { DRAINED };
         let line = match timeout(patience, lines.next()).await {
-            Err(_) | Ok(Ok(None)) => return Ok(()),
+            Err(_) if first => return Err(ConnectionError::Timeout.into()),
+            Err(_) => return Ok(()),
             Ok(line) => line?,
         };
         let Some(line) = line else { return Ok(()) };
-        patience = DRAINED;
         match parse(&line)? {
+            // The first says where the stream begins, a later one that there is nothing more.
+            StreamLine::Heartbeat { .. } if std::mem::take(&mut first) => {}
             StreamLine::Heartbeat { .. } => return Ok(()),
             StreamLine::End { problem } => return Err(problem.into()),
-            event @ StreamLine::Event { .. } => engine.lock().await.handle(event).await?,
+            event @ StreamLine::Event { .. } => {
+                first = false;
+                engine.lock().await.handle(event).await?;
+            }
         }
     }
 }
@@ -134,7 +140,7 @@ async fn connected(core: &Core, engine: &Mutex<Engine>, was_up: &mut bool) -> Re
     let mut looked_after = Instant::now();
     let mut lines = open(engine).await?;
     let mut last_line = Instant::now();
-    let mut up = false;
+    let (mut up, mut first) = (false, true);
     let mut flush = true;
     loop {
         if up && flush {
@@ -156,8 +162,11 @@ async fn connected(core: &Core, engine: &Mutex<Engine>, was_up: &mut bool) -> Re
                 last_line = Instant::now();
                 match parse(&line)? {
                     StreamLine::End { problem } => return Err(problem.into()),
+                    // The first says where the stream begins; the backlog follows.
+                    StreamLine::Heartbeat { .. } if std::mem::take(&mut first) => continue,
                     StreamLine::Heartbeat { .. } => flush = true,
                     event @ StreamLine::Event { .. } => {
+                        first = false;
                         engine.lock().await.handle(event).await?;
                         continue;
                     }

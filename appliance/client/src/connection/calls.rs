@@ -41,7 +41,8 @@ impl Api {
     }
 
     pub(crate) async fn header(&self, height: Height) -> Result<CertifiedHeader, ClientError> {
-        self.get(fill(endpoints::HEADER, &[&height]), PROOF_BYTES_MAX).await
+        let path = fill(endpoints::HEADER, &[&height]);
+        self.get(path, PROOF_BYTES_MAX).await
     }
 
     pub(crate) async fn consistency(
@@ -63,11 +64,13 @@ impl Api {
     }
 
     pub(crate) async fn account_named(&self, name: &str) -> Result<AccountName, ClientError> {
-        self.get(format!("{}?name={}", endpoints::ACCOUNTS, escaped(name)), 64 * 1024).await
+        let path = format!("{}?name={}", endpoints::ACCOUNTS, escaped(name));
+        self.get(path, 64 * 1024).await
     }
 
     pub(crate) async fn account(&self, account: AccountId) -> Result<AccountView, ClientError> {
-        self.get(fill(endpoints::ACCOUNT, &[&account]), JSON_BYTES_MAX).await
+        let path = fill(endpoints::ACCOUNT, &[&account]);
+        self.get(path, JSON_BYTES_MAX).await
     }
 
     pub(crate) async fn key_package_counts(&self) -> Result<KeyPackageCounts, ClientError> {
@@ -94,17 +97,20 @@ impl Api {
     }
 
     pub(crate) async fn thread(&self, thread: ThreadId) -> Result<ThreadView, ClientError> {
-        self.get(fill(endpoints::THREAD, &[&thread]), PROOF_BYTES_MAX).await
+        let path = fill(endpoints::THREAD, &[&thread]);
+        self.get(path, PROOF_BYTES_MAX).await
     }
 
     pub(crate) async fn entries(&self, thread: ThreadId, from: Seq) -> Result<EntryPage, ClientError> {
         let limit = limits::ENTRIES_PAGE_MAX;
-        let path = format!("{}?from={from}&limit={limit}", fill(endpoints::ENTRIES, &[&thread]));
+        let entries = fill(endpoints::ENTRIES, &[&thread]);
+        let path = format!("{entries}?from={from}&limit={limit}");
         self.get(path, JSON_BYTES_MAX).await
     }
 
     pub(crate) async fn proof(&self, thread: ThreadId, seq: Seq) -> Result<EntryProof, ClientError> {
-        self.get(fill(endpoints::PROOF, &[&thread, &seq]), PROOF_BYTES_MAX).await
+        let path = fill(endpoints::PROOF, &[&thread, &seq]);
+        self.get(path, PROOF_BYTES_MAX).await
     }
 
     pub(crate) async fn attachment(
@@ -113,9 +119,10 @@ impl Api {
         seq: Seq,
         index: usize,
     ) -> Result<Vec<u8>, ClientError> {
+        let path = fill(endpoints::ATTACHMENT, &[&thread, &seq, &index]);
         let request = Request {
             method: Method::Get,
-            path: fill(endpoints::ATTACHMENT, &[&thread, &seq, &index]),
+            path,
             body: None,
             answer_bytes_max: limits::COMMIT_BYTES_MAX.max(limits::TREE_BYTES_MAX),
         };

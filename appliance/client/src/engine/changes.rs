@@ -118,8 +118,7 @@ impl Engine {
                 | ErrorCode::CounterGap
                 | ErrorCode::CounterReplayed
                 | ErrorCode::AlreadyAMember
-                | ErrorCode::RemovedNobody
-                | ErrorCode::NotAMember => {
+                | ErrorCode::RemovedNobody => {
                     self.catch_up(thread, problem.since.map(Seq)).await?;
                     let voided = match self.core.outbox_item(order).await? {
                         None => return Ok(()),
@@ -127,11 +126,12 @@ impl Engine {
                     };
                     if !voided {
                         // Refused although nothing stood in the way: it will never be taken as it is.
-                        self.abandon(order, &item, problem.code != ErrorCode::NotAMember).await?;
+                        self.abandon(order, &item, true).await?;
                     }
-                    if problem.code == ErrorCode::NotAMember {
-                        return Err(ClientError::Removed);
-                    }
+                }
+                ErrorCode::NotAMember => {
+                    self.abandon(order, &item, false).await?;
+                    return Err(ClientError::Removed);
                 }
                 _ if problem.status >= 500 || problem.status == 429 => return Err((*problem).into()),
                 _ => {

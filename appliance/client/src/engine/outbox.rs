@@ -176,10 +176,8 @@ impl Engine {
     /// A message was refused. Either the conversation moved on, and the message is made anew; or it is not wanted.
     async fn refused(&mut self, order: u64, thread: ThreadId, problem: Problem) -> Result<(), ClientError> {
         match problem.code {
-            ErrorCode::StaleEpoch
-            | ErrorCode::CounterGap
-            | ErrorCode::CounterReplayed
-            | ErrorCode::NotAMember => {
+            ErrorCode::NotAMember => self.fail(order, thread, ClientError::Removed.to_string()).await,
+            ErrorCode::StaleEpoch | ErrorCode::CounterGap | ErrorCode::CounterReplayed => {
                 let head = self.core.thread(thread).await?.map(|record| record.head);
                 self.catch_up(thread, problem.since.map(Seq)).await?;
                 let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
