@@ -1,0 +1,3 @@
+//! Fuzz target `claim_json`; see docs/fuzzing.md.
+#![no_main]
+zixt_fuzz::target!("claim_json");

@@ -1,0 +1,3 @@
+//! Fuzz target `custody_request`; see docs/fuzzing.md.
+#![no_main]
+zixt_fuzz::target!("custody_request");

@@ -1,0 +1,3 @@
+//! Fuzz target `evidence`; see docs/fuzzing.md.
+#![no_main]
+zixt_fuzz::target!("evidence");

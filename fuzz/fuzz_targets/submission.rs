@@ -1,0 +1,3 @@
+//! Fuzz target `submission`; see docs/fuzzing.md.
+#![no_main]
+zixt_fuzz::target!("submission");

@@ -1,0 +1,3 @@
+//! Fuzz target `vote`; see docs/fuzzing.md.
+#![no_main]
+zixt_fuzz::target!("vote");
