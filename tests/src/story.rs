@@ -33,31 +33,32 @@ pub fn tell(appliance: &Appliance, say: &mut dyn FnMut(&str)) {
 
     say("");
     say("A group of five.");
-    alice.must(&["group", "create", "commissioning", "bob", "carol", "dora", "emil"]);
+    let group = alice.json(&["group", "create", "commissioning", "bob", "carol", "dora", "emil"]);
+    let group = group["thread"].as_str().expect("its id");
     say("  alice  creates 'commissioning' with bob, carol, dora and emil");
     for (from, line) in
         [(alice, "Welcome, all."), (carol, "Here."), (emil, "Here too."), (dora, "Ready when you are.")]
     {
         from.must(&["sync"]);
-        speak(from, "commissioning", line, say);
+        speak(from, group, line, say);
     }
     for person in &people {
-        hear(person, "commissioning", "Ready when you are.", &mut |_| {});
+        hear(person, group, "Ready when you are.", &mut |_| {});
     }
     say("  everybody has read all four messages");
     alice.must(&["sync"]);
-    alice.must(&["group", "remove", "commissioning", "emil"]);
+    alice.must(&["group", "remove", group, "emil"]);
     say("  alice  removes emil; the group's keys change at once");
     let secret = "The new code word is heron.";
-    speak(alice, "commissioning", secret, say);
+    speak(alice, group, secret, say);
     for person in [bob, carol, dora] {
-        hear(person, "commissioning", secret, say);
+        hear(person, group, secret, say);
     }
     emil.must(&["sync"]);
-    let left = emil.must(&["read", "commissioning"]);
+    let left = emil.must(&["read", group]);
     assert!(left.contains("Ready when you are."), "emil keeps what was said before: {left}");
     assert!(!left.contains("heron"), "emil must not read what is said after: {left}");
-    let refused = emil.run(&["send", "commissioning", "Am I still in?"]);
+    let refused = emil.run(&["send", group, "Am I still in?"]);
     assert!(!refused.status.success(), "emil must not write any more: {}", text(&refused));
     say("  emil   reads nothing of it, and cannot write any more");
 
@@ -159,6 +160,7 @@ pub fn genesis_of(person: &Person<'_>) -> String {
 
 fn speak(from: &Person<'_>, to: &str, line: &str, say: &mut dyn FnMut(&str)) {
     from.must(&["send", to, line]);
+    let to = if to.len() > 16 { "the group" } else { to };
     say(&format!("  {:<6} writes to {to}: {line}", from.name));
 }
 
