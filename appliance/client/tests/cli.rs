@@ -1,4 +1,9 @@
 //! The program `zixt` as it is run: what can be said without an appliance, and the exit codes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test; helpers outside #[test] functions count as well"
+)]
 
 use std::io::Write as _;
 use std::path::Path;

@@ -32,9 +32,15 @@ pub async fn export(
         "genesis": genesis,
     });
     session.output.result(&document, || {
-        let what = if with_content { "It discloses what was said." } else { "It does not hold what was said." };
+        let (what, option) = match with_content {
+            true => ("It discloses what was said.", "--content "),
+            false => ("It does not hold what was said.", ""),
+        };
         let file = escape_line(&path.display().to_string());
-        format!("{file}: {bytes} bytes. {what}\nAnybody can check it offline:\n  zixt-verify --genesis {genesis} {file}")
+        format!(
+            "{file}: {bytes} bytes. {what}\nAnybody can check it offline:\n  zixt-verify --genesis {genesis} \
+             {option}{file}"
+        )
     })
 }
 

@@ -81,7 +81,7 @@ async fn recorded(session: &Session, thread: ThreadId, id: MessageId) -> Result<
                 if last.is_none() {
                     let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
                     session.output.remark(&format!(
-                        "The message is queued. {}; trying for {seconds} s more (Ctrl-C leaves it queued)",
+                        "The message is queued: {}; trying for {seconds} s more (Ctrl-C leaves it queued)",
                         failure.what
                     ));
                 }

@@ -73,12 +73,12 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
 
 fn areas(model: &Model, area: Rect) -> Areas {
     let mut rows = Cutter { area, top: area.y, bottom: area.bottom() };
-    let title = rows.from_top(1);
-    let lab = rows.from_top(u16::from(model.lab));
-    let alarm = rows.from_top(alarm_lines(model, area.width).len());
-    let status = rows.from_bottom(1);
-    let input = rows.from_bottom(input_rows(model, area.width));
-    let record = rows.from_bottom(1);
+    let title = rows.top_rows(1);
+    let lab = rows.top_rows(u16::from(model.lab));
+    let alarm = rows.top_rows(alarm_lines(model, area.width).len());
+    let status = rows.bottom_rows(1);
+    let input = rows.bottom_rows(input_rows(model, area.width));
+    let record = rows.bottom_rows(1);
     let middle = rows.rest();
     let (list, rule, messages) = if area.width >= NARROW_COLUMNS {
         let list = Rect { width: LIST_COLUMNS, ..middle };
@@ -101,14 +101,14 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn from_top(&mut self, rows: impl TryInto<u16>) -> Rect {
+    fn top_rows(&mut self, rows: impl TryInto<u16>) -> Rect {
         let height = rows.try_into().unwrap_or(u16::MAX).min(self.bottom - self.top);
         let cut = Rect { y: self.top, height, ..self.area };
         self.top += height;
         cut
     }
 
-    fn from_bottom(&mut self, rows: impl TryInto<u16>) -> Rect {
+    fn bottom_rows(&mut self, rows: impl TryInto<u16>) -> Rect {
         let height = rows.try_into().unwrap_or(u16::MAX).min(self.bottom - self.top);
         self.bottom -= height;
         Rect { y: self.bottom, height, ..self.area }
