@@ -87,6 +87,12 @@ pub enum BlockError {
         #[source]
         source: Refusal,
     },
+    /// Entry `index` claims another place than the one that it takes.
+    #[error("entry {index} claims another place in its thread than the one that it takes")]
+    Position {
+        /// Its place in the batch.
+        index: usize,
+    },
     /// The ledger time does not advance.
     #[error("the ledger time {got} is not after the last header's {last}")]
     Time {
@@ -252,6 +258,10 @@ impl ProposedBlock {
                 .verify(key, &base.keyring, backend)
                 .map_err(|source| BlockError::Submission { index, source })?;
             builder.add(submission, item.salt).map_err(|source| BlockError::Refused { index, source })?;
+            // The header binds where an entry stands; the batch has to say the same, or two encodings would lead to it.
+            if builder.entries.last().is_none_or(|entry| entry.item.position != item.position) {
+                return Err(BlockError::Position { index });
+            }
         }
         let block = builder.finish();
         if block.batch.header == batch.header { Ok(block) } else { Err(BlockError::OtherHeader) }

@@ -199,6 +199,10 @@ impl Canonical for Frontier {
     const BYTES_MAX: usize = 16 + 64 * (Hash::LEN + 2);
 
     fn check(&self) -> Result<(), &'static str> {
+        // Far beyond any ledger, and far enough below the type's end that appending never overflows.
+        if self.size >= 1 << 62 {
+            return Err("no tree is that large");
+        }
         if u32::try_from(self.peaks.len()) == Ok(self.size.count_ones()) {
             Ok(())
         } else {

@@ -75,9 +75,11 @@ fn every_validator_rebuilds_the_same_block_from_its_bytes() {
     salted.items[0].salt = Salt([1; 32]);
     let mut forged = batch.clone();
     forged.items[1].signature[7] ^= 1;
+    let mut misplaced = batch.clone();
+    misplaced.items[1].position.seq = Seq(9);
     let mut back = batch;
     back.header.time = Timestamp(1);
-    for wrong in [swapped, salted, forged, back] {
+    for wrong in [swapped, salted, forged, misplaced, back] {
         assert!(ProposedBlock::rebuild(&before, wrong, &*network.backend).is_err());
     }
 }

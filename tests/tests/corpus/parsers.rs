@@ -148,11 +148,7 @@ fn batch(data: &[u8]) {
     if let Ok(batch) = Batch::parse(data) {
         same(&batch.to_bytes(), data);
         let told = batch.clone();
-        if let Ok(mut block) = ProposedBlock::rebuild(genesis_state(), batch, &Reference) {
-            // Positions are the ledger's to say: rebuilding does not look at those that the batch claims.
-            for (item, told) in block.batch.items.iter_mut().zip(&told.items) {
-                item.position = told.position;
-            }
+        if let Ok(block) = ProposedBlock::rebuild(genesis_state(), batch, &Reference) {
             assert_eq!(block.batch, told, "a rebuilt block is another one");
         }
     }
@@ -250,14 +246,10 @@ fn frontier(data: &[u8]) {
     if let Ok(mut frontier) = Frontier::parse(data) {
         same(&frontier.to_bytes(), data);
         let _root = frontier.root();
-        // No ledger has more leaves; the last sizes of 64 bits have no next one.
-        if frontier.size() < 1 << 62 {
-            let (before, mut nodes) = (frontier.size(), Vec::new());
-            frontier.append(Hash([1; 48]), &mut nodes);
-            assert_eq!(frontier.size(), before + 1);
-            assert!(nodes.len() <= 64);
-            canonical::<Frontier>(&frontier.to_bytes());
-        }
+        let (before, mut nodes) = (frontier.size(), Vec::new());
+        frontier.append(Hash([1; 48]), &mut nodes);
+        assert_eq!(frontier.size(), before + 1);
+        assert!(nodes.len() <= 64);
     }
 }
 
