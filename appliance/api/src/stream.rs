@@ -9,7 +9,7 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A line of the stream.
 ///
-/// Positions count a device's own events from 1. To resume, ask `?after=` with the last position that was durably
+/// Positions are places among all entries of the network: they ascend, and a device sees gaps. To resume, ask `?after=` with the last position that was durably
 /// handled: that acknowledges it and everything before, and the appliance may drop those events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]

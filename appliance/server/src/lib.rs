@@ -16,4 +16,6 @@ mod names;
 mod problem;
 mod push;
 mod sequencer;
+#[cfg(test)]
+mod testing;
 pub mod view;

@@ -46,7 +46,8 @@ impl Log for Text {
 
 /// Starts logging as `program`.
 pub fn start(program: &'static str, level: LevelFilter) {
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| systemd_journal_logger::JournalLog::new().ok());
+    let journal =
+        std::env::var_os("JOURNAL_STREAM").and_then(|_| systemd_journal_logger::JournalLog::new().ok());
     let installed = match journal {
         Some(journal) => log::set_boxed_logger(Box::new(Filtered(journal))),
         None => log::set_boxed_logger(Box::new(Filtered(Text(program)))),

@@ -4,6 +4,8 @@ mod admin;
 mod clients;
 pub mod listener;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{router as admin_router, starting_router};
 pub use clients::router as client_router;

@@ -1,0 +1,355 @@
+//! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
+
+use crate::app::{About, App, Parts};
+use crate::custody::{Custody, CustodyWatch};
+use crate::health::{Vitals, now};
+use crate::http::{Peer, admin_router, client_router};
+use crate::push::Push;
+use crate::sequencer::{Queue, Sequencer, SequencerError};
+use crate::view::View;
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use zixt_api::{AdminInvitation, Bytes64, CustodyState, Problem, Receipt, SubmissionItem, endpoints};
+use zixt_consensus::{HostError, SignOutcome};
+use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, digest};
+use zixt_crypto_fast::AwsLc;
+use zixt_ledger::Submission;
+use zixt_ledger::testing::{SampleDevice, SampleNetwork};
+use zixt_storage::Store;
+use zixt_types::{Attachment, Canonical as _, Hash, Height, Payload, Round, Salt, Vote, VoteStep};
+
+/// The salt that [`SampleNetwork`] commits to names with.
+const NAME_SALT: Salt = Salt([9; 32]);
+
+type Slot = (Height, Round, VoteStep);
+
+/// Custody in software, with the double-sign guard of the real one. Outlives restarts of the server.
+pub struct SoftCustody {
+    key: Box<dyn SigningKey>,
+    state: Mutex<CustodyState>,
+    signed: Mutex<HashMap<Slot, (Vote, Vec<u8>)>>,
+    /// Signs that many more votes, then locks itself.
+    votes_left: Mutex<Option<u32>>,
+}
+
+impl SoftCustody {
+    pub fn set(&self, state: CustodyState) {
+        *self.state.lock().unwrap() = state;
+    }
+
+    pub fn lock_after(&self, votes: u32) {
+        *self.votes_left.lock().unwrap() = Some(votes);
+    }
+
+    pub fn unlock(&self) {
+        *self.votes_left.lock().unwrap() = None;
+        self.set(CustodyState::Operational);
+    }
+}
+
+impl Custody for SoftCustody {
+    fn state(&self) -> CustodyState {
+        *self.state.lock().unwrap()
+    }
+
+    fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
+        if let Some(left) = self.votes_left.lock().unwrap().as_mut() {
+            if *left == 0 {
+                self.set(CustodyState::Locked);
+            }
+            *left = left.saturating_sub(1);
+        }
+        if self.state() != CustodyState::Operational {
+            return Ok(SignOutcome::Refused("locked".to_owned()));
+        }
+        let mut signed = self.signed.lock().unwrap();
+        if let Some((earlier, signature)) = signed.get(&vote.slot()) {
+            let (earlier, signature) = (earlier.clone(), signature.clone());
+            return Ok(if earlier == *vote {
+                SignOutcome::Signed(signature)
+            } else {
+                SignOutcome::AlreadySigned { vote: earlier, signature }
+            });
+        }
+        let signature = self.key.sign(&digest::vote_bytes(vote))?;
+        signed.insert(vote.slot(), (vote.clone(), signature.clone()));
+        Ok(SignOutcome::Signed(signature))
+    }
+
+    fn row_key(&self) -> Result<AeadKey, HostError> {
+        Ok(AeadKey::from_bytes(&[7; 32]))
+    }
+}
+
+/// A server that runs.
+pub struct Stack {
+    /// Makes entries as authors do; its state follows the server's by [`Stack::follow`].
+    pub net: SampleNetwork,
+    pub custody: Arc<SoftCustody>,
+    pub app: Arc<App>,
+    pub clients: Router,
+    pub admin: Router,
+    watch: Arc<CustodyWatch>,
+    shutdown: CancellationToken,
+    thread: Option<JoinHandle<Result<(), SequencerError>>>,
+    folder: tempfile::TempDir,
+}
+
+/// An answer: status and body.
+pub struct Answer {
+    pub status: StatusCode,
+    pub head: http::response::Parts,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json<T: DeserializeOwned>(&self) -> T {
+        assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    pub fn problem(&self) -> Problem {
+        assert_ne!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
+        let problem: Problem = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem.status, self.status.as_u16());
+        assert_eq!(self.head.headers["content-type"], zixt_api::PROBLEM_CONTENT_TYPE);
+        problem
+    }
+
+    #[track_caller]
+    pub fn code(&self) -> &'static str {
+        self.problem().code.code()
+    }
+}
+
+impl Stack {
+    pub async fn new() -> Self {
+        let backend: Arc<dyn Backend> = Arc::new(AwsLc);
+        let mut net = SampleNetwork::new(Arc::clone(&backend), SuiteId::Standard, &[1]);
+        net.now = now();
+        let (_, key) = net.validators.pop().unwrap();
+        let custody = Arc::new(SoftCustody {
+            key,
+            state: Mutex::new(CustodyState::Operational),
+            signed: Mutex::default(),
+            votes_left: Mutex::default(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let (app, watch, shutdown, thread) = Self::start(&net, &custody, folder.path()).await;
+        let (clients, admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
+        Self { net, custody, app, clients, admin, watch, shutdown, thread: Some(thread), folder }
+    }
+
+    #[allow(clippy::type_complexity, reason = "one caller")]
+    async fn start(
+        net: &SampleNetwork,
+        custody: &Arc<SoftCustody>,
+        folder: &std::path::Path,
+    ) -> (Arc<App>, Arc<CustodyWatch>, CancellationToken, JoinHandle<Result<(), SequencerError>>) {
+        let store = Store::open(&folder.join("ledger.sqlite")).await.unwrap();
+        let genesis = (*net.state.genesis).clone();
+        let me = genesis.validators[0].appliance;
+        let state = store.load(genesis, net.keyring.clone(), &*net.backend).await.unwrap();
+        let last = store.last_header().await.unwrap();
+        let view = Arc::new(View::new(state, last.as_ref()));
+        let watch = Arc::new(CustodyWatch::new(Arc::clone(custody) as _));
+        let (push, vitals) = (Arc::new(Push::default()), Arc::new(Vitals::new(folder.to_owned())));
+        let shutdown = CancellationToken::new();
+        let (queue, receiver) = Queue::new();
+        let sequencer = Sequencer {
+            view: Arc::clone(&view),
+            store: store.clone(),
+            custody: Arc::clone(&watch),
+            backend: Arc::clone(&net.backend),
+            push: Arc::clone(&push),
+            vitals: Arc::clone(&vitals),
+            me,
+            wal: folder.join("consensus.wal"),
+            runtime: tokio::runtime::Handle::current(),
+            shutdown: shutdown.clone(),
+        };
+        let thread = std::thread::spawn(move || sequencer.run(receiver));
+        let app = Arc::new(App::new(Parts {
+            view,
+            store,
+            custody: Arc::clone(&watch),
+            backend: Arc::clone(&net.backend),
+            push,
+            queue,
+            vitals,
+            about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), custody_mode: "test".into() },
+            shutdown: shutdown.clone(),
+        }));
+        (app, watch, shutdown, thread)
+    }
+
+    /// Ends the server as SIGTERM would.
+    pub async fn stop(&mut self) {
+        self.shutdown.cancel();
+        let thread = self.thread.take().unwrap();
+        tokio::task::spawn_blocking(move || thread.join().unwrap().unwrap()).await.unwrap();
+        self.app.store.close().await.unwrap();
+    }
+
+    /// Starts it again on the same folder.
+    pub async fn start_again(&mut self) {
+        let (app, watch, shutdown, thread) = Self::start(&self.net, &self.custody, self.folder.path()).await;
+        (self.clients, self.admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
+        (self.app, self.watch, self.shutdown, self.thread) = (app, watch, shutdown, Some(thread));
+    }
+
+    /// Takes over the server's state, so that new bodies have the right counters and heads.
+    pub fn follow(&mut self) {
+        self.net.state = self.app.view.read().state.clone();
+    }
+
+    /// What the watch task would do now.
+    pub async fn refresh_custody(&self) {
+        let watch = Arc::clone(&self.watch);
+        tokio::task::spawn_blocking(move || watch.refresh()).await.unwrap();
+    }
+
+    pub async fn get(&self, device: &SampleDevice, path: &str) -> Answer {
+        self.call(Some(tls_of(device)), "GET", path, Vec::new()).await
+    }
+
+    pub async fn post<T: Serialize>(&self, device: &SampleDevice, path: &str, body: &T) -> Answer {
+        self.call(Some(tls_of(device)), "POST", path, serde_json::to_vec(body).unwrap()).await
+    }
+
+    pub async fn call(&self, tls: Option<Hash>, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+        if let Some(tls) = tls {
+            request.extensions_mut().insert(Peer(tls));
+        }
+        read(self.clients.clone().oneshot(request).await.unwrap()).await
+    }
+
+    pub async fn call_admin<T: Serialize>(&self, method: &str, path: &str, body: &T) -> Answer {
+        let body = Body::from(serde_json::to_vec(body).unwrap());
+        let request = Request::builder().method(method).uri(path).body(body).unwrap();
+        read(self.admin.clone().oneshot(request).await.unwrap()).await
+    }
+
+    pub async fn invite(&mut self, name: &str) -> zixt_ledger::testing::SampleInvitation {
+        let (invitation, submission) = self.net.invite(name);
+        let request =
+            AdminInvitation { submission: item(&submission), name: name.into(), salt: NAME_SALT.into() };
+        let receipt: Receipt = self.call_admin("POST", endpoints::ADMIN_INVITATIONS, &request).await.json();
+        assert_eq!(receipt.seq, 0);
+        self.follow();
+        invitation
+    }
+
+    /// A person with one device.
+    pub async fn person(&mut self, name: &str) -> SampleDevice {
+        let invitation = self.invite(name).await;
+        let (device, submission) = self.net.device(invitation.account, Ok(&invitation));
+        let request = zixt_api::EnrolRequest { submission: item(&submission), name: Some(name.into()) };
+        let receipt: Receipt = self.post(&device, endpoints::ENROL, &request).await.json();
+        assert_eq!(receipt.seq, 1);
+        self.follow();
+        device
+    }
+
+    /// Hands entries in as `device`.
+    pub async fn submit(&self, device: &SampleDevice, submissions: &[&Submission]) -> Answer {
+        let submissions = submissions.iter().map(|submission| item(submission)).collect();
+        self.post(device, endpoints::SUBMISSIONS, &zixt_api::SubmitRequest { submissions }).await
+    }
+
+    /// A conversation of the two.
+    pub async fn conversation(&mut self, a: &SampleDevice, b: &SampleDevice) -> zixt_types::ThreadId {
+        let thread = self.net.thread_id();
+        let commit = self.net.commit(thread, a, vec![b.member], vec![]);
+        let answer: zixt_api::SubmitResponse = self.submit(a, &[&commit]).await.json();
+        assert_eq!(answer.refused, None);
+        self.follow();
+        thread
+    }
+
+    pub fn message(&mut self, thread: zixt_types::ThreadId, author: &SampleDevice, text: &str) -> Submission {
+        self.net.message(thread, author, text.as_bytes(), Hash([3; 48]))
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+pub async fn read(response: Response<Body>) -> Answer {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    Answer { status: head.status, head, body }
+}
+
+pub fn tls_of(device: &SampleDevice) -> Hash {
+    digest::key_hash(SuiteId::Standard, &device.tls)
+}
+
+/// A submission as it travels.
+pub fn item(submission: &Submission) -> SubmissionItem {
+    SubmissionItem {
+        body: Bytes64(submission.body_bytes.clone()),
+        signature: Bytes64(submission.signature.clone()),
+        possession: submission.possession.clone().map(Bytes64),
+        attachments: submission.attachments.iter().map(|Attachment(bytes)| Bytes64(bytes.clone())).collect(),
+    }
+}
+
+/// The same submission with a changed body, signed again.
+pub fn altered(
+    stack: &Stack,
+    submission: &Submission,
+    author: &SampleDevice,
+    change: impl FnOnce(&mut zixt_types::Body),
+) -> Submission {
+    let mut body = submission.body.clone();
+    change(&mut body);
+    let attachments: Vec<&[u8]> =
+        submission.attachments.iter().map(|Attachment(bytes)| bytes.as_slice()).collect();
+    debug_assert!(!matches!(body.payload, Payload::DeviceAdd { .. }) && body.check().is_ok());
+    stack.net.sign(&body, &*author.identity, None, &attachments)
+}
+
+impl Stack {
+    /// A message that somebody makes for a thread, member of it or not.
+    pub fn message_of(&self, author: &SampleDevice, thread: zixt_types::ThreadId) -> Submission {
+        use zixt_types::{Author, Body, Epoch, MessageId};
+        let known = self.net.state.thread(&thread);
+        let author_id = Author::Device(author.member);
+        let epoch = known.and_then(|t| t.conversation()).map_or(Epoch(0), |conversation| conversation.epoch);
+        let mut rest = [0xBB; 31];
+        rest.copy_from_slice(&thread.0[1..]);
+        let body = Body {
+            version: Body::VERSION,
+            suite: SuiteId::Standard,
+            genesis: self.net.state.genesis_hash,
+            thread: zixt_types::ThreadId::new(zixt_types::ThreadKind::Conversation, &rest),
+            author: author_id,
+            counter: known.map_or(0, |thread| thread.counter(&author_id)),
+            message_id: MessageId([0xCC; 16]),
+            sent_at: now(),
+            last_seen: None,
+            payload: Payload::Message {
+                epoch,
+                envelope: digest::envelope_digest(b"made up"),
+                content: Hash([3; 48]),
+            },
+        };
+        self.net.sign(&body, &*author.identity, None, &[b"made up"])
+    }
+}
