@@ -160,6 +160,10 @@ impl Client {
         if record.removed {
             return Err(ClientError::Removed);
         }
+        if let Some(fork) = engine::alarms(&self.core).await?.into_iter().find(|alarm| alarm.proof.is_some())
+        {
+            return Err(ClientError::Blocked(fork.text));
+        }
         let id = MessageId(random()?);
         let item = OutboxRecord {
             version: records::VERSION,

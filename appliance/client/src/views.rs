@@ -178,7 +178,7 @@ pub async fn threads(core: &Core) -> Result<Vec<ThreadSummary>, ClientError> {
             people,
         });
     }
-    all.sort_by(|a, b| (b.last_time, b.thread).cmp(&(a.last_time, a.thread)));
+    all.sort_by_key(|summary| std::cmp::Reverse((summary.last_time, summary.thread)));
     Ok(all)
 }
 

@@ -13,6 +13,9 @@ use zixt_types::{AccountId, Member, MessageId, Seq, ThreadId, ThreadKind};
 impl Engine {
     /// Begins a conversation.
     pub async fn start(&mut self, names: &[&str], title: Option<&str>) -> Result<ThreadId, ClientError> {
+        if let Some(text) = &self.stopped {
+            return Err(ClientError::Blocked(text.clone()));
+        }
         let add = self.accounts_named(names).await?;
         let me = self.core.me().account;
         if add.is_empty() || add == [me] {

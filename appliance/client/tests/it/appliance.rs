@@ -17,10 +17,13 @@ use zixt_client::connection::{
     ConnectionError, Connector, Lines, Opened, Request, Response, Target, Transport,
 };
 use zixt_client::{Client, ClientError, PassphraseCost};
-use zixt_crypto::{Backend, SigningSeed, digest};
+use zixt_crypto::{
+    Backend, Ciphertext, DecapsulationKey, EncapsulateError, KemSeed, KeyError, RandomError, SharedSecret,
+    SigningKey, SigningSeed, VerifyError, digest,
+};
 use zixt_crypto_fast::AwsLc;
 use zixt_crypto_fast::tls::TlsSigner;
-use zixt_ledger::testing::SampleNetwork;
+use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::tree::{self, MemoryTree};
 use zixt_ledger::{RecordedEntry, Refusal, Submission, TreeId, shard_states};
 use zixt_types::{
@@ -131,23 +134,73 @@ impl Appliance {
     pub async fn enrol(self: &Arc<Self>, name: &str) -> Person {
         let folder = tempfile::tempdir().unwrap();
         let invitation = self.invite(name);
+        let spy = Arc::new(Spy(Mutex::default()));
         let client = Client::enrol_with(
             &invitation,
             folder.path(),
             b"passphrase",
             PassphraseCost::MIN,
-            Arc::new(AwsLc),
+            Arc::clone(&spy) as Arc<dyn Backend>,
             &Way(Arc::clone(self)),
         )
         .await
         .unwrap();
-        Person { appliance: Arc::clone(self), folder, client: Some(client) }
+        let identity = spy.0.lock().unwrap()[0];
+        Person { appliance: Arc::clone(self), folder, client: Some(client), identity }
     }
 
-    /// Somebody outside of the client under test hands something in.
-    pub fn record(&self, submission: Submission) {
-        self.lock().record(submission).unwrap();
+    /// Somebody who stole a device's identity key adds another device to its account.
+    pub fn add_device_behind_the_back(&self, person: &Person) {
+        let mut inner = self.lock();
+        let seed = SigningSeed::from_bytes(&person.identity);
+        let identity = AwsLc.signing_key(SuiteId::Standard, &seed).unwrap();
+        let member = person.client().profile().member;
+        let thief = SampleDevice { member, identity, mls: Vec::new(), tls: Vec::new() };
+        let (_, submission) = inner.net.device(member.account, Err(&thief));
+        inner.record(submission).unwrap();
+        drop(inner);
         self.version.send_modify(|version| *version += 1);
+    }
+}
+
+/// The fast backend, which tells the seeds that it made.
+struct Spy(Mutex<Vec<[u8; 32]>>);
+
+impl Backend for Spy {
+    fn name(&self) -> &'static str {
+        AwsLc.name()
+    }
+
+    fn verify(
+        &self,
+        suite: SuiteId,
+        public_key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), VerifyError> {
+        AwsLc.verify(suite, public_key, message, signature)
+    }
+
+    fn generate_signing_seed(&self) -> Result<SigningSeed, RandomError> {
+        let seed = SigningSeed::generate()?;
+        self.0.lock().unwrap().push(*seed.as_bytes());
+        Ok(seed)
+    }
+
+    fn signing_key(&self, suite: SuiteId, seed: &SigningSeed) -> Result<Box<dyn SigningKey>, KeyError> {
+        AwsLc.signing_key(suite, seed)
+    }
+
+    fn decapsulation_key(&self, seed: &KemSeed) -> Result<Box<dyn DecapsulationKey>, KeyError> {
+        AwsLc.decapsulation_key(seed)
+    }
+
+    fn validate_encapsulation_key(&self, key: &[u8]) -> Result<(), KeyError> {
+        AwsLc.validate_encapsulation_key(key)
+    }
+
+    fn encapsulate(&self, key: &[u8]) -> Result<(Ciphertext, SharedSecret), EncapsulateError> {
+        AwsLc.encapsulate(key)
     }
 }
 
@@ -156,6 +209,8 @@ pub struct Person {
     appliance: Arc<Appliance>,
     pub folder: tempfile::TempDir,
     client: Option<Client>,
+    /// The seed of the identity key, for tests in which it is stolen.
+    identity: [u8; 32],
 }
 
 impl Person {
@@ -178,6 +233,13 @@ impl Person {
 
     pub async fn sync(&self) {
         self.client().sync_once().await.unwrap();
+    }
+
+    /// The process ends.
+    pub async fn close(&mut self) {
+        self.client = None;
+        // SQLite closes its files on a thread of its own.
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
 
     /// Texts of a conversation, in order.

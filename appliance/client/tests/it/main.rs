@@ -1,4 +1,10 @@
 //! The client against an appliance in memory: real MLS, real ledger, real signatures, and every lie that a test wants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, outside of the test functions"
+)]
 
 mod appliance;
 mod evidence;

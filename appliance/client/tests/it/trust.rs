@@ -1,1 +1,273 @@
-//! Placeholder.
+//! Every lie is noticed, said, remembered, and stops what it is about.
+
+use crate::appliance::{Appliance, Person, flip};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use zixt_client::trust::TrustError;
+use zixt_client::{ClientError, ClientEvent};
+use zixt_crypto::{Reference, digest};
+use zixt_ledger::evidence::{ForkProof, verify_fork};
+use zixt_types::{Canonical as _, Header, ThreadId};
+
+async fn pair(appliance: &Arc<Appliance>) -> (Person, Person, ThreadId) {
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    ada.say(thread, "before").await.unwrap();
+    bob.sync().await;
+    (ada, bob, thread)
+}
+
+fn tamper(appliance: &Appliance, path: &'static str, mut change: impl FnMut(&mut Value) + Send + 'static) {
+    appliance.lock().tamper = Some(Box::new(move |asked, value| {
+        // Heartbeats have nothing to change.
+        if asked.starts_with(path) && (asked != "stream" || value["type"] == "event") {
+            change(value);
+        }
+    }));
+}
+
+/// The lie about one conversation stops that conversation, for good.
+async fn stops_the_conversation(person: &mut Person, thread: ThreadId, code: &str) {
+    person.client().sync_once().await.unwrap();
+    assert_eq!(person.alarms().await, [code]);
+    assert_eq!(person.texts(thread).await, ["before"]);
+    person.restart().await;
+    assert_eq!(person.alarms().await, [code]);
+    let summary = &person.client().threads().await.unwrap()[0];
+    assert!(summary.blocked.is_some());
+    assert!(matches!(person.client().send(thread, "x").await, Err(ClientError::Blocked(_))));
+}
+
+#[tokio::test]
+async fn altered_entries_are_noticed() {
+    type Lie = (&'static str, fn(&mut Value));
+    let lies: [Lie; 5] = [
+        ("other-entry", |line| flip(&mut line["entry"]["signature"])),
+        ("other-entry", |line| line["entry"]["time"] = json!(line["entry"]["time"].as_u64().unwrap() + 1)),
+        ("not-recorded", |line| flip(&mut line["entry"]["salt"])),
+        ("shard", |line| flip(&mut line["proof"]["shard"]["root"])),
+        ("other-entry", |line| flip(&mut line["attachment"])),
+    ];
+    for (code, lie) in lies {
+        let appliance = Appliance::new();
+        let (ada, mut bob, thread) = pair(&appliance).await;
+        ada.say(thread, "altered on the way").await.unwrap();
+        tamper(&appliance, "stream", lie);
+        stops_the_conversation(&mut bob, thread, code).await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_in_the_place_of_another_is_noticed() {
+    let appliance = Appliance::new();
+    let (ada, mut bob, thread) = pair(&appliance).await;
+    ada.say(thread, "one").await.unwrap();
+    ada.say(thread, "two").await.unwrap();
+    // The stream leaves one out, and the appliance denies that it has it.
+    appliance.lock().hide = vec![(thread, 2)];
+    tamper(&appliance, "/v1/threads/", |value| {
+        if let Some(entries) = value.get_mut("entries") {
+            entries.as_array_mut().unwrap().remove(0);
+        }
+    });
+    stops_the_conversation(&mut bob, thread, "broken-chain").await;
+}
+
+#[tokio::test]
+async fn withheld_entries_are_noticed() {
+    let appliance = Appliance::new();
+    let (ada, mut bob, thread) = pair(&appliance).await;
+    ada.say(thread, "one").await.unwrap();
+    ada.say(thread, "two").await.unwrap();
+    appliance.lock().hide = vec![(thread, 2)];
+    tamper(&appliance, "/v1/threads/", |value| {
+        if value.get("entries").is_some() {
+            value["entries"] = json!([]);
+        }
+    });
+    stops_the_conversation(&mut bob, thread, "withheld").await;
+}
+
+#[tokio::test]
+async fn a_forged_certificate_is_noticed_and_nothing_is_taken() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    ada.say(thread, "later").await.unwrap();
+    appliance.lock().tamper = Some(Box::new(|_, value| forge(value)));
+    let error = bob.client().sync_once().await.unwrap_err();
+    assert!(matches!(error, ClientError::Trust(_)), "{error}");
+    assert_eq!(bob.texts(thread).await, ["before"]);
+    assert_eq!(bob.alarms().await.len(), 1);
+    // It was the appliance's answer, not the ledger: with a good answer everything goes on.
+    appliance.lock().tamper = None;
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["before", "later"]);
+    assert_eq!(bob.alarms().await.len(), 1);
+}
+
+/// Breaks the signature of every certificate in an answer.
+fn forge(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                if name == "certificate" { flip(field) } else { forge(field) }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(forge),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn a_fork_is_proven_stops_everything_and_can_be_exported() {
+    let appliance = Appliance::new();
+    let (ada, mut bob, thread) = pair(&appliance).await;
+    ada.sync().await;
+    // The validators certify another header for the height that Bob has verified last.
+    let forged = {
+        let mut inner = appliance.lock();
+        let height = inner.net.state.height;
+        let index = usize::try_from(height.0).unwrap() - 1;
+        let mut block = inner.net.blocks[index].0.clone();
+        block.batch.header.time.0 += 1;
+        block.header_hash = digest::header_hash(&block.batch.header);
+        let certificate = inner.net.certify(&block);
+        inner.asked.clear();
+        let header: Header = block.batch.header.clone();
+        json!({
+            "height": height.0,
+            "header": serde_json::to_value(zixt_api::Bytes64(header.to_bytes())).unwrap(),
+            "certificate": serde_json::to_value(zixt_api::Bytes64(certificate.to_bytes())).unwrap(),
+        })
+    };
+    tamper(&appliance, "/v1/consistency", move |value| value["latest"] = forged.clone());
+    let error = bob.client().sync_once().await.unwrap_err();
+    assert!(matches!(&error, ClientError::Trust(fault) if matches!(**fault, TrustError::Fork(_))), "{error}");
+    assert_eq!(bob.alarms().await, ["fork"]);
+    let path = bob.folder.path().join("it.zixt-fork");
+    bob.client().export_fork(&path).await.unwrap();
+    let proof = ForkProof::parse(&std::fs::read(&path).unwrap()).unwrap();
+    let genesis = bob.client().profile().genesis_hash;
+    let report = verify_fork(&proof, genesis, &Reference).unwrap();
+    assert_eq!(report.signed_both.len(), 1);
+    // Nothing is sent any more, also after a restart and with an honest appliance.
+    appliance.lock().tamper = None;
+    bob.restart().await;
+    assert!(matches!(bob.client().send(thread, "x").await, Err(ClientError::Blocked(_))));
+    let start = bob.client().start_conversation(&["ada"], None).await;
+    assert!(matches!(start, Err(ClientError::Blocked(_))), "{start:?}");
+    assert!(matches!(ada.client().export_fork(&path).await, Err(ClientError::NoFork)));
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_set_back_is_noticed() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    let before = {
+        let inner = appliance.lock();
+        (inner.net.state.clone(), inner.net.blocks.len())
+    };
+    ada.say(thread, "forgotten by the appliance").await.unwrap();
+    bob.sync().await;
+    {
+        let mut inner = appliance.lock();
+        inner.net.state = before.0;
+        inner.net.blocks.truncate(before.1);
+    }
+    let error = bob.client().sync_once().await.unwrap_err();
+    assert!(
+        matches!(&error, ClientError::Trust(fault) if matches!(**fault, TrustError::WentBack { .. })),
+        "{error}"
+    );
+    assert_eq!(bob.alarms().await, ["went-back"]);
+}
+
+#[tokio::test]
+async fn a_wrong_view_of_an_account_is_noticed() {
+    type Lie = (&'static str, fn(&mut Value));
+    let lies: [Lie; 4] = [
+        // The last device entry is left out: the head says otherwise.
+        ("account-head", |view| drop(view["entries"].as_array_mut().unwrap().pop())),
+        ("name", |view| view["name"]["name"] = json!("mallory")),
+        ("other-entry", |view| flip(&mut view["entries"][1]["possession"])),
+        ("key-missing", |view| view["keys"] = json!([])),
+    ];
+    for (code, lie) in lies {
+        let appliance = Appliance::new();
+        let (ada, _bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+        tamper(&appliance, "/v1/accounts/", lie);
+        let error = ada.client().start_conversation(&["bob"], None).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Trust(fault) if fault.code() == code), "{code}: {error}");
+        assert_eq!(ada.alarms().await, [code]);
+        assert!(ada.client().threads().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_false_receipt_is_noticed() {
+    let appliance = Appliance::new();
+    let (ada, _bob, thread) = pair(&appliance).await;
+    tamper(&appliance, "/v1/submissions", |value| flip(&mut value["receipts"][0]["prev"]));
+    ada.say(thread, "x").await.unwrap();
+    assert_eq!(ada.alarms().await, ["receipt"]);
+    assert!(matches!(ada.client().send(thread, "y").await, Err(ClientError::Blocked(_))));
+}
+
+#[tokio::test]
+async fn a_store_that_was_set_back_is_noticed() {
+    let appliance = Appliance::new();
+    let (ada, _bob, thread) = pair(&appliance).await;
+    let copy = tempfile::tempdir().unwrap();
+    let mut ada = ada;
+    for name in ["store.sqlite", "store.sqlite-wal"] {
+        let from = ada.folder.path().join(name);
+        if from.exists() {
+            std::fs::copy(&from, copy.path().join(name)).unwrap();
+        }
+    }
+    ada.say(thread, "after the backup").await.unwrap();
+    ada.close().await;
+    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        let _absent = std::fs::remove_file(ada.folder.path().join(name));
+        let from = copy.path().join(name);
+        if from.exists() {
+            std::fs::copy(&from, ada.folder.path().join(name)).unwrap();
+        }
+    }
+    ada.restart().await;
+    ada.client().sync_once().await.unwrap();
+    assert_eq!(ada.alarms().await, ["not-mine"]);
+    assert!(matches!(ada.client().send(thread, "again").await, Err(ClientError::Blocked(_))));
+}
+
+#[tokio::test]
+async fn a_device_that_appears_in_the_own_account_raises_an_alarm() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    appliance.add_device_behind_the_back(&ada);
+    ada.client().sync_once().await.unwrap();
+    assert_eq!(ada.alarms().await, ["own-device"]);
+    // Others see a changed person.
+    let contact = bob.client().contact("ada").await.unwrap();
+    assert_eq!((contact.devices.len(), contact.changes.len()), (2, 1));
+    assert!(bob.say(thread, "still talking").await.is_ok());
+}
+
+#[tokio::test]
+async fn an_alarm_is_an_event_too() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    ada.say(thread, "x").await.unwrap();
+    tamper(&appliance, "stream", |line| flip(&mut line["entry"]["signature"]));
+    let (sender, mut events) = tokio::sync::mpsc::channel(8);
+    let client = bob.client().clone();
+    let running = tokio::spawn(async move { client.run(sender).await });
+    let alarm = loop {
+        if let ClientEvent::Alarm(alarm) = events.recv().await.unwrap() {
+            break alarm;
+        }
+    };
+    assert_eq!((alarm.code.as_str(), alarm.thread, alarm.number), ("other-entry", Some(thread), 1));
+    drop(events);
+    running.await.unwrap().unwrap();
+}
