@@ -220,15 +220,18 @@ impl fmt::Display for ErrorCode {
 pub struct Problem {
     /// `urn:zixt:problem:` and the code.
     #[serde(rename = "type")]
-    pub kind: String,
+    #[schema(value_type = String)]
+    pub kind: Box<str>,
     /// What happened and what to do, for people; the same for every problem of this code.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// The stable code.
     pub code: ErrorCode,
     /// This very occurrence.
-    pub detail: String,
+    #[schema(value_type = String)]
+    pub detail: Box<str>,
     /// Which submission of the request it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
@@ -253,11 +256,11 @@ impl Problem {
             _ => None,
         };
         Self {
-            kind: format!("urn:zixt:problem:{}", code.code()),
-            title: code.advice().to_owned(),
+            kind: format!("urn:zixt:problem:{}", code.code()).into(),
+            title: code.advice().into(),
             status: code.status().as_u16(),
             code,
-            detail: detail.into(),
+            detail: detail.into().into_boxed_str(),
             index: None,
             expected: None,
             since: None,

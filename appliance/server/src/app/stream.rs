@@ -50,6 +50,10 @@ impl App {
     }
 }
 
+fn stopping() -> Problem {
+    Problem::new(ErrorCode::ShuttingDown, "the appliance is about to stop")
+}
+
 struct Stream {
     app: Arc<App>,
     caller: Member,
@@ -78,6 +82,8 @@ impl Stream {
             match self.catch_up().await {
                 Ok(Ok(())) => {}
                 Ok(Err(Gone)) => return,
+                // The store closes when the appliance stops.
+                Err(_) if self.app.shutdown.is_cancelled() => break stopping(),
                 Err(problem) => break problem,
             }
             quiet = tokio::select! {
@@ -85,7 +91,7 @@ impl Stream {
                 () = tokio::time::sleep(HEARTBEAT) => self.heartbeat().await,
                 () = self.lines.closed() => return,
                 () = self.app.shutdown.cancelled() => {
-                    break Problem::new(ErrorCode::ShuttingDown, "the appliance is about to stop");
+                    break stopping();
                 }
             };
         };

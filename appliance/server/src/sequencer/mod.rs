@@ -229,18 +229,19 @@ impl Sequencer {
         }
     }
 
-    /// Puts waiting entries in order, as many as fit. What the ledger refuses is answered here.
+    /// Puts waiting entries in order, as many as fit. Refusals are kept until the height is committed: they may rest on
+    /// what it records (a replayed counter, a lost race of two commits), and whoever is refused may ask for that.
     fn order(&self, waiting: &mut VecDeque<Pending>) -> Result<Option<Batch>, Setback> {
         let inner = self.view.read();
         let mut builder = BlockBuilder::new(&inner.state, now());
-        let mut tickets = Vec::new();
+        let (mut tickets, mut refused) = (Vec::new(), Vec::new());
         while let Some(Pending { submission, ticket }) = waiting.pop_front() {
             if !builder.has_room(&submission) {
                 waiting.push_front(Pending { submission, ticket });
                 break;
             }
             if ticket.group.is_broken() {
-                ticket.answer(Err(Unrecorded::NotTried));
+                refused.push((ticket, Unrecorded::NotTried));
                 continue;
             }
             let mut salt = Salt([0; Salt::LEN]);
@@ -251,11 +252,15 @@ impl Sequencer {
                 Ok(_) => tickets.push(ticket),
                 Err(refusal) => {
                     ticket.group.set_broken();
-                    ticket.answer(Err(Unrecorded::Refused(refusal)));
+                    refused.push((ticket, Unrecorded::Refused(refusal)));
                 }
             }
         }
-        Ok((!tickets.is_empty()).then(|| Batch { block: builder.finish(), tickets }))
+        if tickets.is_empty() {
+            refused.into_iter().for_each(|(ticket, why)| ticket.answer(Err(why)));
+            return Ok(None);
+        }
+        Ok(Some(Batch { block: builder.finish(), tickets, refused }))
     }
 
     /// The whole life of a height: of a new batch, or, without one, of what the consensus log holds after a restart.
@@ -266,7 +271,10 @@ impl Sequencer {
         batch: Option<Batch>,
         waiting: &mut VecDeque<Pending>,
     ) -> Result<(), Setback> {
-        let (block, tickets) = batch.map_or((None, Vec::new()), |batch| (Some(batch.block), batch.tickets));
+        let (block, tickets, refused) = match batch {
+            Some(Batch { block, tickets, refused }) => (Some(block), tickets, refused),
+            None => (None, Vec::new(), Vec::new()),
+        };
         let ours = block.as_ref().map(|block| block.header_hash);
 
         // 1. Decide. The engine writes the batch to its log and has custody sign both votes; each is durable before it
@@ -278,7 +286,8 @@ impl Sequencer {
             Err(error) => {
                 // Whoever waits may ask again with the same message id: if the log brings the batch back, it is found.
                 let state = self.custody.refresh();
-                tickets.into_iter().for_each(|ticket| ticket.answer(Err(Unrecorded::Custody(state))));
+                let all = tickets.into_iter().chain(refused.into_iter().map(|(ticket, _)| ticket));
+                all.for_each(|ticket| ticket.answer(Err(Unrecorded::Custody(state))));
                 return Err(error.into());
             }
         };
@@ -300,7 +309,8 @@ impl Sequencer {
                 }
                 Err(error) => {
                     self.vitals.commit_failed();
-                    tickets.into_iter().for_each(|ticket| ticket.answer(Err(Unrecorded::StoreFailed)));
+                    let all = tickets.into_iter().chain(refused.into_iter().map(|(ticket, _)| ticket));
+                    all.for_each(|ticket| ticket.answer(Err(Unrecorded::StoreFailed)));
                     return Err(SequencerError::from(error).into());
                 }
             }
@@ -321,6 +331,7 @@ impl Sequencer {
                 waiting.push_front(Pending { submission: queue::resubmit(entry), ticket });
             }
         }
+        refused.into_iter().for_each(|(ticket, why)| ticket.answer(Err(why)));
         for entry in &block.entries {
             self.push.wake(&entry.recipients);
             if let Payload::DeviceRevoke { device, .. } = entry.body.payload
@@ -401,10 +412,11 @@ fn refuse(pending: impl IntoIterator<Item = Pending>, why: &Unrecorded) {
     }
 }
 
-/// A block and those who wait for it.
+/// A block, those who wait for it, and those whose entries did not get into it.
 struct Batch {
     block: ProposedBlock,
     tickets: Vec<Ticket>,
+    refused: Vec<(Ticket, Unrecorded)>,
 }
 
 fn height_start(state: &LedgerState) -> Result<HeightStart, SequencerError> {
