@@ -211,7 +211,11 @@ mod tests {
         let config: Config = toml::from_str(include_str!("../hsmd.example.toml")).unwrap();
         let policy = config.policy(7).unwrap();
         assert!(policy.check(990, Purpose::ConsensusVote).is_ok());
-        assert!(policy.check(990, Purpose::Provision).is_err());
+        for purpose in [Purpose::Provision, Purpose::Unlock, Purpose::EnrollerSign] {
+            assert!(policy.check(990, purpose).is_err(), "the server's user has the purpose {purpose}");
+        }
+        assert!(policy.check(991, Purpose::EnrollerSign).is_ok(), "administrators invite");
+        assert!(policy.check(991, Purpose::ConsensusVote).is_err());
     }
 
     #[test]
