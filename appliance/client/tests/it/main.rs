@@ -3,6 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::result_large_err,
+    clippy::type_complexity,
     reason = "helpers of tests, outside of the test functions"
 )]
 
