@@ -4,7 +4,7 @@
 
 mod evidence;
 
-pub use evidence::{opaque_parts, places_to_change};
+pub use evidence::{opaque_parts, places_to_change, sample_content};
 
 use crate::evidence::Disclosure;
 use crate::{BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, label_for};

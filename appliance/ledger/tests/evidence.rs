@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::sync::{Arc, OnceLock};
-use zixt_crypto::Reference;
+use zixt_crypto::{Reference, digest};
 use zixt_ledger::evidence::{
-    AccountName, Anchor, BuildError, Evidence, EvidenceError, Fault, OtherGenesis, Place, Report, Signature,
-    ThreadEvidence, Verdict,
+    AccountName, Anchor, BuildError, Disclosure, Evidence, EvidenceError, Fault, OtherGenesis, Place, Report,
+    Signature, ThreadEvidence, Verdict,
 };
-use zixt_ledger::testing::{SampleDevice, SampleNetwork, opaque_parts, places_to_change};
+use zixt_ledger::testing::{SampleDevice, SampleNetwork, opaque_parts, places_to_change, sample_content};
 use zixt_ledger::{Keyring, Refusal};
-use zixt_types::{Body, Canonical, Hash, Payload, Salt, Seq, SuiteId, ThreadId, Timestamp};
+use zixt_types::{Body, Canonical, Hash, MessageId, Payload, Salt, Seq, SuiteId, ThreadId, Timestamp};
 
 struct Sample {
     network: SampleNetwork,
@@ -85,7 +85,30 @@ fn a_whole_thread_is_proven_with_its_contents() {
     let report = sample.verify(&parse(&sample.whole()));
     assert!(report.verdicts().iter().all(|(_, verdict)| **verdict == Verdict::Ok), "{report:#?}");
     let said: Vec<_> = report.entries.iter().filter_map(|entry| entry.content.clone()).collect();
-    assert_eq!(said, [&b"hello"[..], b"hi", b"deal?", b"deal", b"bye"]);
+    assert_eq!(said.len(), 5);
+    for (content, text) in said.iter().zip(["hello", "hi", "deal?", "deal", "bye"]) {
+        assert!(content.windows(text.len()).any(|part| part == text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn content_that_no_client_would_show_is_flagged() {
+    let mut network = SampleNetwork::new(Arc::new(Reference), SuiteId::Standard, &[1]);
+    let (alice, bob) = (network.enrol("amy"), network.enrol("ben"));
+    let thread = network.thread_id();
+    let commit = network.commit(thread, &alice, vec![bob.member], vec![]);
+    network.seal(vec![commit]);
+    // Committed to, but it names another message than its entry; and one that is no content at all.
+    for content in [sample_content(&MessageId([9; 16]), "I told him on that day"), b"I told him".to_vec()] {
+        let k = [7; 32];
+        let message = network.message(thread, &alice, b"sealed", digest::content_commitment(&k, &content));
+        network.seal(vec![message]);
+        let seq = network.head(&thread).unwrap().seq.0;
+        let mut evidence = network.evidence(thread, seq..=seq, false, false);
+        evidence.thread.entries[0].disclosure = Some(Disclosure { content, k });
+        let report = evidence.verify(network.state.genesis_hash, &*network.backend).unwrap();
+        assert_eq!(codes(&report.content), [("refused-content", Place::Entry(Seq(seq)))]);
+    }
 }
 
 #[test]

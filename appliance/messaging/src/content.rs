@@ -2,8 +2,7 @@
 
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
-use zixt_crypto::hash::hmac_sha384;
-use zixt_crypto::{RandomError, fill_random, labels};
+use zixt_crypto::{RandomError, digest, fill_random};
 use zixt_types::cbor::scan;
 use zixt_types::{Canonical, Hash, Height, MessageId, ParseError, limits};
 
@@ -14,7 +13,13 @@ pub enum ContentKind {
     /// Text.
     #[n(0)]
     Text,
+    /// The conversation's title, as its text: one line of at most [`TITLE_BYTES_MAX`].
+    #[n(2)]
+    Title,
 }
+
+/// Longest title of a conversation, in bytes: a line of a list.
+pub const TITLE_BYTES_MAX: usize = 128;
 
 /// A header that the author had verified: members compare them to find a split view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -89,12 +94,32 @@ impl Content {
         text: impl Into<String>,
         seen_header: Option<SeenHeader>,
     ) -> Result<Self, TextTooLong> {
-        let text = text.into();
-        if text.len() > limits::TEXT_BYTES_MAX {
-            return Err(TextTooLong { got: text.len() });
+        Self::of(ContentKind::Text, limits::TEXT_BYTES_MAX, message_id, text.into(), seen_header)
+    }
+
+    /// A conversation's title.
+    ///
+    /// # Errors
+    /// [`TextTooLong`] beyond [`TITLE_BYTES_MAX`].
+    pub fn title(
+        message_id: MessageId,
+        title: impl Into<String>,
+        seen_header: Option<SeenHeader>,
+    ) -> Result<Self, TextTooLong> {
+        Self::of(ContentKind::Title, TITLE_BYTES_MAX, message_id, title.into(), seen_header)
+    }
+
+    fn of(
+        kind: ContentKind,
+        max: usize,
+        message_id: MessageId,
+        text: String,
+        seen_header: Option<SeenHeader>,
+    ) -> Result<Self, TextTooLong> {
+        if text.len() > max {
+            return Err(TextTooLong { got: text.len(), max });
         }
-        let (version, kind, attachments) = (Self::VERSION, ContentKind::Text, Vec::new());
-        Ok(Self { version, kind, message_id, seen_header, text, attachments })
+        Ok(Self { version: Self::VERSION, kind, message_id, seen_header, text, attachments: Vec::new() })
     }
 }
 
@@ -109,12 +134,14 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// A text beyond [`limits::TEXT_BYTES_MAX`].
+/// A text or title that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the text has {got} bytes; at most {} are allowed", limits::TEXT_BYTES_MAX)]
+#[error("the text has {got} bytes; at most {max} are allowed")]
 pub struct TextTooLong {
     /// Its length in bytes.
     pub got: usize,
+    /// How many are allowed.
+    pub max: usize,
 }
 
 impl Canonical for Content {
@@ -126,6 +153,9 @@ impl Canonical for Content {
     fn check(&self) -> Result<(), &'static str> {
         if self.text.len() > limits::TEXT_BYTES_MAX {
             return Err("the text is too long");
+        }
+        if self.kind == ContentKind::Title && self.text.len() > TITLE_BYTES_MAX {
+            return Err("the title is too long");
         }
         if !self.attachments.is_empty() {
             return Err("attachments are reserved");
@@ -176,7 +206,7 @@ impl std::fmt::Debug for ContentKey {
 /// digests, of which this version has none.
 #[must_use]
 pub fn content_commitment(key: &ContentKey, content: &[u8]) -> Hash {
-    hmac_sha384(key.as_bytes(), labels::CONTENT_COMMITMENT, &[content])
+    digest::content_commitment(key.as_bytes(), content)
 }
 
 /// The plaintext of an application message.
@@ -226,7 +256,7 @@ mod tests {
         let longer = "x".repeat(limits::TEXT_BYTES_MAX + 1);
         assert_eq!(
             Content::text(MessageId([1; 16]), longer, None),
-            Err(TextTooLong { got: limits::TEXT_BYTES_MAX + 1 })
+            Err(TextTooLong { got: limits::TEXT_BYTES_MAX + 1, max: limits::TEXT_BYTES_MAX })
         );
     }
 
@@ -240,6 +270,17 @@ mod tests {
         content.attachments.push(AttachmentRef { digest: Hash([1; 48]), key: [2; 32], bytes: 3 });
         assert!(matches!(Content::parse(&content.to_bytes()), Err(ParseError::Invalid { .. })));
         assert!(!format!("{:?}", content.attachments).contains('2'), "the key does not show");
+    }
+
+    #[test]
+    fn a_title_is_a_short_text_of_its_own_kind() {
+        let title = Content::title(MessageId([1; 16]), "plans", None).unwrap();
+        assert_eq!(Content::parse(&title.to_bytes()), Ok(title));
+        let long = "x".repeat(TITLE_BYTES_MAX + 1);
+        assert!(Content::title(MessageId([1; 16]), long.clone(), None).is_err());
+        let forced =
+            Content { kind: ContentKind::Title, ..Content::text(MessageId([1; 16]), long, None).unwrap() };
+        assert!(Content::parse(&forced.to_bytes()).is_err());
     }
 
     #[test]

@@ -374,6 +374,9 @@ impl Device {
         };
         let tree_key = AeadKey::from_slice(&tree_key).map_err(|_| JoinError::Extensions)?;
         let tree = aead::open(&tree_key, &tree_aad(entry.thread), tree).map_err(|_| JoinError::Tree)?;
+        if blank_bytes(&tree) > blank_bytes_max(roster.len(), tree.len()) {
+            return Err(JoinError::Tree);
+        }
         let tree = ExportedTree::from_bytes(&tree).map_err(|_| JoinError::Tree)?;
 
         // No time: the validity of others' packages was their adders' business, and must not lock out newcomers
@@ -504,4 +507,32 @@ pub(crate) fn mls_time(time: Timestamp) -> MlsTime {
 /// A KeyPackage as an MLSMessage: version 1.0 and wire format 5 in front (RFC 9420 section 6).
 fn key_package_message(key_package: &[u8]) -> Vec<u8> {
     [&[0, 1, 0, 5], key_package].concat()
+}
+
+/// Zero bytes in a ratchet tree as it is sent, where a blank node is a single one.
+fn blank_bytes(tree: &[u8]) -> usize {
+    tree.iter().filter(|byte| **byte == 0).count()
+}
+
+/// How many zero bytes an honest tree of this roster and length can have. A blank node takes one byte on the wire and
+/// several hundred in memory, so a tree of nothing but blanks would decode to gigabytes: whoever adds somebody could
+/// end that person's client. An honest tree has at most twice as many nodes as the next power of two of its members,
+/// each node some zero bytes of lengths and times, and keys and signatures are random.
+fn blank_bytes_max(roster: usize, tree_bytes: usize) -> usize {
+    128 * roster.max(1).next_power_of_two() + tree_bytes / 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_of_blanks_is_refused_before_it_is_decoded() {
+        for roster in [2, 16, 512] {
+            let tree = vec![0; limits::TREE_BYTES_MAX];
+            assert!(blank_bytes(&tree) > blank_bytes_max(roster, tree.len()));
+        }
+        // As many as are let through decode to tens of megabytes, not gigabytes.
+        assert!(blank_bytes_max(512, limits::TREE_BYTES_MAX) < 200_000);
+    }
 }

@@ -31,7 +31,9 @@ mod rules;
 mod staging;
 mod state;
 
-pub use content::{Content, ContentKey, ContentKind, SeenHeader, TextTooLong, content_commitment};
+pub use content::{
+    Content, ContentKey, ContentKind, SeenHeader, TITLE_BYTES_MAX, TextTooLong, content_commitment,
+};
 pub use conversation::{
     Change, CommitDraft, CommitOutcome, Conversation, OutgoingMessage, Received, RotationReason,
 };

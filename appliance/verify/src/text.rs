@@ -220,12 +220,14 @@ pub fn content_text(content: &[u8]) -> String {
     let text = || -> Result<String, minicbor::decode::Error> {
         let mut decoder = minicbor::Decoder::new(content);
         decoder.array()?;
-        if (decoder.u64()?, decoder.u64()?) != (1, 0) {
-            return Err(minicbor::decode::Error::message("another version or kind"));
-        }
+        let title = match (decoder.u64()?, decoder.u64()?) {
+            (1, 0) => "",
+            (1, 2) => "(title of the conversation) ",
+            _ => return Err(minicbor::decode::Error::message("another version or kind")),
+        };
         decoder.skip()?;
         decoder.skip()?;
-        decoder.str().map(ToOwned::to_owned)
+        decoder.str().map(|text| format!("{title}{text}"))
     };
     text().unwrap_or_else(|_| String::from_utf8_lossy(content).into_owned())
 }

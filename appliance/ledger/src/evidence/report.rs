@@ -210,6 +210,10 @@ pub enum Fault {
     /// The content is not the one that was committed to.
     #[error("the content is not what the author committed to")]
     OtherContent,
+    /// The content is the one that was committed to, but no client would have shown it: it is no content, or it says of
+    /// itself that it belongs to another message.
+    #[error("the content is the one that was committed to, but every recipient's client has refused it")]
+    RefusedContent,
     /// The entry has no such part.
     #[error("an entry of this kind has no such part")]
     NoSuchPart,
@@ -253,6 +257,7 @@ impl Fault {
             Self::OtherName => "other-name",
             Self::OtherEnvelope => "other-envelope",
             Self::OtherContent => "other-content",
+            Self::RefusedContent => "refused-content",
             Self::NoSuchPart => "no-such-part",
         }
     }

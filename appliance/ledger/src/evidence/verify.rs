@@ -8,8 +8,10 @@ use crate::{Account, Conversation, Counters, label_for, tree};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 use zixt_crypto::{Backend, cose, digest};
+use zixt_types::cbor::scan;
 use zixt_types::{
-    AccountId, Author, Body, Canonical, DeviceId, Hash, Head, Member, Payload, Seq, SuiteId, ThreadId,
+    AccountId, Author, Body, Canonical, DeviceId, Hash, Head, Member, MessageId, Payload, Seq, SuiteId,
+    ThreadId,
 };
 
 /// The evidence is about another network than the one asked for. Nothing else was looked at.
@@ -406,8 +408,13 @@ impl<'a> Verification<'a> {
             if let Some(given) = &entry.disclosure {
                 let fault = match content {
                     None => Some(Fault::NoSuchPart),
-                    Some(recorded) => (digest::content_commitment(&given.k, &given.content) != recorded)
-                        .then_some(Fault::OtherContent),
+                    Some(recorded) if digest::content_commitment(&given.k, &given.content) != recorded => {
+                        Some(Fault::OtherContent)
+                    }
+                    Some(_) => {
+                        let id = body.as_ref().map(|body| body.message_id);
+                        (content_message_id(&given.content) != id).then_some(Fault::RefusedContent)
+                    }
                 };
                 self.content.extend(fault.map(|fault| finding(place, fault)));
             }
@@ -531,4 +538,14 @@ fn check_counter(counters: &mut Counters, body: &Body) -> Result<(), Fault> {
 
 const fn finding(place: Place, fault: Fault) -> Finding {
     Finding { place, fault }
+}
+
+/// The message that a content says it belongs to: the third item of its array. What a content is beyond that is the
+/// clients' affair; they refuse one that names another message than its entry.
+fn content_message_id(content: &[u8]) -> Option<MessageId> {
+    scan("message content", content).ok()?;
+    let mut decoder = minicbor::Decoder::new(content);
+    decoder.array().ok()?;
+    let (version, _kind) = (decoder.u64().ok()?, decoder.u64().ok()?);
+    (version == 1).then(|| decoder.decode().ok()).flatten()
 }

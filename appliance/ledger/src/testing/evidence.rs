@@ -9,7 +9,7 @@ use crate::{RecordedEntry, TreeId, shard_states};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use zixt_crypto::digest;
-use zixt_types::{AccountId, Author, Hash, Head, Seq, ThreadId};
+use zixt_types::{AccountId, Author, Hash, Head, MessageId, Payload, Seq, ThreadId};
 
 impl SampleNetwork {
     /// Everything that was recorded, in order.
@@ -116,10 +116,14 @@ impl SampleNetwork {
     pub fn say(&mut self, thread: ThreadId, author: &super::SampleDevice, text: &str) -> Head {
         let mut k = [0x4B; 32];
         k[..8].copy_from_slice(&self.unique().to_be_bytes());
-        let disclosure = Disclosure { content: text.as_bytes().to_vec(), k };
-        let commitment = digest::content_commitment(&k, &disclosure.content);
         let envelope = format!("sealed {}", text.len()).into_bytes();
-        let submission = self.message(thread, author, &envelope, commitment);
+        // The content names its message, so the body comes first and gets its commitment afterwards.
+        let mut body = self.message(thread, author, &envelope, Hash::ZERO).body;
+        let disclosure = Disclosure { content: sample_content(&body.message_id, text), k };
+        if let Payload::Message { content, .. } = &mut body.payload {
+            *content = digest::content_commitment(&k, &disclosure.content);
+        }
+        let submission = self.sign(&body, &*author.identity, None, &[&envelope]);
         self.said.insert(submission.body.message_id, disclosure);
         self.seal(vec![submission]);
         self.head(&thread).unwrap_or(Head { seq: Seq(0), hash: Hash::ZERO })
@@ -167,4 +171,12 @@ pub fn opaque_parts(evidence: &Evidence) -> Vec<&[u8]> {
     let certificate = evidence.certificate.signatures.iter().map(|signature| signature.signature.as_slice());
     let keys = evidence.keyring.iter().map(|(_, entry)| entry.key.as_slice());
     signatures.chain(certificate).chain(keys).collect()
+}
+
+/// A content as clients write it: version, kind (text), message, no header seen, text, no attachments.
+#[must_use]
+pub fn sample_content(message: &MessageId, text: &str) -> Vec<u8> {
+    let none: Option<u8> = None;
+    let empty: [u8; 0] = [];
+    minicbor::to_vec((1u64, 0u64, message, none, text, empty)).expect("encoding to memory")
 }
