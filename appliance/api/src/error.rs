@@ -177,6 +177,8 @@ codes! {
     DeviceRevoked, "device-revoked", 403, "The device was revoked.";
     /// The device exists.
     DeviceExists, "device-exists", 409, "The device is in the ledger already.";
+    /// The TLS key is another device's.
+    TlsKeyInUse, "tls-key-in-use", 409, "Another device has this TLS key, or had it. Make a new one.";
     /// As many devices as allowed.
     TooManyDevices, "too-many-devices", 409, "The account has as many active devices as allowed. Revoke one first.";
     /// The enroller is not appointed.

@@ -157,6 +157,9 @@ impl Account {
                 if self.active_devices().count() >= limits::DEVICES_MAX {
                     return Err(Refusal::TooManyDevices { max: limits::DEVICES_MAX });
                 }
+                if self.devices.iter().any(|known| known.keys.tls == *tls) {
+                    return Err(Refusal::TlsKeyInUse);
+                }
                 if matches!(body.author, Author::Invitation(_)) {
                     self.invitation_used = true;
                 }

@@ -298,7 +298,7 @@ impl LedgerState {
             }
         }
         for (id, thread) in &block.threads {
-            self.insert_thread(*id, Arc::clone(thread));
+            self.place_thread(*id, Arc::clone(thread));
         }
     }
 }

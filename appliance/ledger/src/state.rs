@@ -46,6 +46,9 @@ pub enum Refusal {
     /// The device was added before.
     #[error("the device is in the ledger already")]
     DeviceExists,
+    /// Another device has this TLS key, or had it. Connections are told apart by it, so it never changes hands.
+    #[error("another device has this TLS key, or had it; make a new one")]
+    TlsKeyInUse,
     /// The account has as many devices as it may.
     #[error("the account has {max} active devices already")]
     TooManyDevices {
@@ -224,8 +227,8 @@ pub struct LedgerState {
     /// Public keys of enrollers, validators and devices' identities.
     pub keyring: Keyring,
     threads: HashMap<ThreadId, Arc<Thread>>,
-    /// Devices by the hash of their TLS key: how a connection becomes a member.
-    by_tls: HashMap<Hash, Member>,
+    /// Devices by the hash of their TLS key, with the time of their addition: how a connection becomes a member.
+    by_tls: HashMap<Hash, (Timestamp, Member)>,
 }
 
 impl LedgerState {
@@ -270,7 +273,7 @@ impl LedgerState {
     /// The active device that holds a TLS key.
     #[must_use]
     pub fn member_by_tls(&self, tls: &Hash) -> Option<Member> {
-        let member = *self.by_tls.get(tls)?;
+        let (_, member) = *self.by_tls.get(tls)?;
         self.active_device(&member).map(|_| member)
     }
 
@@ -278,16 +281,33 @@ impl LedgerState {
         self.account(member.account)?.device(member.device).filter(|device| device.is_active())
     }
 
-    /// Puts a thread in place, as read from the store or from an applied block.
-    pub fn insert_thread(&mut self, id: ThreadId, thread: Arc<Thread>) {
+    /// Puts a thread in place; its head is in the head map already.
+    pub(crate) fn place_thread(&mut self, id: ThreadId, thread: Arc<Thread>) {
         if let Some(account) = thread.account() {
             for device in &account.devices {
-                let member = Member { account: account.id, device: device.id };
-                self.by_tls.insert(device.keys.tls, member);
+                self.claim_tls(device, Member { account: account.id, device: device.id });
             }
         }
-        self.heads.insert(id, thread.head);
         self.threads.insert(id, thread);
+    }
+
+    /// A TLS key stays with the device that was added first. [`Refusal::TlsKeyInUse`] leaves two claims possible only
+    /// at one height, in different accounts; then the smaller member has it, in whatever order they are put in place.
+    fn claim_tls(&mut self, device: &crate::Device, member: Member) {
+        let claim = (device.added_at, member);
+        let held = self.by_tls.entry(device.keys.tls).or_insert(claim);
+        *held = claim.min(*held);
+    }
+
+    /// Replaces all threads, as a store does at start-up: a million heads cost a few hashes each, not a way to the
+    /// root each.
+    pub fn restore_threads(&mut self, threads: impl IntoIterator<Item = (ThreadId, Arc<Thread>)>) {
+        self.threads.clear();
+        self.by_tls.clear();
+        for (id, thread) in threads {
+            self.place_thread(id, thread);
+        }
+        self.heads = self.threads.iter().map(|(id, thread)| (*id, thread.head)).collect();
     }
 
     /// Puts a public key in place that entries name by hash.
@@ -371,6 +391,11 @@ impl LedgerState {
             return Err(Refusal::InvitationKey);
         }
         account.apply(body, time)?;
+        if let Payload::DeviceAdd { tls, .. } = &body.payload
+            && self.by_tls.contains_key(tls)
+        {
+            return Err(Refusal::TlsKeyInUse);
+        }
         Ok(ThreadDetail::Account(account))
     }
 

@@ -291,3 +291,75 @@ fn certificates_need_more_than_two_thirds_of_all_stake() {
         Err(certificate::CertificateError::KeyMissing(_))
     ));
 }
+
+/// A device addition by `by`, a device of the account, that names `tls` whoever has that key; `later` others of
+/// the author stand before it in the same block.
+fn device_with_tls(
+    network: &mut SampleNetwork,
+    by: &SampleDevice,
+    tls: &[u8],
+    later: u64,
+) -> (Member, Submission) {
+    let (identity, mls) = (network.key(), network.key());
+    let hash = |key: &[u8]| digest::key_hash(network.suite, key);
+    let device = digest::device_id(hash(identity.public_key()));
+    let payload = Payload::DeviceAdd {
+        device,
+        identity: hash(identity.public_key()),
+        mls: hash(mls.public_key()),
+        tls: hash(tls),
+    };
+    let account = by.member.account;
+    let mut body = network.body(digest::account_thread(account), Author::Device(by.member), payload);
+    body.counter += later;
+    body.last_seen = body.last_seen.filter(|_| later == 0);
+    let keys: [&[u8]; 3] = [identity.public_key(), mls.public_key(), tls];
+    let submission = network.sign(&body, &*by.identity, Some(&*identity), &keys);
+    (Member { account, device }, submission)
+}
+
+#[test]
+fn a_tls_key_never_changes_hands() {
+    let mut network = network();
+    let (alice, mallory) = (network.enrol("alice"), network.enrol("mallory"));
+    let tls = digest::key_hash(network.suite, &alice.tls);
+    let (_, takeover) = device_with_tls(&mut network, &mallory, &alice.tls, 0);
+    assert_eq!(refusal(&mut network, takeover.clone()), Refusal::TlsKeyInUse);
+    let (_, own) = device_with_tls(&mut network, &alice, &alice.tls, 0);
+    assert_eq!(refusal(&mut network, own), Refusal::TlsKeyInUse);
+    assert_eq!(network.state.member_by_tls(&tls), Some(alice.member));
+    // A revoked device's key is nobody's for ever.
+    let revoke = network.revoke(alice.member.device, &alice);
+    network.seal(vec![revoke]);
+    assert_eq!(refusal(&mut network, takeover), Refusal::TlsKeyInUse);
+    assert_eq!(network.state.member_by_tls(&tls), None);
+}
+
+#[test]
+fn of_two_claims_of_a_tls_key_at_one_height_one_wins_everywhere() {
+    let mut network = network();
+    let (alice, bob) = (network.enrol("alice"), network.enrol("bob"));
+    let key = network.key();
+    let tls = digest::key_hash(network.suite, key.public_key());
+    let (one, by_alice) = device_with_tls(&mut network, &alice, key.public_key(), 0);
+    let (other, by_bob) = device_with_tls(&mut network, &bob, key.public_key(), 0);
+    network.seal(vec![by_bob, by_alice]);
+    let winner = one.min(other);
+    assert_eq!(network.state.member_by_tls(&tls), Some(winner));
+
+    // The same from a store, in any order.
+    let mut threads: Vec<_> = network.state.threads().map(|(id, thread)| (*id, Arc::clone(thread))).collect();
+    for _ in 0..2 {
+        threads.reverse();
+        let mut restored = LedgerState::new((*network.state.genesis).clone(), network.keyring.clone());
+        restored.restore_threads(threads.clone());
+        assert_eq!(restored.member_by_tls(&tls), Some(winner));
+        assert_eq!(restored.heads.root(), network.state.heads.root());
+        assert_eq!(restored.heads.len(), network.state.heads.len());
+    }
+    // Inside one account the second claim of a height is refused.
+    let key = network.key();
+    let (_, first) = device_with_tls(&mut network, &alice, key.public_key(), 0);
+    let (_, second) = device_with_tls(&mut network, &alice, key.public_key(), 1);
+    assert_eq!(network.propose(vec![first, second]).err(), Some(Refusal::TlsKeyInUse));
+}

@@ -47,6 +47,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Problem {
         Refusal::UnknownDevice => ErrorCode::UnknownDevice,
         Refusal::DeviceRevoked => ErrorCode::DeviceRevoked,
         Refusal::DeviceExists => ErrorCode::DeviceExists,
+        Refusal::TlsKeyInUse => ErrorCode::TlsKeyInUse,
         Refusal::TooManyDevices { .. } => ErrorCode::TooManyDevices,
         Refusal::UnknownEnroller => ErrorCode::UnknownEnroller,
         Refusal::InvitationUsed => ErrorCode::InvitationUsed,

@@ -56,7 +56,7 @@ pub(crate) async fn load(
             Ok(())
         })
         .await?;
-    let mut missing = None;
+    let (mut missing, mut threads) = (None, Vec::new());
     store
         .each_thread(|id, thread| {
             if let Some(account) = thread.account() {
@@ -66,10 +66,11 @@ pub(crate) async fn load(
                     return Err(StoreError::corrupt("threads", id, "it holds another account"));
                 }
             }
-            state.insert_thread(id, std::sync::Arc::new(thread));
+            threads.push((id, std::sync::Arc::new(thread)));
             Ok(())
         })
         .await?;
+    state.restore_threads(threads);
     if let Some(key) = missing {
         return Err(inconsistent(format!("an account names the key {key}, which no entry brought")));
     }
