@@ -85,7 +85,7 @@ impl Service {
             genesis: sealed.and_then(|sealed| sealed.record.pinned).map(|pinned| pinned.genesis),
             lab: sealed.map(|sealed| sealed.record.lab),
             unlock: self.unlock_mode(&custody),
-            last_vote: sealed.and_then(Sealed::last_vote),
+            last_vote: custody.keys().ok().and_then(Keys::last_vote),
             token: token.ok(),
         }
     }
@@ -128,7 +128,8 @@ impl Service {
             });
         }
         let record = CustodyRecord::generate(&*self.backend, suite, lab)?;
-        let sealed = store_new(&self.folder, record)?;
+        let guard_key = record.open_guard_key(&*self.backend)?;
+        let sealed = store_new(&self.folder, record, &guard_key)?;
         let keys = sealed.record.public_keys();
         log::info!("made {} keys of the suite {suite}{}", keys.len(), if lab { " for a lab" } else { "" });
         *self.write() = Custody::Unprovisioned(Some(sealed));
@@ -205,9 +206,10 @@ impl Service {
         Ok(())
     }
 
-    /// Loads the keys with an open token. What the token did not seal is quarantined; anything else leaves it locked.
+    /// Loads keys and votes with an open token. What the token did not seal is quarantined, and so are votes that may be
+    /// forgotten; votes that cannot be read now are a failure; anything else leaves it locked.
     fn load(&self, custody: &mut Custody, sealed: Sealed) -> Result<(), CustodyError> {
-        match Keys::open(&*self.backend, sealed) {
+        match Keys::open(&*self.backend, &self.folder, sealed) {
             Ok(keys) => {
                 *custody = Custody::Operational(keys);
                 log::info!("operational");
@@ -216,7 +218,9 @@ impl Service {
             Err(failed) => {
                 let (sealed, error) = *failed;
                 self.backend.close();
-                *custody = match error {
+                *custody = match &error {
+                    CustodyError::Quarantined { reason } => Custody::Quarantined(reason.clone()),
+                    CustodyError::Failed { reason } => Custody::Failed(reason.clone()),
                     CustodyError::UnsealFailed => Custody::Quarantined(format!(
                         "{} is not what this token sealed: it was edited, or belongs to another token",
                         self.folder.path(crate::state::STATE_FILE).display()

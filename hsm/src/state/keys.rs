@@ -1,13 +1,13 @@
 //! The unlocked keys, and the only code that signs.
 
-use super::Sealed;
 use super::record::Pinned;
 use super::tls_content::ServerCertificateVerify;
+use super::{DiskFolder, Sealed, open_guard};
 use crate::backend::Backend;
-use crate::vote_guard::VoteError;
-use std::sync::PoisonError;
+use crate::vote_guard::{DiskFile, VoteError, VoteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use zixt_crypto::{AeadKey, SigningKey, cose, digest, labels};
-use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, VoteOutcome};
+use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, VoteOutcome, VoteSlot};
 use zixt_types::{Author, Body, Canonical, Hash, ParseError, Payload, SuiteId, Vote};
 
 /// Keys in use: they exist only in the operational state. Expanded keys erase themselves on drop.
@@ -20,16 +20,21 @@ pub struct Keys {
     tls: Box<dyn SigningKey>,
     enroller: Box<dyn SigningKey>,
     row_key: AeadKey,
+    guard: Mutex<VoteGuard<DiskFile>>,
 }
 
 impl Keys {
-    /// Opens all keys of a bound state. The token must be unlocked.
+    /// Opens all keys of a bound state, and the votes. The token must be unlocked.
     ///
     /// # Errors
-    /// The state comes back together with the error: `UnsealFailed` where it is not what the token sealed, otherwise
-    /// as [`Backend::load`].
-    pub fn open(backend: &dyn Backend, sealed: Sealed) -> Result<Self, Box<(Sealed, CustodyError)>> {
-        match Self::load(backend, &sealed) {
+    /// The state comes back together with the error: `UnsealFailed` where it is not what the token sealed,
+    /// `Quarantined` or `Failed` because of the votes, otherwise as [`Backend::load`].
+    pub fn open(
+        backend: &dyn Backend,
+        folder: &DiskFolder,
+        sealed: Sealed,
+    ) -> Result<Self, Box<(Sealed, CustodyError)>> {
+        match Self::load(backend, folder, &sealed) {
             Ok(loaded) => Ok(loaded(sealed)),
             Err(error) => Err(Box::new((sealed, error))),
         }
@@ -37,6 +42,7 @@ impl Keys {
 
     fn load(
         backend: &dyn Backend,
+        folder: &DiskFolder,
         sealed: &Sealed,
     ) -> Result<impl FnOnce(Sealed) -> Self + use<>, CustodyError> {
         let record = &sealed.record;
@@ -48,9 +54,20 @@ impl Keys {
         let (consensus, tls) = (load(KeyPurpose::Consensus)?, load(KeyPurpose::Tls)?);
         let enroller = load(KeyPurpose::Enroller)?;
         let row_key = record.open_row_key(backend)?;
+        let guard = Mutex::new(open_guard(folder, record.open_guard_key(backend)?)?);
         let suite = record.suite();
         let enroller_hash = digest::key_hash(suite, enroller.public_key());
-        Ok(move |sealed| Self { sealed, pinned, suite, enroller_hash, consensus, tls, enroller, row_key })
+        Ok(move |sealed| Self {
+            sealed,
+            pinned,
+            suite,
+            enroller_hash,
+            consensus,
+            tls,
+            enroller,
+            row_key,
+            guard,
+        })
     }
 
     /// Forgets the keys.
@@ -82,7 +99,7 @@ impl Keys {
     pub fn sign_vote(&self, vote: &[u8]) -> Result<VoteOutcome, CustodyError> {
         let vote = Vote::parse(vote).map_err(|error| wrong_content(Purpose::ConsensusVote, &error))?;
         self.check_network(vote.genesis, vote.suite)?;
-        let mut guard = self.sealed.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.guard();
         let outcome = guard.vote(&vote, |vote| self.consensus.sign(&digest::vote_bytes(vote)));
         outcome.map_err(|error| match error {
             VoteError::Storage(ref source) => CustodyError::Storage { detail: format!("{error}: {source}") },
@@ -113,6 +130,16 @@ impl Keys {
     #[must_use]
     pub fn row_key(&self) -> AeadKey {
         AeadKey::from_bytes(self.row_key.as_bytes())
+    }
+
+    /// The highest vote that was signed.
+    #[must_use]
+    pub fn last_vote(&self) -> Option<VoteSlot> {
+        self.guard().highest()
+    }
+
+    fn guard(&self) -> MutexGuard<'_, VoteGuard<DiskFile>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_network(&self, genesis: Hash, suite: SuiteId) -> Result<(), CustodyError> {

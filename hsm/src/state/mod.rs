@@ -12,13 +12,11 @@ pub use keys::Keys;
 pub use record::{CustodyRecord, Pinned};
 pub use tls_content::ServerCertificateVerify;
 
-use crate::vote_guard::{self, DiskFile, OpenError, VoteGuard};
+use crate::vote_guard::{self, DiskFile, GuardKey, OpenError, VoteGuard};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::sync::{Mutex, PoisonError};
-use zixt_crypto::digest;
-use zixt_hsm_protocol::{CustodyError, KeyPurpose, StateKind, VoteSlot};
-use zixt_types::{Canonical, Hash};
+use zixt_hsm_protocol::{CustodyError, StateKind};
+use zixt_types::Canonical;
 
 /// The file of wrapped keys.
 pub const STATE_FILE: &str = "custody.cbor";
@@ -41,20 +39,11 @@ pub enum Custody {
     Failed(String),
 }
 
-/// Everything that is known without the token.
+/// Everything that is known without the token. The votes are not: the key that tells true ones from forged ones is
+/// wrapped like the others.
 pub struct Sealed {
     /// The state file.
     pub record: CustodyRecord,
-    /// The votes.
-    pub guard: Mutex<VoteGuard<DiskFile>>,
-}
-
-impl Sealed {
-    /// The highest vote that was signed.
-    #[must_use]
-    pub fn last_vote(&self) -> Option<VoteSlot> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner).highest()
-    }
 }
 
 impl Custody {
@@ -80,20 +69,14 @@ impl Custody {
                 )));
             }
         };
-        let guard = match consensus_hash(&record).map(|key| open_guard(folder, key)) {
-            Ok(Ok(guard)) => guard,
-            // The system says that it cannot read the file: nobody knows yet whether votes are missing.
-            Ok(Err(OpenError::Io(error))) if error.kind() != io::ErrorKind::NotFound => {
-                return Ok(Self::Failed(format!(
-                    "{} cannot be read: {error}",
-                    folder.path(VOTES_FILE).display()
-                )));
-            }
-            Ok(Err(error)) => return Ok(Self::Quarantined(guard_reason(&error))),
-            Err(error) => return Ok(Self::Failed(error.to_string())),
-        };
+        // Whether the votes are whole is found out when their key is there; that they are missing, now.
+        if !folder.path(VOTES_FILE).try_exists()? {
+            return Ok(Self::Quarantined(format!(
+                "{VOTES_FILE} is missing: votes that were released may be forgotten"
+            )));
+        }
         let bound = record.pinned.is_some();
-        let sealed = Sealed { record, guard: Mutex::new(guard) };
+        let sealed = Sealed { record };
         Ok(if bound { Self::Locked(sealed) } else { Self::Unprovisioned(Some(sealed)) })
     }
 
@@ -138,14 +121,16 @@ impl Custody {
 ///
 /// # Errors
 /// The system's error.
-pub fn store_new(folder: &DiskFolder, record: CustodyRecord) -> Result<Sealed, CustodyError> {
+pub fn store_new(
+    folder: &DiskFolder,
+    record: CustodyRecord,
+    guard_key: &GuardKey,
+) -> Result<Sealed, CustodyError> {
     let storage = |error: io::Error| CustodyError::Storage { detail: error.to_string() };
-    let key = consensus_hash(&record)?;
-    folder.replace(VOTES_FILE, &vote_guard::empty_file(key)).map_err(storage)?;
-    let guard = open_guard(folder, key).map_err(|e| CustodyError::Storage { detail: guard_reason(&e) })?;
+    folder.replace(VOTES_FILE, &vote_guard::empty_file(guard_key)).map_err(storage)?;
     // The point of no return: from here on the appliance has these keys.
     folder.replace(STATE_FILE, &record.to_bytes()).map_err(storage)?;
-    Ok(Sealed { record, guard: Mutex::new(guard) })
+    Ok(Sealed { record })
 }
 
 /// Holds the folder against a second daemon, for as long as the value lives.
@@ -170,21 +155,17 @@ impl FolderLock {
     }
 }
 
-fn open_guard(folder: &DiskFolder, key: Hash) -> Result<VoteGuard<DiskFile>, OpenError> {
-    let file = OpenOptions::new().read(true).write(true).open(folder.path(VOTES_FILE))?;
-    VoteGuard::open(DiskFile(file), key)
-}
-
-fn guard_reason(error: &OpenError) -> String {
-    match error {
-        OpenError::Io(source) => format!("{error}: {source}"),
-        _ => error.to_string(),
-    }
-}
-
-fn consensus_hash(record: &CustodyRecord) -> Result<Hash, CustodyError> {
-    let key = record.key(KeyPurpose::Consensus)?;
-    Ok(digest::key_hash(key.suite, &key.public_key))
+fn open_guard(folder: &DiskFolder, key: GuardKey) -> Result<VoteGuard<DiskFile>, CustodyError> {
+    let file = OpenOptions::new().read(true).write(true).open(folder.path(VOTES_FILE));
+    let opened = file.map_err(OpenError::Io).and_then(|file| VoteGuard::open(DiskFile(file), key));
+    opened.map_err(|error| match error {
+        // The system says that it cannot read or write the file: nobody knows yet whether votes are missing.
+        OpenError::Io(source) if source.kind() != io::ErrorKind::NotFound => CustodyError::Failed {
+            reason: format!("{} cannot be used: {source}", folder.path(VOTES_FILE).display()),
+        },
+        OpenError::Io(source) => CustodyError::Quarantined { reason: format!("{VOTES_FILE}: {source}") },
+        error => CustodyError::Quarantined { reason: error.to_string() },
+    })
 }
 
 /// Provisioning writes an empty guard before the keys; one that holds anything has outlived its keys.

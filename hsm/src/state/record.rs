@@ -1,7 +1,9 @@
 //! The state file `custody.cbor`: wrapped keys, and what they are bound to.
 
 use crate::backend::{Backend, KekName, StoredKey};
+use crate::vote_guard::{GuardKey, MAC_KEY_BYTES};
 use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
 use zixt_crypto::{AeadKey, digest, hazmat, labels};
 use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose};
 use zixt_types::{Canonical, Genesis, Hash, SuiteId, UnlockMode};
@@ -10,7 +12,7 @@ use zixt_types::{Canonical, Genesis, Hash, SuiteId, UnlockMode};
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct CustodyRecord {
-    /// Format version: 1.
+    /// Format version: 2.
     #[n(0)]
     pub version: u64,
     /// The key in the token that wraps everything here.
@@ -25,11 +27,14 @@ pub struct CustodyRecord {
     /// The wrapped row data key.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub row_key: Vec<u8>,
+    /// The wrapped key of the vote guard's MAC. Not derived from the row data key, which leaves this process.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub guard_key: Vec<u8>,
     /// The network, once known.
-    #[n(5)]
+    #[n(6)]
     pub pinned: Option<Pinned>,
     /// A wrapped constant whose AAD is the hash of everything above: only the token can make it.
-    #[cbor(n(6), with = "minicbor::bytes")]
+    #[cbor(n(7), with = "minicbor::bytes")]
     pub seal: Vec<u8>,
 }
 
@@ -48,7 +53,7 @@ pub struct Pinned {
 impl Canonical for CustodyRecord {
     const WHAT: &'static str = "custody state";
     const BYTES_MAX: usize = 64 * 1024;
-    const VERSION: Option<u64> = Some(1);
+    const VERSION: Option<u64> = Some(2);
 
     fn check(&self) -> Result<(), &'static str> {
         if !self.keys.iter().map(|key| key.purpose).eq(KeyPurpose::ALL) {
@@ -73,7 +78,12 @@ impl CustodyRecord {
         let row_key =
             AeadKey::generate().map_err(|error| CustodyError::Internal { detail: error.to_string() })?;
         let row_key = backend.seal(&kek, &row_key_aad(&kek), row_key.as_bytes())?;
-        Self { version: 1, kek, lab, keys, row_key, pinned: None, seal: Vec::new() }.sealed(backend)
+        let mut guard_key = Zeroizing::new([0; MAC_KEY_BYTES]);
+        zixt_crypto::fill_random(&mut *guard_key)
+            .map_err(|error| CustodyError::Internal { detail: error.to_string() })?;
+        let guard_key = backend.seal(&kek, &guard_key_aad(&kek), &*guard_key)?;
+        Self { version: 2, kek, lab, keys, row_key, guard_key, pinned: None, seal: Vec::new() }
+            .sealed(backend)
     }
 
     /// The same state with a genesis.
@@ -105,6 +115,17 @@ impl CustodyRecord {
     pub fn open_row_key(&self, backend: &dyn Backend) -> Result<AeadKey, CustodyError> {
         let opened = backend.unseal(&self.kek, &row_key_aad(&self.kek), &self.row_key)?;
         AeadKey::from_slice(&opened).map_err(|_| CustodyError::UnsealFailed)
+    }
+
+    /// The vote guard's key.
+    ///
+    /// # Errors
+    /// See [`Backend::unseal`].
+    pub fn open_guard_key(&self, backend: &dyn Backend) -> Result<GuardKey, CustodyError> {
+        let opened = backend.unseal(&self.kek, &guard_key_aad(&self.kek), &self.guard_key)?;
+        let mac = opened.as_slice().try_into().map_err(|_| CustodyError::UnsealFailed)?;
+        let consensus = self.key(KeyPurpose::Consensus)?;
+        Ok(GuardKey::new(digest::key_hash(consensus.suite, &consensus.public_key), mac))
     }
 
     /// The suite of all keys.
@@ -191,6 +212,10 @@ fn row_key_aad(kek: &KekName) -> Vec<u8> {
     [labels::SEED_WRAP, b"row-key/1/AES-256-GCM/", &kek.0].concat()
 }
 
+fn guard_key_aad(kek: &KekName) -> Vec<u8> {
+    [labels::SEED_WRAP, b"guard-key/1/HMAC-SHA384/", &kek.0].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +236,8 @@ mod tests {
         let pinned = Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended };
         let bound = record.with_pinned(&backend, pinned).unwrap();
         bound.check_seal(&backend).unwrap();
-        let edits: [CustodyRecord; 4] = [
+        let edits: [CustodyRecord; 5] = [
+            CustodyRecord { guard_key: record.guard_key[..20].to_vec(), ..bound.clone() },
             CustodyRecord { lab: false, ..bound.clone() },
             CustodyRecord { pinned: None, ..bound.clone() },
             CustodyRecord { pinned: Some(Pinned { genesis: Hash([2; 48]), ..pinned }), ..bound.clone() },

@@ -4,24 +4,39 @@
 //! signature released. Slots rise: below the highest one nothing new is signed, and what was signed before is answered
 //! from memory with the same bytes.
 //!
-//! The file is preallocated: a header, then [`PLACES`] places that are written in turn. A place that was being written
-//! when the power failed is the next one in turn and was never released, so it is ignored. Damage anywhere else means
-//! that released votes may be forgotten: then nothing is signed any more.
+//! The file is preallocated: a header, then two regions of [`PLACES`] places that are written in turn. Each record
+//! stands in both regions and carries a MAC whose key the token seals. One fdatasync makes both copies durable.
+//!
+//! What `open` makes of a place:
+//! - One good copy is enough; of two the higher number counts (the lower one is what stood there 64 votes before). The
+//!   record may have been released or not. It counts as signed either way, which is always safe, and the other copy is
+//!   written again from it.
+//! - No good copy in the place next in turn: the power failed while it was written, before the one fdatasync that
+//!   precedes a release, so it was never released and is ignored. (The newest record looks the same if *both* its
+//!   copies decay, in two places of the disk, before a next one was written. Nothing on one disk tells these apart
+//!   without a second fdatasync for each vote; a sole bad spot is always found.)
+//! - No good copy anywhere else: released votes may be forgotten. Nothing is signed any more.
+//!
+//! The newest record may stand in the page cache alone, because the process before this one was killed between write
+//! and fdatasync. So `open` writes it again and makes it durable before anybody can ask for its signature.
+//!
+//! The MAC stops forged records. It does not stop somebody who puts back a whole older file: that takes a counter which
+//! the disk's owner cannot set back.
 
 mod file;
 mod record;
 
 pub use file::{DiskFile, GuardFile};
-pub use record::{GuardHeader, HEADER_BYTES, PLACE_BYTES, PLACES, Record};
+pub use record::{COPIES, GuardKey, HEADER_BYTES, MAC_KEY_BYTES, PLACE_BYTES, PLACES, Record};
 
-use record::place_offset;
+use record::{Place, place_offset};
 use std::collections::VecDeque;
 use std::io;
 use zixt_hsm_protocol::{VoteOutcome, VoteRefusal, VoteSlot};
-use zixt_types::{Canonical, Hash, Vote};
+use zixt_types::{Canonical, Vote};
 
 /// Length of the guard's file.
-pub const FILE_BYTES: u64 = HEADER_BYTES as u64 + (PLACES * PLACE_BYTES) as u64;
+pub const FILE_BYTES: u64 = HEADER_BYTES as u64 + (COPIES * PLACES * PLACE_BYTES) as u64;
 
 /// Why a guard could not be opened. Votes may have been signed that it does not know.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +45,7 @@ pub enum OpenError {
     #[error("the vote guard cannot be read")]
     Io(#[from] io::Error),
     /// The file is not a guard's.
-    #[error("the vote guard's header is damaged")]
+    #[error("the vote guard's header is damaged, or not of this token's making")]
     Header,
     /// The file is the guard of another consensus key.
     #[error("the vote guard belongs to another consensus key")]
@@ -64,6 +79,7 @@ pub enum VoteError {
 #[derive(Debug)]
 pub struct VoteGuard<F> {
     file: F,
+    key: GuardKey,
     /// The newest records, oldest first; slots rise strictly.
     signed: VecDeque<Record>,
     next_number: u64,
@@ -72,33 +88,29 @@ pub struct VoteGuard<F> {
 
 /// What `create` writes: a header and empty places, so that no later write changes the file's length.
 #[must_use]
-pub fn empty_file(key: Hash) -> Vec<u8> {
-    let mut bytes = GuardHeader { key }.to_bytes().to_vec();
-    bytes.resize(HEADER_BYTES + PLACES * PLACE_BYTES, 0);
+pub fn empty_file(key: &GuardKey) -> Vec<u8> {
+    let mut bytes = key.header().to_vec();
+    bytes.resize(HEADER_BYTES + COPIES * PLACES * PLACE_BYTES, 0);
     bytes
 }
 
 impl<F: GuardFile> VoteGuard<F> {
-    /// Reads the guard of a key.
+    /// Reads the guard of a key, mends copies, and makes the newest record durable.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(file: F, key: Hash) -> Result<Self, OpenError> {
+    pub fn open(mut file: F, key: GuardKey) -> Result<Self, OpenError> {
         let mut header = [0; HEADER_BYTES];
         file.read_at(&mut header, 0)?;
-        let header = GuardHeader::parse(&header).ok_or(OpenError::Header)?;
-        if header.key != key {
-            return Err(OpenError::OtherKey);
+        if header != key.header() {
+            return Err(if key.is_foreign(&header) { OpenError::OtherKey } else { OpenError::Header });
         }
-        let mut places = Vec::with_capacity(PLACES);
-        let mut bytes = vec![0; PLACE_BYTES];
-        for place in 0..PLACES {
-            file.read_at(&mut bytes, place_offset(place))?;
-            places.push(record::read(&bytes));
-        }
-        let signed = in_order(places)?;
+        let places = (0..PLACES).map(|place| Copies::read(&file, &key, place));
+        let places = places.collect::<io::Result<Vec<_>>>()?;
+        let signed = in_order(places.iter().map(|copies| copies.counts.clone()).collect())?;
+        settle(&mut file, &key, &places, signed.back())?;
         let next_number = signed.back().map_or(0, |last| last.number + 1);
-        Ok(Self { file, signed, next_number, stopped: false })
+        Ok(Self { file, key, signed, next_number, stopped: false })
     }
 
     /// The highest slot that was signed.
@@ -135,11 +147,12 @@ impl<F: GuardFile> VoteGuard<F> {
         }
         let signature = sign(vote).map_err(VoteError::Sign)?;
         let record = Record { number: self.next_number, vote: vote.clone(), signature: signature.clone() };
-        let bytes = record.to_bytes().ok_or(VoteError::TooLong)?;
-        // Nobody can say what a failed write or sync left on the disk, so there is no second one.
-        if let Err(error) =
-            self.file.write_at(&bytes, place_offset(record.place())).and_then(|()| self.file.sync())
-        {
+        let bytes = record.to_bytes(&self.key).ok_or(VoteError::TooLong)?;
+        // Nobody can say what a failed write or sync left on the disk, so there is no second one in this process.
+        let written = (0..COPIES)
+            .try_for_each(|copy| self.file.write_at(&bytes, place_offset(copy, record.place())))
+            .and_then(|()| self.file.sync());
+        if let Err(error) = written {
             self.stopped = true;
             return Err(VoteError::Storage(error));
         }
@@ -153,13 +166,82 @@ impl<F: GuardFile> VoteGuard<F> {
     }
 }
 
+/// The copies of one place.
+struct Copies {
+    /// What the place holds, taken together.
+    counts: Place,
+    /// The copies that do not hold it.
+    bad: Vec<usize>,
+}
+
+impl Copies {
+    fn read(file: &impl GuardFile, key: &GuardKey, place: usize) -> io::Result<Self> {
+        let mut bytes = vec![0; PLACE_BYTES];
+        let mut unreadable = None;
+        let mut copies = Vec::with_capacity(COPIES);
+        for copy in 0..COPIES {
+            copies.push(match file.read_at(&mut bytes, place_offset(copy, place)) {
+                Ok(()) => record::read(&bytes, key),
+                // A file of another length is no guard, whatever its first copies say.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
+                // A bad spot of the disk is what the other copy is for.
+                Err(error) => {
+                    unreadable = Some(error);
+                    Place::Torn
+                }
+            });
+        }
+        let counts = copies.iter().max_by_key(|copy| match copy {
+            Place::Full(record) => (2, record.number),
+            Place::Torn => (1, 0),
+            Place::Empty => (0, 0),
+        });
+        let counts = counts.cloned().unwrap_or(Place::Torn);
+        match (&counts, unreadable) {
+            (Place::Full(_), _) | (_, None) => {}
+            (_, Some(error)) => return Err(error),
+        }
+        let bad = (0..COPIES).filter(|copy| copies[*copy] != counts).collect();
+        Ok(Self { counts, bad })
+    }
+}
+
+/// Writes bad copies again from good ones and makes the newest record durable, in an order that leaves one durable good
+/// copy of every released record at any moment.
+fn settle(
+    file: &mut impl GuardFile,
+    key: &GuardKey,
+    places: &[Copies],
+    newest: Option<&Record>,
+) -> Result<(), OpenError> {
+    let Some(newest) = newest else { return Ok(()) };
+    let again = |file: &mut dyn GuardFile, record: &Record, copy: usize| match record.to_bytes(key) {
+        Some(bytes) => file.write_at(&bytes, place_offset(copy, record.place())),
+        // It was read from a place of this length.
+        None => Err(io::ErrorKind::InvalidData.into()),
+    };
+    for copies in places {
+        if let (Place::Full(record), false) = (&copies.counts, copies.bad.is_empty()) {
+            log::warn!("mending the guard's record of {} from its other copy", slot(&record.vote));
+            for copy in &copies.bad {
+                again(file, record, *copy)?;
+            }
+        }
+    }
+    file.sync()?;
+    for copy in 0..COPIES {
+        again(file, newest, copy)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
 fn slot(vote: &Vote) -> VoteSlot {
     VoteSlot { height: vote.height, round: vote.round, step: vote.step }
 }
 
 /// The records from oldest to newest, if nothing but the place next in turn is unreadable.
-fn in_order(places: Vec<record::Place>) -> Result<VecDeque<Record>, OpenError> {
-    use record::Place;
+fn in_order(places: Vec<Place>) -> Result<VecDeque<Record>, OpenError> {
     let newest = places.iter().filter_map(|place| match place {
         Place::Full(record) => Some(record.number),
         _ => None,

@@ -1,45 +1,64 @@
 //! The guard's file in bytes.
 
+use zeroize::Zeroizing;
 use zixt_crypto::hazmat;
 use zixt_types::{Canonical, Hash, Vote, limits};
 
 /// Places in the file: the votes of 32 rounds of one height, or of the last 32 heights of one round.
 pub const PLACES: usize = 64;
-/// Bytes of a place: number, lengths, vote, the longest signature (4627), checksum. A multiple of every sector size.
+/// Bytes of a place: number, lengths, vote, the longest signature (4627), MAC. A multiple of every sector size.
 pub const PLACE_BYTES: usize = 8192;
+/// Copies of each place, each in a region of its own, so that one bad spot of the disk does not hit two.
+pub const COPIES: usize = 2;
 /// Bytes before the first place: a sector of its own.
 pub const HEADER_BYTES: usize = 4096;
+/// Bytes of the key that authenticates records.
+pub const MAC_KEY_BYTES: usize = 32;
 
-const MAGIC: &[u8; 8] = b"ZIXTVOT1";
-const CHECKSUM_BYTES: usize = 32;
+const MAGIC: &[u8; 8] = b"ZIXTVOT2";
+const MAC_BYTES: usize = 48;
 const FIXED_BYTES: usize = 8 + 4 + 4;
 
-/// The first sector: whose votes these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuardHeader {
+/// Whose votes these are, and the key that authenticates them. The token seals it and it exists only while custody is
+/// unlocked, so that nobody who merely writes the disk can make a record.
+pub struct GuardKey {
     /// Hash of the consensus key.
-    pub key: Hash,
+    consensus: Hash,
+    mac: Zeroizing<[u8; MAC_KEY_BYTES]>,
 }
 
-impl GuardHeader {
-    /// The header in bytes.
+impl std::fmt::Debug for GuardKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardKey").field("consensus", &self.consensus).finish_non_exhaustive()
+    }
+}
+
+impl GuardKey {
+    /// The key of the guard of a consensus key.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+    pub fn new(consensus: Hash, mac: &[u8; MAC_KEY_BYTES]) -> Self {
+        Self { consensus, mac: Zeroizing::new(*mac) }
+    }
+
+    /// The guard's first sector.
+    pub(super) fn header(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         let end = MAGIC.len() + Hash::LEN;
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
-        bytes[MAGIC.len()..end].copy_from_slice(self.key.as_bytes());
-        let sum = checksum(&bytes[..end]);
-        bytes[end..end + CHECKSUM_BYTES].copy_from_slice(&sum);
+        bytes[MAGIC.len()..end].copy_from_slice(self.consensus.as_bytes());
+        let mac = self.authenticate(b"header", &bytes[..end]);
+        bytes[end..end + MAC_BYTES].copy_from_slice(&mac);
         bytes
     }
 
-    /// Reads a header; `None` for any other bytes.
-    #[must_use]
-    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let key = Hash::try_from(bytes.get(MAGIC.len()..MAGIC.len() + Hash::LEN)?).ok()?;
-        let header = Self { key };
-        (header.to_bytes() == *bytes).then_some(header)
+    /// Whether a first sector says that it belongs to another consensus key. It may lie: only an equal one is trusted.
+    pub(super) fn is_foreign(&self, bytes: &[u8; HEADER_BYTES]) -> bool {
+        let named = bytes.get(MAGIC.len()..MAGIC.len() + Hash::LEN);
+        bytes.starts_with(MAGIC) && named != Some(self.consensus.as_bytes().as_slice())
+    }
+
+    fn authenticate(&self, what: &[u8], bytes: &[u8]) -> [u8; MAC_BYTES] {
+        *hazmat::hmac_sha384(&*self.mac, &[what, self.consensus.as_bytes(), bytes])
     }
 }
 
@@ -54,7 +73,7 @@ pub struct Record {
     pub signature: Vec<u8>,
 }
 
-/// What stands in a place.
+/// What stands in a place, or in one copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// Never written.
@@ -70,9 +89,9 @@ pub(super) const fn place(number: u64) -> usize {
     (number % PLACES as u64) as usize
 }
 
-/// Where a place starts in the file.
-pub(super) const fn place_offset(place: usize) -> u64 {
-    (HEADER_BYTES + place * PLACE_BYTES) as u64
+/// Where a copy of a place starts in the file.
+pub(super) const fn place_offset(copy: usize, place: usize) -> u64 {
+    (HEADER_BYTES + (copy * PLACES + place) * PLACE_BYTES) as u64
 }
 
 impl Record {
@@ -81,8 +100,7 @@ impl Record {
     }
 
     /// The place in bytes, always whole, so that nothing of an older record stays; `None` if it does not fit.
-    #[must_use]
-    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+    pub(super) fn to_bytes(&self, key: &GuardKey) -> Option<Vec<u8>> {
         let vote = self.vote.to_bytes();
         let mut bytes = Vec::with_capacity(PLACE_BYTES);
         bytes.extend_from_slice(&self.number.to_be_bytes());
@@ -90,18 +108,19 @@ impl Record {
         bytes.extend_from_slice(&u32::try_from(self.signature.len()).ok()?.to_be_bytes());
         bytes.extend_from_slice(&vote);
         bytes.extend_from_slice(&self.signature);
-        if bytes.len() > PLACE_BYTES - CHECKSUM_BYTES {
+        if bytes.len() > PLACE_BYTES - MAC_BYTES {
             return None;
         }
-        bytes.resize(PLACE_BYTES - CHECKSUM_BYTES, 0);
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
+        bytes.resize(PLACE_BYTES - MAC_BYTES, 0);
+        let mac = key.authenticate(b"record", &bytes);
+        bytes.extend_from_slice(&mac);
         Some(bytes)
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-        if checksum(body) != *sum {
+    fn parse(bytes: &[u8], key: &GuardKey) -> Option<Self> {
+        let (body, mac) = bytes.split_last_chunk::<MAC_BYTES>()?;
+        // Whoever could time this comparison sits in this process.
+        if key.authenticate(b"record", body) != *mac {
             return None;
         }
         let (number, rest) = body.split_first_chunk()?;
@@ -115,18 +134,11 @@ impl Record {
     }
 }
 
-pub(super) fn read(bytes: &[u8]) -> Place {
+pub(super) fn read(bytes: &[u8], key: &GuardKey) -> Place {
     if bytes.iter().all(|byte| *byte == 0) {
         return Place::Empty;
     }
-    Record::parse(bytes).map_or(Place::Torn, Place::Full)
+    Record::parse(bytes, key).map_or(Place::Torn, Place::Full)
 }
 
-/// Against torn writes and decay, not against an attacker: whoever can write this file can also replace it.
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut sum = [0; CHECKSUM_BYTES];
-    sum.copy_from_slice(&hazmat::sha384(&[bytes])[..CHECKSUM_BYTES]);
-    sum
-}
-
-const _: () = assert!(FIXED_BYTES + limits::VOTE_BYTES_MAX + 4627 + CHECKSUM_BYTES <= PLACE_BYTES);
+const _: () = assert!(FIXED_BYTES + limits::VOTE_BYTES_MAX + 4627 + MAC_BYTES <= PLACE_BYTES);

@@ -2,9 +2,15 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use zixt_types::{Height, Round, SuiteId, VoteStep};
+use zixt_types::{Hash, Height, Round, SuiteId, VoteStep};
 
-const KEY: Hash = Hash([7; 48]);
+fn guard_key() -> GuardKey {
+    GuardKey::new(Hash([7; 48]), &[9; MAC_KEY_BYTES])
+}
+
+fn open(disk: &Disk) -> Result<VoteGuard<Disk>, OpenError> {
+    VoteGuard::open(disk.clone(), guard_key())
+}
 
 /// A disk that forgets what was not synced, tears the write that a crash interrupts, and fails when told to.
 #[derive(Clone)]
@@ -16,17 +22,27 @@ struct Inner {
     pending: Vec<(usize, Vec<u8>)>,
     /// Operations until the crash; `None` is never.
     crash_in: Option<u32>,
+    /// Where reads fail.
+    unreadable: Vec<usize>,
 }
 
 impl Disk {
     fn new() -> Self {
-        let bytes = empty_file(KEY);
+        let bytes = empty_file(&guard_key());
         Self(Arc::new(Mutex::new(Inner {
             durable: bytes.clone(),
             cached: bytes,
             pending: vec![],
             crash_in: None,
+            unreadable: vec![],
         })))
+    }
+
+    /// The power fails, and nothing that was not synced has reached the disk.
+    fn lose_power(&self) {
+        let mut inner = self.0.lock().unwrap();
+        inner.pending.clear();
+        inner.cached = inner.durable.clone();
     }
 
     /// The machine restarts: of each unsynced write an arbitrary part has reached the disk.
@@ -66,7 +82,11 @@ impl Disk {
 impl GuardFile for Disk {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let at = usize::try_from(offset).unwrap();
-        bytes.copy_from_slice(&self.0.lock().unwrap().cached[at..at + bytes.len()]);
+        let inner = self.0.lock().unwrap();
+        if inner.unreadable.contains(&at) {
+            return Err(io::Error::other("bad sector"));
+        }
+        bytes.copy_from_slice(&inner.cached[at..at + bytes.len()]);
         Ok(())
     }
 
@@ -116,7 +136,7 @@ fn signed(guard: &mut VoteGuard<Disk>, vote: &Vote, counter: &mut u64) -> VoteOu
 fn the_same_vote_gets_the_same_signature_and_another_gets_the_first_vote() {
     let disk = Disk::new();
     let mut n = 0;
-    let mut guard = VoteGuard::open(disk.clone(), KEY).unwrap();
+    let mut guard = open(&disk).unwrap();
     let first = signed(&mut guard, &vote(1, 0, false, 1), &mut n);
     let VoteOutcome::Signed { signature } = &first else { panic!("{first:?}") };
     assert_eq!(signed(&mut guard, &vote(1, 0, false, 1), &mut n), first);
@@ -125,14 +145,14 @@ fn the_same_vote_gets_the_same_signature_and_another_gets_the_first_vote() {
     assert_eq!(signed(&mut guard, &vote(1, 0, false, 2), &mut n), conflict);
     assert_eq!(signed(&mut guard, &vote(1, 0, false, 0), &mut n), conflict, "nil is a value as well");
     disk.restart(1);
-    let mut guard = VoteGuard::open(disk, KEY).unwrap();
+    let mut guard = open(&disk).unwrap();
     assert_eq!(signed(&mut guard, &vote(1, 0, false, 1), &mut n), first, "also after a restart");
     assert_eq!(signed(&mut guard, &vote(1, 0, false, 2), &mut n), conflict);
 }
 
 #[test]
 fn below_the_highest_slot_only_remembered_votes_are_answered() {
-    let mut guard = VoteGuard::open(Disk::new(), KEY).unwrap();
+    let mut guard = open(&Disk::new()).unwrap();
     let mut n = 0;
     signed(&mut guard, &vote(5, 3, true, 1), &mut n);
     let highest = VoteSlot { height: Height(5), round: Round(3), step: VoteStep::Precommit };
@@ -155,9 +175,9 @@ fn below_the_highest_slot_only_remembered_votes_are_answered() {
 
 #[test]
 fn a_failed_write_or_sync_stops_the_guard_until_a_restart() {
-    for crash_in in [0, 1] {
+    for crash_in in [0, 1, 2] {
         let disk = Disk::new();
-        let mut guard = VoteGuard::open(disk.clone(), KEY).unwrap();
+        let mut guard = open(&disk).unwrap();
         disk.0.lock().unwrap().crash_in = Some(crash_in);
         let mut n = 0;
         assert!(matches!(guard.vote(&vote(1, 0, false, 1), sign(&mut n)), Err(VoteError::Storage(_))));
@@ -166,31 +186,53 @@ fn a_failed_write_or_sync_stops_the_guard_until_a_restart() {
     }
 }
 
+fn flip(disk: &Disk, copy: usize, place: usize) {
+    disk.0.lock().unwrap().cached[usize::try_from(place_offset(copy, place)).unwrap() + 100] ^= 1;
+}
+
+/// A disk with the votes of heights 1 to `votes`.
+fn voted(votes: u64) -> Disk {
+    let disk = Disk::new();
+    let mut guard = open(&disk).unwrap();
+    let mut n = 0;
+    for height in 1..=votes {
+        signed(&mut guard, &vote(height, 0, true, 1), &mut n);
+    }
+    disk
+}
+
+/// A second disk with the same bytes.
+fn copy_of(disk: &Disk) -> Disk {
+    let copy = Disk::new();
+    copy.0.lock().unwrap().cached = disk.0.lock().unwrap().durable.clone();
+    copy.0.lock().unwrap().durable = disk.0.lock().unwrap().durable.clone();
+    copy
+}
+
 #[test]
-fn damage_of_a_released_vote_is_found() {
+fn one_bad_copy_of_any_record_is_mended_and_two_are_found() {
     for votes in [3u64, 64, 100] {
-        let disk = Disk::new();
-        let mut guard = VoteGuard::open(disk.clone(), KEY).unwrap();
-        let mut n = 0;
-        for height in 1..=votes {
-            signed(&mut guard, &vote(height, 0, false, 1), &mut n);
-        }
-        let next = record::place(votes);
-        for place in 0..PLACES {
-            let damaged = Disk::new();
-            let mut bytes = disk.0.lock().unwrap().durable.clone();
-            let written = place < usize::try_from(votes).unwrap();
-            bytes[HEADER_BYTES + place * PLACE_BYTES + 20] ^= 1;
-            damaged.0.lock().unwrap().cached = bytes;
-            let opened = VoteGuard::open(damaged, KEY);
-            // The place next in turn may be torn. The newest one looks like it: see below.
+        let disk = voted(votes);
+        let good = disk.0.lock().unwrap().durable.clone();
+        for place in 0..PLACES.min(usize::try_from(votes).unwrap()) {
+            for copy in 0..COPIES {
+                let damaged = copy_of(&disk);
+                flip(&damaged, copy, place);
+                assert_eq!(open(&damaged).unwrap().highest().unwrap().height, Height(votes), "{place}");
+                assert!(damaged.0.lock().unwrap().durable == good, "mended: {votes} {place} {copy}");
+            }
+            let damaged = copy_of(&disk);
+            flip(&damaged, 0, place);
+            flip(&damaged, 1, place);
+            let opened = open(&damaged);
             let newest = place == record::place(votes - 1);
-            match (place == next, newest, written) {
-                (true, ..) => assert!(opened.is_ok(), "{votes} {place}"),
-                (_, true, _) if votes < PLACES as u64 => {
+            // Both copies of the newest record look like one that was never released; so does the oldest, whose place
+            // is next in turn.
+            match (newest, place == record::place(votes)) {
+                (true, _) if votes <= PLACES as u64 => {
                     assert_eq!(opened.unwrap().highest().map(|slot| slot.height), Some(Height(votes - 1)));
                 }
-                (_, true, _) => assert!(opened.is_ok(), "{votes} {place}"),
+                (true, _) | (_, true) => assert!(opened.is_ok(), "{votes} {place}"),
                 _ => assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{votes} {place}"),
             }
         }
@@ -198,11 +240,81 @@ fn damage_of_a_released_vote_is_found() {
 }
 
 #[test]
-fn foreign_and_damaged_headers_are_refused() {
-    assert!(matches!(VoteGuard::open(Disk::new(), Hash([8; 48])), Err(OpenError::OtherKey)));
+fn one_flipped_byte_in_the_newest_record_forgets_nothing() {
+    for copy in 0..COPIES {
+        let disk = voted(2);
+        flip(&disk, copy, 1);
+        let second = signed(&mut open(&disk).unwrap(), &vote(2, 0, true, 2), &mut 9);
+        assert!(matches!(second, VoteOutcome::AlreadySigned { .. }), "{second:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_copy_is_no_loss_and_two_are_no_torn_write() {
+    let disk = voted(2);
+    let at = |copy| usize::try_from(place_offset(copy, 1)).unwrap();
+    disk.0.lock().unwrap().unreadable = vec![at(0)];
+    assert_eq!(open(&disk).unwrap().highest().unwrap().height, Height(2));
+    disk.0.lock().unwrap().unreadable = vec![at(0), at(1)];
+    assert!(matches!(open(&disk), Err(OpenError::Io(_))), "nobody knows what stands there");
+}
+
+/// Killed between write and fdatasync: the page cache shows the next process a record that no disk holds.
+#[test]
+fn what_an_earlier_process_wrote_is_durable_before_it_is_released() {
     let disk = Disk::new();
-    disk.0.lock().unwrap().cached[9] ^= 1;
-    assert!(matches!(VoteGuard::open(disk, KEY), Err(OpenError::Header)));
+    let mut n = 0;
+    let mut guard = open(&disk).unwrap();
+    signed(&mut guard, &vote(1, 0, false, 1), &mut n);
+    disk.0.lock().unwrap().crash_in = Some(2);
+    assert!(guard.vote(&vote(1, 0, true, 1), sign(&mut n)).is_err());
+    disk.0.lock().unwrap().crash_in = None;
+    let mut guard = open(&disk).unwrap();
+    let released = signed(&mut guard, &vote(1, 0, true, 1), &mut n);
+    assert!(matches!(released, VoteOutcome::Signed { .. }));
+    disk.lose_power();
+    let second = signed(&mut open(&disk).unwrap(), &vote(1, 0, true, 2), &mut n);
+    assert!(matches!(second, VoteOutcome::AlreadySigned { .. }), "{second:?}");
+}
+
+#[test]
+fn a_guard_that_cannot_be_made_durable_does_not_open() {
+    let disk = voted(3);
+    for crash_in in 0..5 {
+        disk.0.lock().unwrap().crash_in = Some(crash_in);
+        assert!(matches!(open(&disk), Err(OpenError::Io(_))), "step {crash_in}");
+        disk.restart(u64::from(crash_in));
+        assert_eq!(open(&disk).unwrap().highest().unwrap().height, Height(3), "step {crash_in}");
+    }
+    disk.0.lock().unwrap().crash_in = Some(5);
+    assert!(open(&disk).is_ok(), "there are five steps");
+}
+
+#[test]
+fn a_forged_record_does_not_count() {
+    let forger = GuardKey::new(Hash([7; 48]), &[8; MAC_KEY_BYTES]);
+    let record = Record { number: 2, vote: vote(9, 0, true, 2), signature: vec![1; 3309] };
+    let bytes = record.to_bytes(&forger).unwrap();
+    let disk = voted(2);
+    for copy in 0..COPIES {
+        let at = usize::try_from(place_offset(copy, 2)).unwrap();
+        disk.0.lock().unwrap().cached[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    assert_eq!(open(&disk).unwrap().highest().unwrap().height, Height(2));
+    let forged = Disk::new();
+    forged.0.lock().unwrap().cached = empty_file(&forger);
+    assert!(matches!(open(&forged), Err(OpenError::Header)));
+}
+
+#[test]
+fn foreign_and_damaged_headers_are_refused() {
+    let other = GuardKey::new(Hash([8; 48]), &[9; MAC_KEY_BYTES]);
+    assert!(matches!(VoteGuard::open(Disk::new(), other), Err(OpenError::OtherKey)));
+    for at in [0, HEADER_BYTES - 1, 60] {
+        let disk = Disk::new();
+        disk.0.lock().unwrap().cached[at] ^= 1;
+        assert!(matches!(open(&disk), Err(OpenError::Header)), "{at}");
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -212,19 +324,32 @@ struct Step {
     precommit: bool,
     value: u8,
     crash_in: Option<u32>,
+    /// Only the process dies, not the machine.
+    kill: bool,
+    /// Operations of the next start until the power fails.
+    crash_opening_in: Option<u32>,
     seed: u64,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (1u64..6, 0u32..3, any::<bool>(), 0u8..3, prop::option::weighted(0.3, 0u32..2), any::<u64>())
-        .prop_map(|(height, round, precommit, value, crash_in, seed)| Step {
+    let crash = (
+        prop::option::weighted(0.3, 0u32..3),
+        any::<bool>(),
+        prop::option::weighted(0.2, 0u32..6),
+        any::<u64>(),
+    );
+    let step = (1u64..6, 0u32..3, any::<bool>(), 0u8..3, crash).prop_map(
+        |(height, round, precommit, value, (crash_in, kill, crash_opening_in, seed))| Step {
             height,
             round,
             precommit,
             value,
             crash_in,
+            kill,
+            crash_opening_in,
             seed,
-        });
+        },
+    );
     prop::collection::vec(step, 1..60)
 }
 
@@ -239,7 +364,7 @@ proptest! {
     #[test]
     fn no_schedule_of_votes_and_crashes_yields_two_values_of_one_slot(steps in steps(), rise: bool) {
         let disk = Disk::new();
-        let mut guard = VoteGuard::open(disk.clone(), KEY).unwrap();
+        let mut guard = open(&disk).unwrap();
         let mut released: BTreeMap<VoteSlot, (Vote, Vec<u8>)> = BTreeMap::new();
         let mut n = 0;
         for (at, step) in steps.iter().enumerate() {
@@ -261,17 +386,30 @@ proptest! {
                 prop_assert_eq!(&*before, &(vote, signature));
             }
             if step.crash_in.is_some() {
-                disk.restart(step.seed);
-                guard = VoteGuard::open(disk.clone(), KEY).unwrap();
+                disk.0.lock().unwrap().crash_in = None;
+                if !step.kill {
+                    disk.restart(step.seed);
+                }
+                disk.0.lock().unwrap().crash_in = step.crash_opening_in;
+                let opened = open(&disk);
+                disk.0.lock().unwrap().crash_in = None;
+                guard = match opened {
+                    Ok(guard) => guard,
+                    Err(error) => {
+                        prop_assert!(matches!(error, OpenError::Io(_)), "{error}");
+                        disk.restart(!step.seed);
+                        open(&disk).unwrap()
+                    }
+                };
             }
         }
     }
 
     #[test]
-    fn any_bytes_in_the_places_are_an_error_or_ignored_but_no_panic(bytes in prop::collection::vec(any::<u8>(), 1..400), at in 0usize..64) {
+    fn any_bytes_in_the_places_are_an_error_or_ignored_but_no_panic(bytes in prop::collection::vec(any::<u8>(), 1..400), at in 0usize..128) {
         let disk = Disk::new();
         let from = HEADER_BYTES + at * PLACE_BYTES;
         disk.0.lock().unwrap().cached[from..from + bytes.len()].copy_from_slice(&bytes);
-        let _ = VoteGuard::open(disk, KEY);
+        let _ = open(&disk);
     }
 }

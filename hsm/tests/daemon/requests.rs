@@ -290,6 +290,14 @@ fn damaged_lost_and_exchanged_files_are_states_with_advice() {
     let mut damaged = votes.clone();
     damaged[4096 + 100] ^= 1;
     fs::write(lab.state("votes"), &damaged).unwrap();
+    {
+        let daemon = lab.start();
+        assert_eq!(daemon.client.status().unwrap().state, StateKind::Operational, "one copy is enough");
+        assert!(daemon.stop().contains("mending"));
+        assert!(fs::read(lab.state("votes")).unwrap() == votes);
+    }
+    damaged[4096 + 64 * 8192 + 100] ^= 1;
+    fs::write(lab.state("votes"), &damaged).unwrap();
     assert_eq!(outcome("damaged votes"), StateKind::Quarantined);
     restore();
     fs::rename(lab.path("tokens"), lab.path("gone")).unwrap();
