@@ -39,11 +39,16 @@ async fn main() {
 
     let mut disk = Disk::new(appliance.folder());
     let (mut latencies, mut syncs) = (Vec::new(), Vec::new());
+    let (mut queueing, mut receipts) = (Vec::new(), Vec::new());
     for number in 0..WARM_UP + messages {
         let text = format!("message {number}");
         let start = Instant::now();
         alice.send(thread, &text).await.expect("queued");
-        let recorded = alice.flush();
+        let queued = start.elapsed();
+        let recorded = async {
+            let recorded = alice.flush().await;
+            (recorded, start.elapsed())
+        };
         let decrypted = async {
             loop {
                 match inbox.recv().await.expect("bob listens") {
@@ -52,10 +57,12 @@ async fn main() {
                 }
             }
         };
-        let (recorded, decrypted) = tokio::join!(recorded, decrypted);
-        assert_eq!(recorded.expect("recorded"), 1);
+        let ((sent, receipt), decrypted) = tokio::join!(recorded, decrypted);
+        assert_eq!(sent.expect("recorded"), 1);
         if number >= WARM_UP {
             latencies.push(decrypted);
+            queueing.push(queued);
+            receipts.push(receipt);
             syncs.push(disk.sync());
         }
     }
@@ -87,13 +94,17 @@ async fn main() {
     appliance.start_zixtd();
     let cold_start = start.elapsed();
 
-    latencies.sort_unstable();
+    for samples in [&mut latencies, &mut queueing, &mut receipts] {
+        samples.sort_unstable();
+    }
     syncs.sort_unstable();
     checks.sort_unstable();
     let ms = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     let (p50, fdatasync) = (quantile(&latencies, 50), quantile(&syncs, 50));
     let report = serde_json::json!({
         "main.p50_ms": ms(p50),
+        "main.queued_p50_ms": ms(quantile(&queueing, 50)),
+        "main.receipt_p50_ms": ms(quantile(&receipts, 50)),
         "main.p99_ms": ms(quantile(&latencies, 99)),
         "main.fdatasync_p50_ms": ms(fdatasync),
         "main.fdatasync_p99_ms": ms(quantile(&syncs, 99)),
