@@ -10,7 +10,7 @@ use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, SignError, SuiteId};
 use zixt_crypto_fast::tls::TlsSigner;
 use zixt_hsm_protocol::{BlockingHsmClient, StateKind, Status, VoteOutcome, VoteRefusal};
-use zixt_types::{Canonical, Vote};
+use zixt_types::{Canonical, Hash, Height, Round, Vote};
 
 /// How often the state is asked for while keys are usable.
 const POLL_OPERATIONAL: Duration = Duration::from_secs(2);
@@ -26,6 +26,13 @@ pub trait Custody: Send + Sync + 'static {
     /// # Errors
     /// Custody cannot be reached.
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError>;
+    /// The newest precommit for a header that was signed at this height, if any.
+    ///
+    /// # Errors
+    /// Custody cannot tell now.
+    fn signed_precommit(&self, _height: Height) -> Result<Option<(Round, Hash)>, HostError> {
+        Ok(None)
+    }
     /// The key of sealed columns.
     ///
     /// # Errors
@@ -87,6 +94,16 @@ impl Custody for Hsmd {
             Err(ClientError::Custody(error)) => Ok(SignOutcome::Refused(error.to_string())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn signed_precommit(&self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {
+        let status = self.0.status()?;
+        if status.state != StateKind::Operational {
+            // It knows its votes only while unlocked. The sequencer asks again when it is.
+            return Err(format!("custody is {} and cannot tell what it has signed", status.state).into());
+        }
+        let signed = status.last_precommit.filter(|signed| signed.height == height);
+        Ok(signed.map(|signed| (signed.round, signed.header)))
     }
 
     fn row_key(&self) -> Result<AeadKey, HostError> {

@@ -1,6 +1,7 @@
 //! The two listeners: TLS for clients, a Unix socket for administrators.
 
 use super::Peer;
+use super::patience::Patient;
 use crate::app::App;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -34,6 +35,8 @@ const HANDSHAKES_MAX: usize = 32;
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A request's head has to come within this; also ends connections that nobody uses.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(90);
+/// A client that takes no byte for so long is gone.
+const STALL_MAX: Duration = Duration::from_secs(60);
 /// A request's head: paths are short and nobody needs cookies.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Fields of a request's head.
@@ -209,7 +212,7 @@ where
         .header_read_timeout(HEAD_WAIT_MAX)
         .max_buf_size(HEAD_BYTES_MAX.max(8192))
         .max_headers(FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(Patient::new(stream, STALL_MAX)), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

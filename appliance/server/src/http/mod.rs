@@ -3,6 +3,7 @@
 mod admin;
 mod clients;
 pub mod listener;
+mod patience;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -86,9 +86,8 @@ impl zixt_consensus::Host for Host<'_> {
         self.sequencer.custody.custody().sign_vote(vote)
     }
 
-    fn signed_precommit(&mut self, _: Height) -> Result<Option<(Round, Hash)>, HostError> {
-        // Custody tells the slot of its last vote, not the header; a conflict in the same slot is found by `sign_vote`.
-        Ok(None)
+    fn signed_precommit(&mut self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {
+        self.sequencer.custody.custody().signed_precommit(height)
     }
 
     fn publish(&mut self, message: Message) {

@@ -284,11 +284,16 @@ impl Sequencer {
             // The log had nothing that could be decided: the next batch will be.
             Ok(None) => return Ok(()),
             Err(error) => {
-                // Whoever waits may ask again with the same message id: if the log brings the batch back, it is found.
-                let state = self.custody.refresh();
+                let setback = Setback::from(error);
+                let why = match &setback {
+                    // Whoever waits may ask again with the same message id: if the log brings the batch back, the entry
+                    // is found.
+                    Setback::Reopen => Unrecorded::Custody(self.custody.refresh()),
+                    Setback::Fatal(_) => Unrecorded::Stopped,
+                };
                 let all = tickets.into_iter().chain(refused.into_iter().map(|(ticket, _)| ticket));
-                all.for_each(|ticket| ticket.answer(Err(Unrecorded::Custody(state))));
-                return Err(error.into());
+                all.for_each(|ticket| ticket.answer(Err(why.clone())));
+                return Err(setback);
             }
         };
         // POINT OF NO RETURN: custody's precommit makes the header certified. After a crash the log leads to the same
