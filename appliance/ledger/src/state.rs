@@ -377,26 +377,57 @@ impl LedgerState {
         time: Timestamp,
     ) -> Result<ThreadDetail, Refusal> {
         let body = &submission.body;
-        if let Author::Enroller(key) = &body.author
-            && !self.genesis.enrollers.contains(key)
-        {
-            return Err(Refusal::UnknownEnroller);
-        }
-        let Some(thread) = own else {
-            return Account::invited(body).map(ThreadDetail::Account);
-        };
-        let mut account = thread.account().ok_or(Refusal::WrongThread)?.clone();
-        let key = account.author_key(&body.author, time)?;
+        let (account, key) = self.account_after(own, body, time)?;
         if submission.invitation_key().is_some_and(|carried| digest::key_hash(body.suite, carried) != key) {
             return Err(Refusal::InvitationKey);
         }
-        account.apply(body, time)?;
         if let Payload::DeviceAdd { tls, .. } = &body.payload
             && self.by_tls.contains_key(tls)
         {
             return Err(Refusal::TlsKeyInUse);
         }
         Ok(ThreadDetail::Account(account))
+    }
+
+    /// An account after an entry, and the hash of the key that had to sign it: what its thread alone decides.
+    fn account_after(
+        &self,
+        own: Option<&Thread>,
+        body: &Body,
+        time: Timestamp,
+    ) -> Result<(Account, Hash), Refusal> {
+        if let Author::Enroller(key) = &body.author
+            && !self.genesis.enrollers.contains(key)
+        {
+            return Err(Refusal::UnknownEnroller);
+        }
+        let Some(thread) = own else {
+            let account = Account::invited(body)?;
+            let enroller = account.enroller;
+            return Ok((account, enroller));
+        };
+        let mut account = thread.account().ok_or(Refusal::WrongThread)?.clone();
+        let key = account.author_key(&body.author, time)?;
+        account.apply(body, time)?;
+        Ok((account, key))
+    }
+
+    /// An account's thread with one entry more, whose place in the chain is the caller's to compare. For entries that a
+    /// certified head binds, so that they were judged before: signatures are not looked at, nor what other threads held.
+    ///
+    /// # Errors
+    /// The ledger would never have taken the entry.
+    pub fn replay_account(
+        &self,
+        own: Option<&Thread>,
+        body: &Body,
+        head: Head,
+        time: Timestamp,
+    ) -> Result<Thread, Refusal> {
+        let mut counters = own.map(|thread| thread.counters.clone()).unwrap_or_default();
+        counters.take(&body.author, body.counter)?;
+        let (account, _) = self.account_after(own, body, time)?;
+        Ok(Thread { head, counters, detail: ThreadDetail::Account(account) })
     }
 
     fn extend_conversation(

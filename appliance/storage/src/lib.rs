@@ -63,8 +63,8 @@ impl Store {
     }
 
     /// Reads the ledger's state after the last stored height. Checks that header's certificate and that trees, heads
-    /// and keys lead to it. What the heads do not bind (a thread's roster, devices and counters) is [`fsck`]'s to
-    /// derive again.
+    /// and keys lead to it, and derives every account again from its entries. Conversations' rosters and counters are
+    /// taken as stored: they are [`fsck`]'s to derive again.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -293,6 +293,13 @@ impl Store {
         take: impl FnMut(ThreadId, Thread) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         on!(self, store => store.each_thread(take))
+    }
+
+    async fn each_account_entry(
+        &self,
+        take: impl FnMut(StoredEntry) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        on!(self, store => store.each_account_entry(take))
     }
 
     async fn each_device_key(

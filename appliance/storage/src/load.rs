@@ -1,11 +1,14 @@
-//! From rows to the state of the ledger, with every root compared to the last certified header.
+//! From rows to the state of the ledger, with every root compared to the last certified header, and every account
+//! derived again from its entries: who may act here must not rest on what a row claims.
 
-use crate::{LoadError, Store, StoreError};
+use crate::{LoadError, Store, StoreError, StoredEntry};
 use minicbor::Encode;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use zixt_crypto::{Backend, digest};
 use zixt_ledger::tree::{Frontier, MemoryTree, NodeId, shard_leaf};
-use zixt_ledger::{Keyring, LedgerState, TreeId, certificate, shard_states};
-use zixt_types::{Canonical, Genesis, Hash, Height, ShardId};
+use zixt_ledger::{Keyring, LedgerState, Thread, TreeId, certificate, shard_states};
+use zixt_types::{Canonical, Genesis, Hash, Head, Height, Seq, ShardId, ThreadId, ThreadKind};
 
 pub(crate) async fn load(
     store: &Store,
@@ -56,7 +59,7 @@ pub(crate) async fn load(
             Ok(())
         })
         .await?;
-    let (mut missing, mut threads) = (None, Vec::new());
+    let (mut missing, mut threads) = (None, HashMap::new());
     store
         .each_thread(|id, thread| {
             if let Some(account) = thread.account() {
@@ -66,19 +69,92 @@ pub(crate) async fn load(
                     return Err(StoreError::corrupt("threads", id, "it holds another account"));
                 }
             }
-            threads.push((id, std::sync::Arc::new(thread)));
+            threads.insert(id, Arc::new(thread));
             Ok(())
         })
         .await?;
-    state.restore_threads(threads);
     if let Some(key) = missing {
         return Err(inconsistent(format!("an account names the key {key}, which no entry brought")));
     }
+    accounts(store, &state, &threads).await?;
+    state.restore_threads(threads);
     same("the threads", state.heads.root(), header.map)?;
     state.height = header.height;
     state.header_hash = last.hash;
     state.time = header.time;
     Ok(state)
+}
+
+/// Derives every account from the entries of its thread and compares it with the stored one. The chain of the entries
+/// ends in the thread's head, which the caller compares with the header: so it certifies them, without a signature.
+async fn accounts(
+    store: &Store,
+    state: &LedgerState,
+    stored: &HashMap<ThreadId, Arc<Thread>>,
+) -> Result<(), LoadError> {
+    let mut replay = Replay { state, stored, current: None, derived: HashSet::new(), fault: None };
+    store
+        .each_account_entry(|entry| {
+            replay.take(&entry);
+            Ok(())
+        })
+        .await?;
+    replay.close();
+    let mut accounts = stored.keys().filter(|id| id.kind() == Some(ThreadKind::Account));
+    if let Some(id) = accounts.find(|id| !replay.derived.contains(id)) {
+        replay.fail(*id, "it has no entries".to_owned());
+    }
+    replay.fault.map_or(Ok(()), |fault| Err(inconsistent(fault)))
+}
+
+/// Accounts under derivation, one after the other.
+struct Replay<'a> {
+    state: &'a LedgerState,
+    stored: &'a HashMap<ThreadId, Arc<Thread>>,
+    current: Option<(ThreadId, Thread)>,
+    derived: HashSet<ThreadId>,
+    /// The first thing that does not fit.
+    fault: Option<String>,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, entry: &StoredEntry) {
+        let id = entry.thread();
+        if self.current.as_ref().is_some_and(|(current, _)| *current != id) {
+            self.close();
+        }
+        if self.fault.is_some() {
+            return;
+        }
+        let own = self.current.as_ref().map(|(_, thread)| thread);
+        let (seq, prev) = own.map_or((Seq(0), Hash::ZERO), |own| (own.head.seq.next(), own.head.hash));
+        let place = entry.place;
+        if (place.seq, place.prev) != (seq, prev) {
+            self.fail(id, format!("its entry {seq} is missing, or the next one does not follow it"));
+            return;
+        }
+        let head = Head { seq, hash: entry.hash };
+        match self.state.replay_account(own, &entry.body, head, place.time) {
+            Ok(thread) => self.current = Some((id, thread)),
+            Err(refusal) => self.fail(id, format!("its entry {seq} is not valid: {refusal}")),
+        }
+    }
+
+    /// The account's entries are all there.
+    fn close(&mut self) {
+        let Some((id, thread)) = self.current.take() else { return };
+        self.derived.insert(id);
+        if self.stored.get(&id).is_none_or(|stored| **stored != thread) {
+            self.fail(id, "its stored state is not what its entries lead to".to_owned());
+        }
+    }
+
+    fn fail(&mut self, id: ThreadId, why: String) {
+        let named = |account: &zixt_ledger::Account| format!("account {}", account.id);
+        let account = self.stored.get(&id).and_then(|thread| thread.account()).map(named);
+        let account = account.unwrap_or_else(|| format!("the account in thread {id}"));
+        self.fault.get_or_insert(format!("{account}: {why}"));
+    }
 }
 
 /// The right edge of a tree, from its complete nodes.

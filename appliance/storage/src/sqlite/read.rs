@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use zixt_ledger::tree::NodeId;
 use zixt_ledger::{Thread, TreeId};
-use zixt_types::{Hash, Height, Member, MessageId, Seq, ThreadId};
+use zixt_types::{Hash, Height, Member, MessageId, Seq, ThreadId, ThreadKind};
 
 /// Bytes of envelopes in one answer: a few of the largest commits, or thousands of messages.
 const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -218,6 +218,27 @@ impl SqliteStore {
         while let Some(row) = rows.try_next().await? {
             let (id, thread) = thread(&row)?;
             take(id, thread)?;
+        }
+        Ok(())
+    }
+
+    /// Hands every entry of every account's thread to `take`: thread by thread, each in order.
+    pub(crate) async fn each_account_entry(
+        &self,
+        mut take: impl FnMut(StoredEntry) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // Ids of accounts' threads are the range that begins with their kind, so that messages are not looked at. The
+        // joins run in this order, along the indexes of threads by id and of entries by thread and seq.
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM threads t CROSS JOIN entries e ON e.thread = t.no WHERE t.thread >= ? AND t.thread < ? \
+             ORDER BY t.thread, e.seq"
+        );
+        let kind = ThreadKind::Account as u8;
+        let mut rows = sqlx::query(sql).bind(vec![kind]).bind(vec![kind + 1]).fetch(self.readers());
+        while let Some(row) = rows.try_next().await? {
+            take(rows::entry(&row)?)?;
         }
         Ok(())
     }

@@ -4,8 +4,9 @@
 use crate::Place;
 use crate::sample::World;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use zixt_ledger::{Account, Thread, ThreadDetail};
 use zixt_storage::{Finding, FindingKind, FsckReport, LoadError, Position, Store, StoreError, fsck};
-use zixt_types::{DeviceId, Seq};
+use zixt_types::{DeviceId, Seq, ThreadId};
 
 /// A filled store and the world that filled it.
 async fn filled() -> (Place, World) {
@@ -116,7 +117,12 @@ const ATTACKS: &[(&str, &str, bool)] = &[
         "entries",
         false,
     ),
-    ("UPDATE entries SET thread = 1, seq = 99 WHERE position = 9", "entries", false),
+    // Thread 1 is an account, and start-up derives accounts from their entries.
+    ("UPDATE entries SET thread = 1, seq = 99 WHERE position = 9", "entries", true),
+    ("UPDATE entries SET signature = zeroblob(length(signature)) WHERE position = 8", "entries", true),
+    ("DELETE FROM entries WHERE position = 8", "entries", true),
+    ("DELETE FROM entries WHERE position = 1", "entries", true),
+    ("UPDATE entries SET seq = 7 WHERE position = 8", "entries", true),
     (
         "INSERT INTO entries SELECT 1000, height, thread, 1000, kind, shard, leaf, time, envelope_bytes, message_id, hash, \
       prev, salt, body, signature, possession FROM entries WHERE position = 9",
@@ -182,7 +188,7 @@ const ATTACKS: &[(&str, &str, bool)] = &[
     ),
     ("INSERT INTO nodes SELECT tree, 1000, hashes FROM nodes WHERE tree = 0 AND leaf = 0", "nodes", true),
     ("INSERT INTO nodes SELECT 100, leaf, hashes FROM nodes WHERE tree = 0 AND leaf = 0", "nodes", false),
-    // Threads: the head is bound, roster, devices and counters are fsck's.
+    // Threads: the head is bound, accounts are derived again; conversations' rosters and counters are fsck's.
     ("DELETE FROM threads WHERE no = 3", "threads", true),
     ("UPDATE threads SET state = x'00' WHERE no = 3", "threads", true),
     (
@@ -241,6 +247,64 @@ async fn every_attack_is_found_and_named() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What an attacker writes over the state of Alice's account, whose laptop was added and revoked.
+const FORGERIES: &[(&str, fn(&mut Thread, &World))] = &[
+    ("a device's identity is another account's", |thread, world| {
+        let bob = world.bob.member;
+        let bobs = world.network.state.account(bob.account).unwrap().device(bob.device).unwrap().keys;
+        account(thread).devices[0].keys.identity = bobs.identity;
+    }),
+    ("a device's TLS key is another", |thread, _| account(thread).devices[0].keys.tls.0[7] ^= 1),
+    ("a revoked device is active", |thread, _| account(thread).devices[1].revoked = None),
+    ("a device is gone", |thread, _| account(thread).devices.truncate(1)),
+    ("a device was added earlier", |thread, _| account(thread).devices[1].added_at.0 -= 1),
+    ("the invitation is good again", |thread, _| account(thread).invitation_used = false),
+    ("the counters begin anew", |thread, _| thread.counters = zixt_ledger::Counters::default()),
+    ("it is a conversation", |thread, world| {
+        thread.detail = world.network.state.thread(&world.thread).unwrap().detail.clone();
+    }),
+];
+
+fn account(thread: &mut Thread) -> &mut Account {
+    match &mut thread.detail {
+        ThreadDetail::Account(account) => account,
+        ThreadDetail::Conversation(_) => panic!("the thread is an account's"),
+    }
+}
+
+fn write_state(id: &ThreadId, thread: &Thread) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let state = minicbor::to_vec(thread).unwrap();
+    format!("UPDATE threads SET state = x'{}' WHERE thread = x'{}'", hex(&state), hex(id.as_ref()))
+}
+
+/// Who may act is not a matter of what a row says: start-up derives accounts from their certified entries.
+#[tokio::test]
+async fn start_up_refuses_an_account_that_its_entries_do_not_lead_to() {
+    let (place, world) = filled().await;
+    let id = zixt_crypto::digest::account_thread(world.alice.member.account);
+    for (what, forge) in FORGERIES {
+        let mut thread = Thread::clone(world.network.state.thread(&id).unwrap());
+        assert!(thread.account().unwrap().devices[1].revoked.is_some());
+        forge(&mut thread, &world);
+        let sql = write_state(&id, &thread);
+        let (report, loaded) = after(&place, &world, &sql).await;
+        assert!(!report.is_clean(), "{what}");
+        match loaded {
+            Err(LoadError::Inconsistent { what: named }) => {
+                let account = world.alice.member.account.to_string();
+                assert!(named.contains(&account) || named.contains(&id.to_string()), "{what}: {named}");
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    // An older state with only the entries that led to it is no way round either: the head is certified.
+    let before = world.blocks[2].0.threads.iter().find(|(thread, _)| *thread == id).unwrap();
+    let sql = format!("{}; DELETE FROM entries WHERE position = 8", write_state(&id, &before.1));
+    let (_, loaded) = after(&place, &world, &sql).await;
+    assert!(matches!(loaded, Err(LoadError::Inconsistent { .. })), "{loaded:?}");
 }
 
 #[tokio::test]
