@@ -1,7 +1,7 @@
 //! Decides what to do with a request in the state that custody is in.
 
 use crate::backend::Backend;
-use crate::state::{Custody, CustodyRecord, DiskFolder, Folder, Keys, PinTries, Pinned, Sealed, store_new};
+use crate::state::{Custody, CustodyRecord, DiskFolder, Folder, Keys, PinTries, Sealed, store_new};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_crypto::digest;
@@ -87,6 +87,7 @@ impl Service {
             unlock: self.unlock_mode(&custody),
             last_vote: custody.keys().ok().and_then(Keys::last_vote),
             token: token.ok(),
+            last_precommit: custody.keys().ok().and_then(Keys::last_precommit),
         }
     }
 
@@ -152,12 +153,12 @@ impl Service {
             }
             (broken, None) => return broken.keys().map(|_| hash),
         };
-        record.check_genesis(&genesis)?;
+        let pinned = record.check_genesis(&genesis)?;
         if !self.backend.is_open() {
             return Err(CustodyError::TokenLocked);
         }
         record.check_seal(&*self.backend)?;
-        let bound = record.with_pinned(&*self.backend, Pinned { genesis: hash, unlock: genesis.unlock })?;
+        let bound = record.with_pinned(&*self.backend, pinned)?;
         // The point of no return: from here on these keys serve this network only.
         self.folder
             .replace(crate::state::STATE_FILE, &bound.to_bytes())

@@ -33,6 +33,11 @@ pub trait Custody: Send + Sync + 'static {
     fn signed_precommit(&self, _height: Height) -> Result<Option<(Round, Hash)>, HostError> {
         Ok(None)
     }
+    /// The newest precommit for a header that it has signed.
+    ///
+    /// # Errors
+    /// Custody cannot be reached.
+    fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError>;
     /// The key of sealed columns.
     ///
     /// # Errors
@@ -104,6 +109,11 @@ impl Custody for Hsmd {
         }
         let signed = status.last_precommit.filter(|signed| signed.height == height);
         Ok(signed.map(|signed| (signed.round, signed.header)))
+    }
+
+    fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
+        let last = self.0.status()?.last_precommit;
+        Ok(last.map(|last| (last.height, last.round, last.header)))
     }
 
     fn row_key(&self) -> Result<AeadKey, HostError> {

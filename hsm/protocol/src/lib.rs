@@ -25,5 +25,6 @@ pub use frame::{
 pub use pin::{PIN_BYTES_MAX, Pin, PinError};
 pub use request::{Purpose, Request};
 pub use response::{
-    KeyInfo, KeyPurpose, Response, RowKey, StateKind, Status, TokenInfo, VoteOutcome, VoteRefusal, VoteSlot,
+    KeyInfo, KeyPurpose, Response, RowKey, SignedPrecommit, StateKind, Status, TokenInfo, VoteOutcome,
+    VoteRefusal, VoteSlot,
 };

@@ -106,12 +106,15 @@ pub struct Status {
     /// How it unlocks after a power-on.
     #[n(6)]
     pub unlock: UnlockMode,
-    /// The highest vote that was signed.
+    /// The highest vote that was signed; told when operational, because the votes are read with a key.
     #[n(7)]
     pub last_vote: Option<VoteSlot>,
     /// The token that holds the wrapping key, when it can be seen.
     #[n(8)]
     pub token: Option<TokenInfo>,
+    /// The newest precommit for a header that was signed; told when operational.
+    #[n(9)]
+    pub last_precommit: Option<SignedPrecommit>,
 }
 
 impl Status {
@@ -220,6 +223,27 @@ impl std::fmt::Display for VoteSlot {
     }
 }
 
+/// A precommit for a header (not nil) that was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct SignedPrecommit {
+    /// The height.
+    #[n(0)]
+    pub height: Height,
+    /// The round.
+    #[n(1)]
+    pub round: Round,
+    /// Hash of the header.
+    #[n(2)]
+    pub header: Hash,
+}
+
+impl std::fmt::Display for SignedPrecommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "height {}, round {}, header {}", self.height, self.round, self.header)
+    }
+}
+
 /// What became of a vote.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum VoteOutcome {
@@ -255,6 +279,15 @@ pub enum VoteRefusal {
         /// The highest slot signed.
         #[n(0)]
         highest: VoteSlot,
+    },
+    /// This appliance has more than two thirds of all stake: each of its precommits is a certificate, and there is one
+    /// header for a height.
+    #[n(1)]
+    #[error("its precommit decides a height alone, and it has signed one for another header ({signed})")]
+    OtherHeader {
+        /// The precommit that decided.
+        #[n(0)]
+        signed: SignedPrecommit,
     },
 }
 

@@ -131,6 +131,9 @@ fn as_text(status: &Status) -> String {
     if let Some(vote) = status.last_vote {
         lines.push(format!("last vote  {vote}"));
     }
+    if let Some(precommit) = status.last_precommit {
+        lines.push(format!("precommit  {precommit}"));
+    }
     for key in &status.keys {
         let what = format!("{}, {}", key.suite, key.custody.describe());
         lines.push(format!("key        {:<9} {} ({what})", key.purpose.name(), key.hash));
@@ -161,6 +164,11 @@ fn as_json(status: &Status) -> serde_json::Value {
             "height": vote.height.0,
             "round": vote.round.0,
             "step": format!("{:?}", vote.step).to_lowercase(),
+        })),
+        "last_precommit": status.last_precommit.map(|precommit| serde_json::json!({
+            "height": precommit.height.0,
+            "round": precommit.round.0,
+            "header": precommit.header.to_hex(),
         })),
         "token": status.token.as_ref().map(|token| serde_json::json!({
             "label": token.label,

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::vote_guard::{DiskFile, VoteError, VoteGuard};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zixt_crypto::{AeadKey, SigningKey, cose, digest, labels};
-use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, VoteOutcome, VoteSlot};
+use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, SignedPrecommit, VoteOutcome, VoteSlot};
 use zixt_types::{Author, Body, Canonical, Hash, ParseError, Payload, SuiteId, Vote};
 
 /// Keys in use: they exist only in the operational state. Expanded keys erase themselves on drop.
@@ -54,7 +54,7 @@ impl Keys {
         let (consensus, tls) = (load(KeyPurpose::Consensus)?, load(KeyPurpose::Tls)?);
         let enroller = load(KeyPurpose::Enroller)?;
         let row_key = record.open_row_key(backend)?;
-        let guard = Mutex::new(open_guard(folder, record.open_guard_key(backend)?)?);
+        let guard = Mutex::new(open_guard(folder, record.open_guard_key(backend)?, pinned.quorum())?);
         let suite = record.suite();
         let enroller_hash = digest::key_hash(suite, enroller.public_key());
         Ok(move |sealed| Self {
@@ -136,6 +136,12 @@ impl Keys {
     #[must_use]
     pub fn last_vote(&self) -> Option<VoteSlot> {
         self.guard().highest()
+    }
+
+    /// The newest precommit for a header that was signed.
+    #[must_use]
+    pub fn last_precommit(&self) -> Option<SignedPrecommit> {
+        self.guard().precommit()
     }
 
     fn guard(&self) -> MutexGuard<'_, VoteGuard<DiskFile>> {

@@ -12,7 +12,7 @@ pub use keys::Keys;
 pub use record::{CustodyRecord, Pinned};
 pub use tls_content::ServerCertificateVerify;
 
-use crate::vote_guard::{self, DiskFile, GuardKey, OpenError, VoteGuard};
+use crate::vote_guard::{self, DiskFile, GuardKey, OpenError, Quorum, VoteGuard};
 use std::fs::{File, OpenOptions};
 use std::io;
 use zixt_hsm_protocol::{CustodyError, StateKind};
@@ -155,9 +155,13 @@ impl FolderLock {
     }
 }
 
-fn open_guard(folder: &DiskFolder, key: GuardKey) -> Result<VoteGuard<DiskFile>, CustodyError> {
+fn open_guard(
+    folder: &DiskFolder,
+    key: GuardKey,
+    quorum: Quorum,
+) -> Result<VoteGuard<DiskFile>, CustodyError> {
     let file = OpenOptions::new().read(true).write(true).open(folder.path(VOTES_FILE));
-    let opened = file.map_err(OpenError::Io).and_then(|file| VoteGuard::open(DiskFile(file), key));
+    let opened = file.map_err(OpenError::Io).and_then(|file| VoteGuard::open(DiskFile(file), key, quorum));
     opened.map_err(|error| match error {
         // The system says that it cannot read or write the file: nobody knows yet whether votes are missing.
         OpenError::Io(source) if source.kind() != io::ErrorKind::NotFound => CustodyError::Failed {

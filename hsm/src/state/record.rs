@@ -1,7 +1,7 @@
 //! The state file `custody.cbor`: wrapped keys, and what they are bound to.
 
 use crate::backend::{Backend, KekName, StoredKey};
-use crate::vote_guard::{GuardKey, MAC_KEY_BYTES};
+use crate::vote_guard::{GuardKey, MAC_KEY_BYTES, Quorum};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 use zixt_crypto::{AeadKey, digest, hazmat, labels};
@@ -48,6 +48,18 @@ pub struct Pinned {
     /// What the genesis says about unlocking.
     #[n(1)]
     pub unlock: UnlockMode,
+    /// Whether the genesis gives this appliance more than two thirds of all stake. Stake that is given to others later
+    /// does not change it: what it forbids then is a second header at a height, which needs a lock to be given up.
+    #[n(2)]
+    pub alone: bool,
+}
+
+impl Pinned {
+    /// How much our own vote weighs.
+    #[must_use]
+    pub const fn quorum(&self) -> Quorum {
+        if self.alone { Quorum::Alone } else { Quorum::Shared }
+    }
 }
 
 impl Canonical for CustodyRecord {
@@ -157,11 +169,11 @@ impl CustodyRecord {
         self.keys.iter().map(info).collect()
     }
 
-    /// Checks that a genesis tells the truth about these keys.
+    /// Checks that a genesis tells the truth about these keys, and returns what to pin of it.
     ///
     /// # Errors
     /// `GenesisRefused` with the statement that is not true.
-    pub fn check_genesis(&self, genesis: &Genesis) -> Result<(), CustodyError> {
+    pub fn check_genesis(&self, genesis: &Genesis) -> Result<Pinned, CustodyError> {
         let refused = |why: String| Err(CustodyError::GenesisRefused { why });
         let hash =
             |purpose| self.key(purpose).map(|key| (digest::key_hash(key.suite, &key.public_key), key.mode));
@@ -196,7 +208,8 @@ impl CustodyRecord {
             let made_for = if self.lab { "a lab" } else { "production" };
             return refused(format!("the keys were made for {made_for}, the genesis says otherwise"));
         }
-        Ok(())
+        let alone = u128::from(validator.stake) * 3 > u128::from(genesis.stake_total()) * 2;
+        Ok(Pinned { genesis: digest::genesis_hash(genesis), unlock: genesis.unlock, alone })
     }
 
     fn seal_aad(&self) -> Vec<u8> {
@@ -233,10 +246,11 @@ mod tests {
         let record = CustodyRecord::generate(&backend, SuiteId::Standard, true).unwrap();
         assert_eq!(CustodyRecord::parse(&record.to_bytes()).as_ref(), Ok(&record));
         record.check_seal(&backend).unwrap();
-        let pinned = Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended };
+        let pinned = Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended, alone: true };
         let bound = record.with_pinned(&backend, pinned).unwrap();
         bound.check_seal(&backend).unwrap();
-        let edits: [CustodyRecord; 5] = [
+        let edits: [CustodyRecord; 6] = [
+            CustodyRecord { pinned: Some(Pinned { alone: false, ..pinned }), ..bound.clone() },
             CustodyRecord { guard_key: record.guard_key[..20].to_vec(), ..bound.clone() },
             CustodyRecord { lab: false, ..bound.clone() },
             CustodyRecord { pinned: None, ..bound.clone() },

@@ -20,6 +20,10 @@
 //! The newest record may stand in the page cache alone, because the process before this one was killed between write
 //! and fdatasync. So `open` writes it again and makes it durable before anybody can ask for its signature.
 //!
+//! Where one appliance's precommit decides a height ([`Quorum::Alone`]), two precommits for two headers of one height are
+//! two certificates, also in two rounds. There the guard signs precommits for one header of a height only. Among several
+//! validators a later round may rightly decide another header; the engine's locks keep that safe.
+//!
 //! The MAC stops forged records. It does not stop somebody who puts back a whole older file: that takes a counter which
 //! the disk's owner cannot set back.
 
@@ -32,8 +36,8 @@ pub use record::{COPIES, GuardKey, HEADER_BYTES, MAC_KEY_BYTES, PLACE_BYTES, PLA
 use record::{Place, place_offset};
 use std::collections::VecDeque;
 use std::io;
-use zixt_hsm_protocol::{VoteOutcome, VoteRefusal, VoteSlot};
-use zixt_types::{Canonical, Vote};
+use zixt_hsm_protocol::{SignedPrecommit, VoteOutcome, VoteRefusal, VoteSlot};
+use zixt_types::{Canonical, Vote, VoteStep};
 
 /// Length of the guard's file.
 pub const FILE_BYTES: u64 = HEADER_BYTES as u64 + (COPIES * PLACES * PLACE_BYTES) as u64;
@@ -75,11 +79,21 @@ pub enum VoteError {
     TooLong,
 }
 
+/// How much our own vote weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quorum {
+    /// We have more than two thirds of all stake: our precommit is a certificate.
+    Alone,
+    /// It takes others.
+    Shared,
+}
+
 /// The guard of one consensus key.
 #[derive(Debug)]
 pub struct VoteGuard<F> {
     file: F,
     key: GuardKey,
+    quorum: Quorum,
     /// The newest records, oldest first; slots rise strictly.
     signed: VecDeque<Record>,
     next_number: u64,
@@ -99,7 +113,7 @@ impl<F: GuardFile> VoteGuard<F> {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(mut file: F, key: GuardKey) -> Result<Self, OpenError> {
+    pub fn open(mut file: F, key: GuardKey, quorum: Quorum) -> Result<Self, OpenError> {
         let mut header = [0; HEADER_BYTES];
         file.read_at(&mut header, 0)?;
         if header != key.header() {
@@ -110,13 +124,19 @@ impl<F: GuardFile> VoteGuard<F> {
         let signed = in_order(places.iter().map(|copies| copies.counts.clone()).collect())?;
         settle(&mut file, &key, &places, signed.back())?;
         let next_number = signed.back().map_or(0, |last| last.number + 1);
-        Ok(Self { file, key, signed, next_number, stopped: false })
+        Ok(Self { file, key, quorum, signed, next_number, stopped: false })
     }
 
     /// The highest slot that was signed.
     #[must_use]
     pub fn highest(&self) -> Option<VoteSlot> {
         self.signed.back().map(|record| slot(&record.vote))
+    }
+
+    /// The newest precommit for a header that was signed.
+    #[must_use]
+    pub fn precommit(&self) -> Option<SignedPrecommit> {
+        self.signed.back().and_then(|record| record.precommit)
     }
 
     /// Signs a vote if its slot allows it. `sign` is called at most once, and its result is released only when the
@@ -145,8 +165,20 @@ impl<F: GuardFile> VoteGuard<F> {
                 None => VoteOutcome::Refused(VoteRefusal::BelowHighest { highest }),
             });
         }
+        let precommit = precommit(vote);
+        if let (Quorum::Alone, Some(signed), Some(wanted)) = (self.quorum, self.precommit(), precommit)
+            && signed.height == wanted.height
+            && signed.header != wanted.header
+        {
+            return Ok(VoteOutcome::Refused(VoteRefusal::OtherHeader { signed }));
+        }
         let signature = sign(vote).map_err(VoteError::Sign)?;
-        let record = Record { number: self.next_number, vote: vote.clone(), signature: signature.clone() };
+        let record = Record {
+            number: self.next_number,
+            precommit: precommit.or(self.precommit()),
+            vote: vote.clone(),
+            signature: signature.clone(),
+        };
         let bytes = record.to_bytes(&self.key).ok_or(VoteError::TooLong)?;
         // Nobody can say what a failed write or sync left on the disk, so there is no second one in this process.
         let written = (0..COPIES)
@@ -238,6 +270,11 @@ fn settle(
 
 fn slot(vote: &Vote) -> VoteSlot {
     VoteSlot { height: vote.height, round: vote.round, step: vote.step }
+}
+
+fn precommit(vote: &Vote) -> Option<SignedPrecommit> {
+    let header = vote.header.filter(|_| vote.step == VoteStep::Precommit)?;
+    Some(SignedPrecommit { height: vote.height, round: vote.round, header })
 }
 
 /// The records from oldest to newest, if nothing but the place next in turn is unreadable.

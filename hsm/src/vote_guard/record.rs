@@ -2,11 +2,12 @@
 
 use zeroize::Zeroizing;
 use zixt_crypto::hazmat;
-use zixt_types::{Canonical, Hash, Vote, limits};
+use zixt_hsm_protocol::SignedPrecommit;
+use zixt_types::{Canonical, Hash, Height, Round, Vote, limits};
 
 /// Places in the file: the votes of 32 rounds of one height, or of the last 32 heights of one round.
 pub const PLACES: usize = 64;
-/// Bytes of a place: number, lengths, vote, the longest signature (4627), MAC. A multiple of every sector size.
+/// Bytes of a place: number, newest precommit, lengths, vote, the longest signature (4627), MAC. A multiple of every sector size.
 pub const PLACE_BYTES: usize = 8192;
 /// Copies of each place, each in a region of its own, so that one bad spot of the disk does not hit two.
 pub const COPIES: usize = 2;
@@ -17,7 +18,8 @@ pub const MAC_KEY_BYTES: usize = 32;
 
 const MAGIC: &[u8; 8] = b"ZIXTVOT2";
 const MAC_BYTES: usize = 48;
-const FIXED_BYTES: usize = 8 + 4 + 4;
+const PRECOMMIT_BYTES: usize = 1 + 8 + 4 + Hash::LEN;
+const FIXED_BYTES: usize = 8 + PRECOMMIT_BYTES + 4 + 4;
 
 /// Whose votes these are, and the key that authenticates them. The token seals it and it exists only while custody is
 /// unlocked, so that nobody who merely writes the disk can make a record.
@@ -67,6 +69,9 @@ impl GuardKey {
 pub struct Record {
     /// Counts the signed votes from 0; decides the place.
     pub number: u64,
+    /// The newest precommit for a header, this vote included. Every record repeats it, so that rounds without a decision
+    /// never push it out of the file.
+    pub precommit: Option<SignedPrecommit>,
     /// The vote.
     pub vote: Vote,
     /// The signature that was released.
@@ -104,6 +109,7 @@ impl Record {
         let vote = self.vote.to_bytes();
         let mut bytes = Vec::with_capacity(PLACE_BYTES);
         bytes.extend_from_slice(&self.number.to_be_bytes());
+        bytes.extend_from_slice(&precommit_bytes(self.precommit));
         bytes.extend_from_slice(&u32::try_from(vote.len()).ok()?.to_be_bytes());
         bytes.extend_from_slice(&u32::try_from(self.signature.len()).ok()?.to_be_bytes());
         bytes.extend_from_slice(&vote);
@@ -124,14 +130,40 @@ impl Record {
             return None;
         }
         let (number, rest) = body.split_first_chunk()?;
+        let (precommit, rest) = rest.split_first_chunk()?;
         let (vote_len, rest) = rest.split_first_chunk()?;
         let (signature_len, rest) = rest.split_first_chunk()?;
         let vote_len = usize::try_from(u32::from_be_bytes(*vote_len)).ok()?;
         let signature_len = usize::try_from(u32::from_be_bytes(*signature_len)).ok()?;
         let vote = Vote::parse(rest.get(..vote_len)?).ok()?;
         let signature = rest.get(vote_len..vote_len.checked_add(signature_len)?)?.to_vec();
-        Some(Self { number: u64::from_be_bytes(*number), vote, signature })
+        let precommit = parse_precommit(precommit)?;
+        Some(Self { number: u64::from_be_bytes(*number), precommit, vote, signature })
     }
+}
+
+fn precommit_bytes(precommit: Option<SignedPrecommit>) -> [u8; PRECOMMIT_BYTES] {
+    let mut bytes = [0; PRECOMMIT_BYTES];
+    if let Some(SignedPrecommit { height, round, header }) = precommit {
+        bytes[0] = 1;
+        bytes[1..9].copy_from_slice(&height.0.to_be_bytes());
+        bytes[9..13].copy_from_slice(&round.0.to_be_bytes());
+        bytes[13..].copy_from_slice(header.as_bytes());
+    }
+    bytes
+}
+
+/// `None` for bytes that [`precommit_bytes`] does not write.
+fn parse_precommit(bytes: &[u8; PRECOMMIT_BYTES]) -> Option<Option<SignedPrecommit>> {
+    let (_, rest) = bytes.split_first()?;
+    let (height, rest) = rest.split_first_chunk()?;
+    let (round, header) = rest.split_first_chunk()?;
+    let read = SignedPrecommit {
+        height: Height(u64::from_be_bytes(*height)),
+        round: Round(u32::from_be_bytes(*round)),
+        header: Hash::try_from(header).ok()?,
+    };
+    [None, Some(read)].into_iter().find(|read| precommit_bytes(*read) == *bytes)
 }
 
 pub(super) fn read(bytes: &[u8], key: &GuardKey) -> Place {

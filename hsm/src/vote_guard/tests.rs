@@ -9,7 +9,11 @@ fn guard_key() -> GuardKey {
 }
 
 fn open(disk: &Disk) -> Result<VoteGuard<Disk>, OpenError> {
-    VoteGuard::open(disk.clone(), guard_key())
+    open_in(disk, Quorum::Shared)
+}
+
+fn open_in(disk: &Disk, quorum: Quorum) -> Result<VoteGuard<Disk>, OpenError> {
+    VoteGuard::open(disk.clone(), guard_key(), quorum)
 }
 
 /// A disk that forgets what was not synced, tears the write that a crash interrupts, and fails when told to.
@@ -291,9 +295,38 @@ fn a_guard_that_cannot_be_made_durable_does_not_open() {
 }
 
 #[test]
+fn who_decides_alone_precommits_one_header_for_a_height() {
+    let first = SignedPrecommit { height: Height(1), round: Round(0), header: Hash([1; 48]) };
+    let disk = Disk::new();
+    let mut n = 0;
+    let mut guard = open_in(&disk, Quorum::Alone).unwrap();
+    assert_eq!(guard.precommit(), None);
+    signed(&mut guard, &vote(1, 0, true, 1), &mut n);
+    // More rounds than the file remembers, none of which decides.
+    for round in 1..100 {
+        assert!(matches!(signed(&mut guard, &vote(1, round, true, 0), &mut n), VoteOutcome::Signed { .. }));
+    }
+    for _ in 0..2 {
+        let refused = signed(&mut guard, &vote(1, 100, true, 2), &mut n);
+        assert_eq!(refused, VoteOutcome::Refused(VoteRefusal::OtherHeader { signed: first }));
+        guard = open_in(&disk, Quorum::Alone).unwrap();
+        assert_eq!(guard.precommit(), Some(first), "also after a restart");
+    }
+    let allowed = [vote(1, 100, false, 2), vote(1, 100, true, 1), vote(2, 0, true, 2), vote(2, 1, false, 3)];
+    for vote in allowed {
+        assert!(matches!(signed(&mut guard, &vote, &mut n), VoteOutcome::Signed { .. }), "{vote:?}");
+    }
+    let newest = SignedPrecommit { height: Height(2), round: Round(0), header: Hash([2; 48]) };
+    assert_eq!(guard.precommit(), Some(newest));
+    let mut guard = open_in(&disk, Quorum::Shared).unwrap();
+    let unlocked = signed(&mut guard, &vote(2, 2, true, 3), &mut n);
+    assert!(matches!(unlocked, VoteOutcome::Signed { .. }), "others may have decided so: {unlocked:?}");
+}
+
+#[test]
 fn a_forged_record_does_not_count() {
     let forger = GuardKey::new(Hash([7; 48]), &[8; MAC_KEY_BYTES]);
-    let record = Record { number: 2, vote: vote(9, 0, true, 2), signature: vec![1; 3309] };
+    let record = Record { number: 2, precommit: None, vote: vote(9, 0, true, 2), signature: vec![1; 3309] };
     let bytes = record.to_bytes(&forger).unwrap();
     let disk = voted(2);
     for copy in 0..COPIES {
@@ -309,7 +342,7 @@ fn a_forged_record_does_not_count() {
 #[test]
 fn foreign_and_damaged_headers_are_refused() {
     let other = GuardKey::new(Hash([8; 48]), &[9; MAC_KEY_BYTES]);
-    assert!(matches!(VoteGuard::open(Disk::new(), other), Err(OpenError::OtherKey)));
+    assert!(matches!(VoteGuard::open(Disk::new(), other, Quorum::Shared), Err(OpenError::OtherKey)));
     for at in [0, HEADER_BYTES - 1, 60] {
         let disk = Disk::new();
         disk.0.lock().unwrap().cached[at] ^= 1;
@@ -362,9 +395,16 @@ proptest! {
 
     /// Whatever is asked, and wherever the power fails: one slot, one value, one signature.
     #[test]
-    fn no_schedule_of_votes_and_crashes_yields_two_values_of_one_slot(steps in steps(), rise: bool) {
+    fn no_schedule_of_votes_and_crashes_yields_two_values_of_one_slot(
+        steps in steps(),
+        rise: bool,
+        alone: bool,
+    ) {
         let disk = Disk::new();
+        let quorum = if alone { Quorum::Alone } else { Quorum::Shared };
+        let open = |disk: &Disk| open_in(disk, quorum);
         let mut guard = open(&disk).unwrap();
+        let mut certified: BTreeMap<Height, Hash> = BTreeMap::new();
         let mut released: BTreeMap<VoteSlot, (Vote, Vec<u8>)> = BTreeMap::new();
         let mut n = 0;
         for (at, step) in steps.iter().enumerate() {
@@ -382,6 +422,10 @@ proptest! {
                 Ok(VoteOutcome::Refused(_)) | Err(_) => None,
             };
             if let Some((vote, signature)) = out {
+                if let (true, Some(precommit)) = (alone, precommit(&vote)) {
+                    let before = *certified.entry(precommit.height).or_insert(precommit.header);
+                    prop_assert_eq!(before, precommit.header, "two certificates of a height");
+                }
                 let before = released.entry(slot(&vote)).or_insert((vote.clone(), signature.clone()));
                 prop_assert_eq!(&*before, &(vote, signature));
             }

@@ -68,7 +68,12 @@ fn killed_at_random_moments_it_never_signs_two_values_of_one_slot() {
     println!("{} votes", released.len());
     assert!(released.len() > kills, "the test has to reach votes");
     let consensus = &key(&keys, KeyPurpose::Consensus).public_key;
+    // A sole validator's precommit is a certificate.
+    let mut certified = BTreeMap::new();
     for (vote, signature) in released.values() {
+        if let (VoteStep::Precommit, Some(header)) = (vote.step, vote.header) {
+            assert_eq!(*certified.entry(vote.height).or_insert(header), header, "seed {seed}");
+        }
         Reference.verify(SuiteId::Standard, consensus, &digest::vote_bytes(vote), signature).unwrap();
     }
 }

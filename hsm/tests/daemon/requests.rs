@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use zixt_crypto::{Backend as _, Reference, cose, digest, labels};
 use zixt_hsm_protocol::{
-    ClientError, CustodyError, FrameError, KeyPurpose, Response, StateKind, VoteOutcome, decode,
-    read_frame_blocking,
+    ClientError, CustodyError, FrameError, KeyPurpose, Response, SignedPrecommit, StateKind, VoteOutcome,
+    VoteRefusal, decode, read_frame_blocking,
 };
 use zixt_types::{
-    AccountId, Author, Body, Canonical, CustodyMode, DeviceId, Genesis, Hash, MessageId, Payload,
-    RevokeReason, SuiteId, ThreadId, ThreadKind, Timestamp, UnlockMode, VoteStep,
+    AccountId, ApplianceId, Author, Body, Canonical, CustodyMode, DeviceId, Genesis, Hash, Height, MessageId,
+    Payload, RevokeReason, Round, SuiteId, ThreadId, ThreadKind, Timestamp, UnlockMode, VoteStep,
 };
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> CustodyError {
@@ -90,11 +90,16 @@ fn provisions_binds_signs_every_purpose_and_comes_back_after_a_restart() {
         assert_eq!(status.keys, keys);
         assert_eq!(status.genesis, Some(digest::genesis_hash(&genesis)));
         assert_eq!(status.last_vote.unwrap().to_string(), "height 3, round 1, precommit");
+        let precommit = SignedPrecommit { height: Height(3), round: Round(1), header: Hash([4; 48]) };
+        assert_eq!(status.last_precommit, Some(precommit));
         assert!(daemon.client.unseal_row_key().unwrap() == row_key);
         assert_eq!(daemon.client.sign_vote(&first).unwrap(), again, "the same bytes after a restart");
         let conflicting = vote(&genesis, 3, 1, VoteStep::Precommit, 5);
         let kept = VoteOutcome::AlreadySigned { vote: first.to_bytes(), signature };
         assert_eq!(daemon.client.sign_vote(&conflicting).unwrap(), kept);
+        let second = daemon.client.sign_vote(&vote(&genesis, 3, 2, VoteStep::Precommit, 5)).unwrap();
+        let refusal = VoteRefusal::OtherHeader { signed: precommit };
+        assert_eq!(second, VoteOutcome::Refused(refusal), "one certificate for a height");
         let lower = vote(&genesis, 2, 1, VoteStep::Precommit, 5);
         assert!(matches!(daemon.client.sign_vote(&lower).unwrap(), VoteOutcome::Refused(_)));
 
@@ -188,6 +193,25 @@ fn binds_a_genesis_only_if_it_tells_the_truth_and_only_once() {
     let mut other = good;
     other.nonce = [9; 32];
     assert_eq!(refused(client.bind_genesis(&other.to_bytes())), CustodyError::WrongGenesis { pinned: hash });
+}
+
+/// Among several validators another round may decide another header.
+#[test]
+fn a_validator_with_two_thirds_or_less_may_change_its_precommit() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let keys = daemon.client.provision(SuiteId::Standard, true).unwrap();
+    let mut genesis = genesis(&keys, UnlockMode::Unattended);
+    let mut other = genesis.validators[0].clone();
+    (other.appliance, other.consensus, other.tls) =
+        (ApplianceId([0xFF; 48]), Hash([0xFE; 48]), Hash([0xFD; 48]));
+    genesis.validators[0].stake = 2;
+    genesis.validators.push(other);
+    daemon.client.bind_genesis(&genesis.to_bytes()).unwrap();
+    for (round, value) in [(0, 1), (1, 2)] {
+        let outcome = daemon.client.sign_vote(&vote(&genesis, 1, round, VoteStep::Precommit, value)).unwrap();
+        assert!(matches!(outcome, VoteOutcome::Signed { .. }), "{outcome:?}");
+    }
 }
 
 #[test]

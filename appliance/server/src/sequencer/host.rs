@@ -9,6 +9,16 @@ use zixt_consensus::{
 use zixt_ledger::ProposedBlock;
 use zixt_types::{Batch, Canonical, Hash, Height, Round, Vote};
 
+/// The state folder is older than custody's memory: to vote on could make a second ledger.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "custody has precommitted height {signed}, but the store and the log lead only to height {height}: they were set back"
+)]
+struct SetBack {
+    signed: Height,
+    height: Height,
+}
+
 /// The server as the engine sees it, during one opening of the log.
 pub(super) struct Host<'a> {
     sequencer: &'a Sequencer,
@@ -87,7 +97,11 @@ impl zixt_consensus::Host for Host<'_> {
     }
 
     fn signed_precommit(&mut self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {
-        self.sequencer.custody.custody().signed_precommit(height)
+        match self.sequencer.custody.custody().last_precommit()? {
+            Some((signed, round, header)) if signed == height => Ok(Some((round, header))),
+            Some((signed, ..)) if signed > height => Err(Box::new(SetBack { signed, height })),
+            _ => Ok(None),
+        }
     }
 
     fn publish(&mut self, message: Message) {
