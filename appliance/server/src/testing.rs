@@ -85,6 +85,13 @@ impl Custody for SoftCustody {
         Ok(SignOutcome::Signed(signature))
     }
 
+    fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
+        let signed = self.signed.lock().unwrap();
+        let precommits = signed.keys().filter(|slot| slot.2 == VoteStep::Precommit);
+        let headers = precommits.filter_map(|slot| Some((slot.0, slot.1, signed.get(slot)?.0.header?)));
+        Ok(headers.max_by_key(|(height, round, _)| (*height, *round)))
+    }
+
     fn row_key(&self) -> Result<AeadKey, HostError> {
         Ok(AeadKey::from_bytes(&[7; 32]))
     }
@@ -192,6 +199,17 @@ impl Stack {
             shutdown: shutdown.clone(),
         }));
         (app, watch, shutdown, thread)
+    }
+
+    /// The folder that the server's files lie in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// How the sequencer ended.
+    pub async fn ended(&mut self) -> Result<(), SequencerError> {
+        let thread = self.thread.take().unwrap();
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
     }
 
     /// Ends the server as SIGTERM would.

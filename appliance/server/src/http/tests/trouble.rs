@@ -124,3 +124,39 @@ async fn a_device_has_few_streams_and_they_end_with_the_server() {
         assert!(matches!(line, StreamLine::End { problem } if problem.code.code() == "shutting-down"));
     }
 }
+
+/// Somebody puts an old copy of the folder back. Custody remembers what it has signed, so the ledger stops instead of
+/// growing a second history.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_set_back_is_not_continued() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    stack.stop().await;
+    let old: Vec<_> = std::fs::read_dir(stack.folder()).unwrap().map(|file| file.unwrap().path()).collect();
+    let old: Vec<_> = old.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+
+    stack.start_again().await;
+    let thread = stack.conversation(&ada, &bob).await;
+    for text in ["a", "b"] {
+        let message = stack.message(thread, &ada, text);
+        assert_eq!(stack.submit(&ada, &[&message]).await.status, StatusCode::OK);
+        stack.follow();
+    }
+    stack.stop().await;
+    for file in std::fs::read_dir(stack.folder()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for (bytes, path) in old {
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    stack.start_again().await;
+    stack.follow();
+    let other = stack.net.thread_id();
+    let commit = stack.net.commit(other, &ada, vec![bob.member], vec![]);
+    assert_eq!(stack.submit(&ada, &[&commit]).await.code(), "ledger-stopped");
+    let error = crate::logging::chain(&stack.ended().await.unwrap_err());
+    assert!(error.contains("set back"), "{error}");
+    let health: Health = serde_json::from_slice(&stack.get(&ada, endpoints::HEALTHZ).await.body).unwrap();
+    assert!(health.reason.unwrap().contains("the ledger has stopped"));
+}
