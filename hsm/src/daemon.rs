@@ -3,7 +3,7 @@
 use crate::backend::{Pkcs11Protector, WrappedSeed};
 use crate::config::{Config, ConfigError};
 use crate::service::Service;
-use crate::socket::{self, Server};
+use crate::socket::{self, Limits, Server};
 use crate::state::{Custody, DiskFolder, FolderLock};
 use crate::{harden, logging};
 use nix::sys::signal::{SigSet, Signal};
@@ -90,7 +90,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
 
     let listener = socket::bind(&config.socket)
         .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
-    let server = Server::new(Arc::clone(&service), policy);
+    let server = Server::new(Arc::clone(&service), policy, Limits::default());
     let accepting = Arc::clone(&server);
     std::thread::Builder::new()
         .name("accept".to_owned())

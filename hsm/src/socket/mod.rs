@@ -5,28 +5,53 @@ use crate::policy::Policy;
 use crate::service::Service;
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zixt_hsm_protocol::{
     CustodyError, FrameError, Purpose, Request, Response, decode, encode, read_frame_blocking,
     write_frame_blocking,
 };
 
-/// Connections at a time: several clients with a few connections each.
-const CONNECTIONS_MAX: usize = 32;
 /// Stack of a connection's thread, all of it locked memory. Signing needs less than half of it.
 const STACK_BYTES: usize = 512 * 1024;
 /// Longest wait for a peer that does not take its answer.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// What peers may use up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Connections of one user at a time.
+    pub connections_per_user: usize,
+    /// Longest wait for a next request.
+    pub idle: Duration,
+    /// Longest wait for the rest of a request.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    /// A server holds eight connections and a tool up to four; in a lab all of them are one user's. What one user can
+    /// hold leaves room for two more. Clients connect anew when they find a connection closed.
+    fn default() -> Self {
+        Self {
+            connections: 48,
+            connections_per_user: 16,
+            idle: Duration::from_secs(60),
+            request: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Accepts connections until [`Server::stop`].
 pub struct Server {
     service: Arc<Service>,
     policy: Policy,
+    limits: Limits,
     connections: Mutex<Connections>,
     closed: Condvar,
 }
@@ -35,7 +60,15 @@ pub struct Server {
 struct Connections {
     stopped: bool,
     next: u64,
-    open: HashMap<u64, UnixStream>,
+    /// User and stream.
+    open: HashMap<u64, (u32, UnixStream)>,
+}
+
+impl Connections {
+    fn have_room(&self, uid: u32, limits: &Limits) -> bool {
+        let of_user = self.open.values().filter(|(user, _)| *user == uid).count();
+        !self.stopped && self.open.len() < limits.connections && of_user < limits.connections_per_user
+    }
 }
 
 /// Binds the socket. The caller holds the state folder's lock, so a socket that is there already is a dead one's.
@@ -60,8 +93,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 impl Server {
     /// A server of `service` for the peers of `policy`.
     #[must_use]
-    pub fn new(service: Arc<Service>, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { service, policy, connections: Mutex::default(), closed: Condvar::new() })
+    pub fn new(service: Arc<Service>, policy: Policy, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { service, policy, limits, connections: Mutex::default(), closed: Condvar::new() })
     }
 
     /// Accepts connections; runs until the process ends.
@@ -81,7 +114,7 @@ impl Server {
     pub fn stop(&self, wait: Duration) {
         let mut connections = self.connections();
         connections.stopped = true;
-        for stream in connections.open.values() {
+        for (_, stream) in connections.open.values() {
             // Ends the wait for a next request; an answer that is being made can still be written.
             let _ = stream.shutdown(std::net::Shutdown::Read);
         }
@@ -120,12 +153,13 @@ impl Server {
         }
         let copy = stream.try_clone().map_err(internal)?;
         let mut connections = self.connections();
-        if connections.stopped || connections.open.len() >= CONNECTIONS_MAX {
+        if !connections.have_room(caller.uid, &self.limits) {
+            log::warn!("no room for another connection of user {} (process {})", caller.uid, caller.pid);
             return Err(CustodyError::Busy);
         }
         connections.next += 1;
         let id = connections.next;
-        connections.open.insert(id, copy);
+        connections.open.insert(id, (caller.uid, copy));
         Ok(id)
     }
 
@@ -134,14 +168,15 @@ impl Server {
         self.closed.notify_all();
     }
 
-    /// Answers one request after the other until the peer leaves or breaks the protocol.
+    /// Answers one request after the other until the peer leaves, falls silent or breaks the protocol.
     fn serve(&self, mut stream: UnixStream) {
         let Ok(caller) = Caller::of(&stream) else { return };
         if stream.set_write_timeout(Some(WRITE_WAIT_MAX)).is_err() {
             return;
         }
         loop {
-            let response = match read_frame_blocking(&mut stream) {
+            let request = read_frame_blocking(&mut Patience::new(&stream, &self.limits));
+            let response = match request {
                 Ok(frame) => match decode::<Request>(&frame) {
                     Ok(request) => self.answer(caller, &request),
                     Err(error) => Response::Error(CustodyError::Malformed { why: error.to_string() }),
@@ -173,6 +208,35 @@ impl Server {
     }
 }
 
+/// Reads one request: waits long for its first byte, and not long for all the others together.
+struct Patience<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+    /// For the rest, until the first byte has come.
+    rest: Option<Duration>,
+}
+
+impl<'a> Patience<'a> {
+    fn new(stream: &'a UnixStream, limits: &Limits) -> Self {
+        Self { stream, until: Instant::now() + limits.idle, rest: Some(limits.request) }
+    }
+}
+
+impl Read for Patience<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let read = self.stream.read(bytes)?;
+        if let Some(rest) = self.rest.take() {
+            self.until = Instant::now() + rest;
+        }
+        Ok(read)
+    }
+}
+
 /// Removes a connection also when its thread panics.
 struct Left<'a> {
     server: &'a Server,
@@ -182,5 +246,85 @@ struct Left<'a> {
 impl Drop for Left<'_> {
     fn drop(&mut self) {
         self.server.leave(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{WrappedSeed, testing::TestProtector};
+    use crate::state::{Custody, DiskFolder};
+    use std::io::Write as _;
+    use zixt_crypto::Reference;
+    use zixt_hsm_protocol::BlockingHsmClient;
+    use zixt_types::UnlockMode;
+
+    fn serve(limits: Limits) -> (tempfile::TempDir, BlockingHsmClient) {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = WrappedSeed::new(Box::new(TestProtector::open_one()), Box::new(Reference));
+        let folder = DiskFolder(dir.path().to_owned());
+        let service =
+            Service::new(folder, Box::new(backend), UnlockMode::Attended, Custody::Unprovisioned(None));
+        let policy = Policy::own_user_and_root(nix::unistd::geteuid().as_raw());
+        let path = dir.path().join("socket");
+        let listener = bind(&path).unwrap();
+        let server = Server::new(Arc::new(service), policy, limits);
+        std::thread::spawn(move || server.accept(&listener));
+        (dir, BlockingHsmClient::new(path))
+    }
+
+    /// Waits for the end of the stream.
+    fn is_closed(stream: &mut UnixStream) -> bool {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        matches!(stream.read(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn silent_and_dripping_peers_are_closed_and_clients_connect_anew() {
+        let idle = Duration::from_millis(300);
+        let (_dir, client) = serve(Limits { idle, request: idle, ..Limits::default() });
+        client.status().unwrap();
+        let mut silent = UnixStream::connect(client.socket()).unwrap();
+        let mut dripping = UnixStream::connect(client.socket()).unwrap();
+        let mut drips = 0;
+        // Each byte comes in time; the whole request does not. A pipe without a reader is an error.
+        while drips < 40 && dripping.write_all(&[0]).is_ok() {
+            drips += 1;
+            if drips == 3 {
+                dripping.write_all(&[200]).unwrap();
+            }
+            std::thread::sleep(idle / 5);
+        }
+        assert!(drips < 40, "a request may not take for ever");
+        assert!(is_closed(&mut silent));
+        client.status().unwrap();
+    }
+
+    #[test]
+    fn one_user_cannot_take_all_connections() {
+        let limits = Limits { connections: 5, connections_per_user: 2, ..Limits::default() };
+        let mut connections = Connections::default();
+        for (id, uid) in [7, 7, 8, 8, 9].into_iter().enumerate() {
+            assert!(connections.have_room(uid, &limits), "{id}");
+            connections.open.insert(id as u64, (uid, UnixStream::pair().unwrap().0));
+            assert!(!connections.have_room(7, &limits) || id == 0, "{id}");
+        }
+        assert!(!connections.have_room(9, &limits), "all are taken");
+        connections.open.remove(&0);
+        assert!(connections.have_room(7, &limits) && !connections.have_room(8, &limits));
+
+        let (_dir, client) = serve(limits);
+        let held: Vec<_> = (0..2).map(|_| UnixStream::connect(client.socket()).unwrap()).collect();
+        let answer = client.status();
+        assert!(
+            matches!(answer, Err(zixt_hsm_protocol::ClientError::Custody(CustodyError::Busy))),
+            "{answer:?}"
+        );
+        drop(held);
+        let ends = Instant::now() + Duration::from_secs(10);
+        while client.status().is_err() {
+            assert!(Instant::now() < ends, "a connection that ended gives its room back");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
