@@ -120,12 +120,14 @@ pub struct BlockBuilder<'a> {
 
 impl<'a> BlockBuilder<'a> {
     /// Starts the block after `base`. `now` is the proposer's clock; every height has a later time than the one before,
-    /// so that the times of two entries tell which height's state the later one was judged by.
+    /// so that the times of two entries tell which height's state the later one was judged by. A clock that is beyond
+    /// [`limits::CLOCK_MS_MAX`] is wrong and not taken over: the ledger could never go back.
     #[must_use]
     pub fn new(base: &'a LedgerState, now: Timestamp) -> Self {
+        let next = Timestamp(base.time.0.saturating_add(1));
         Self {
             base,
-            time: now.max(Timestamp(base.time.0.saturating_add(1))),
+            time: if now.0 > limits::CLOCK_MS_MAX { next } else { now.max(next) },
             threads: HashMap::new(),
             shards: base.shards.clone(),
             nodes: Vec::new(),

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use zixt_crypto::{Reference, digest};
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
-use zixt_ledger::{Keyring, LedgerState, ProposedBlock, Refusal, Submission, SubmissionError, certificate};
+use zixt_ledger::{
+    BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, SubmissionError, certificate,
+};
 use zixt_types::{
-    Attachment, Author, Batch, Body, Canonical, Epoch, Hash, Member, Payload, Salt, Seq, SuiteId, ThreadId,
-    Timestamp,
+    Attachment, Author, Batch, Body, Canonical, Epoch, Hash, Header, Member, Payload, Salt, Seq, SuiteId,
+    ThreadId, Timestamp, limits,
 };
 
 fn network() -> SampleNetwork {
@@ -290,6 +292,38 @@ fn certificates_need_more_than_two_thirds_of_all_stake() {
         ),
         Err(certificate::CertificateError::KeyMissing(_))
     ));
+}
+
+#[test]
+fn no_clock_ends_the_ledger() {
+    let mut network = network();
+    let last = limits::CLOCK_MS_MAX;
+    for (now, time) in [
+        (u64::MAX, network.state.time.0 + 1),
+        (last + 1, network.state.time.0 + 2),
+        (last, last),
+        // From here on a millisecond each, whatever the clock says.
+        (u64::MAX, last + 1),
+        (limits::LEDGER_TIME_MS_MAX, last + 2),
+        (5, last + 3),
+    ] {
+        let (_, submission) = network.invite("somebody");
+        let mut builder = BlockBuilder::new(&network.state, Timestamp(now));
+        builder.add(submission, Salt([1; 32])).expect("a valid entry");
+        let block = builder.finish();
+        assert_eq!(block.header().time, Timestamp(time));
+        let batch = Batch::parse(&block.batch.to_bytes()).expect("a valid header");
+        let block = ProposedBlock::rebuild(&network.state, batch, &*network.backend).expect("the same block");
+        network.state.apply(&block);
+    }
+    // Nobody votes for a jump that the builder would not make.
+    let (_, submission) = network.invite("somebody");
+    let mut batch = network.propose(vec![submission]).expect("a block").batch;
+    batch.header.time = Timestamp(limits::LEDGER_TIME_MS_MAX);
+    batch.items[0].position.time = batch.header.time;
+    assert!(ProposedBlock::rebuild(&network.state, batch.clone(), &*network.backend).is_err());
+    batch.header.time.0 += 1;
+    assert!(Header::parse(&batch.header.to_bytes()).is_err());
 }
 
 /// A device addition by `by`, a device of the account, that names `tls` whoever has that key; `later` others of

@@ -198,6 +198,9 @@ impl Canonical for Genesis {
         if self.shard_count == 0 || self.shard_count > limits::SHARDS_MAX {
             return Err("the shard count is 0 or too large");
         }
+        if self.created_at.0 > limits::CLOCK_MS_MAX {
+            return Err("it was made after the year 2198");
+        }
         if self.rotation.messages_max == 0 || self.rotation.age_ms_max == 0 {
             return Err("the rotation policy would rotate on every message");
         }

@@ -84,7 +84,13 @@ impl Canonical for Header {
     const VERSION: Option<u64> = Some(Self::VERSION);
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.height.0 == 0 { Err("height 0 is the genesis and has no header") } else { Ok(()) }
+        if self.height.0 == 0 {
+            return Err("height 0 is the genesis and has no header");
+        }
+        if self.time.0 > limits::LEDGER_TIME_MS_MAX {
+            return Err("its time is after the year 2199");
+        }
+        Ok(())
     }
 }
 

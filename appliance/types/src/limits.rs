@@ -30,6 +30,12 @@ pub const SHARDS_MAX: u16 = 256;
 pub const GENESIS_KEYS_MAX: usize = 128;
 /// A genesis file.
 pub const GENESIS_BYTES_MAX: usize = 64 * 1024;
+/// The latest ledger time, in milliseconds since 1970: 2200-01-01T00:00:00Z. Every header is later than the one before,
+/// so one at the end of the numbers would be the last of its ledger; and times stay exact in JSON and in every calendar.
+pub const LEDGER_TIME_MS_MAX: u64 = 7_258_118_400_000;
+/// The latest clock that a header may take over: 2199-01-01T00:00:00Z. The year between is for the headers after it, a
+/// millisecond each, so that no clock, however wrong, ends the ledger.
+pub const CLOCK_MS_MAX: u64 = 7_226_582_400_000;
 /// A header.
 pub const HEADER_BYTES_MAX: usize = 1024;
 /// A certificate: 128 validators with ML-DSA-87 signatures.
