@@ -3,13 +3,13 @@
 use crate::map::StagedHeads;
 use crate::tree::{self, Frontier, TreeNode};
 use crate::{LedgerState, Refusal, Submission, SubmissionError, Thread};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use thiserror::Error;
 use zixt_crypto::{Backend, digest};
 use zixt_types::{
-    Attachment, Batch, BatchItem, Body, BodyKind, EntryPosition, Hash, Head, Header, Member, Payload, Salt,
-    Seq, ShardId, ShardState, ThreadId, Timestamp, limits,
+    Attachment, Batch, BatchItem, Body, BodyKind, EntryPosition, Hash, Head, Header, Member, MessageId,
+    Payload, Salt, Seq, ShardId, ShardState, ThreadId, Timestamp, limits,
 };
 
 /// Which append-only tree a node belongs to.
@@ -115,6 +115,7 @@ pub struct BlockBuilder<'a> {
     shards: Vec<Frontier>,
     nodes: Vec<(TreeId, TreeNode)>,
     entries: Vec<RecordedEntry>,
+    message_ids: HashSet<(ThreadId, MessageId)>,
     bytes: usize,
 }
 
@@ -132,6 +133,7 @@ impl<'a> BlockBuilder<'a> {
             shards: base.shards.clone(),
             nodes: Vec::new(),
             entries: Vec::new(),
+            message_ids: HashSet::new(),
             bytes: 0,
         }
     }
@@ -161,7 +163,8 @@ impl<'a> BlockBuilder<'a> {
         self.threads.get(id).or_else(|| self.base.thread(id).map(Arc::as_ref))
     }
 
-    /// Adds an entry whose signatures were checked. Returns its place in [`ProposedBlock::entries`].
+    /// Adds an entry whose signatures were checked. Returns its place in [`ProposedBlock::entries`]. That no entry of an
+    /// earlier height has its message id is for the caller to see to: the state keeps none.
     ///
     /// # Errors
     /// The ledger does not take it; the block is unchanged.
@@ -175,6 +178,10 @@ impl<'a> BlockBuilder<'a> {
         };
         let (counters, detail) = self.base.extend(own, &submission, position.seq, self.time)?;
         let recipients = LedgerState::recipients(own, &detail);
+        // Last, so that the same entry a second time is refused as the replay that it is.
+        if !self.message_ids.insert((id, submission.body.message_id)) {
+            return Err(Refusal::MessageIdInUse);
+        }
 
         let hash = digest::entry_hash(
             &submission.body_bytes,

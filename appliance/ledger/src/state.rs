@@ -86,6 +86,10 @@ pub enum Refusal {
         /// The counter in the body.
         got: u64,
     },
+    /// Another entry of this thread in the same block has this message id. Ids of earlier heights the ledger does not
+    /// keep: the server compares them with its store when an entry comes in.
+    #[error("another entry of this thread has this message id")]
+    MessageIdInUse,
     /// The MLS epoch is not the conversation's: another commit was recorded first.
     #[error("the conversation is in epoch {current}, not {got}")]
     StaleEpoch {

@@ -113,6 +113,30 @@ fn two_messages_of_one_author_share_a_block_in_order() {
 }
 
 #[test]
+fn a_message_id_stands_once_in_a_thread_of_a_block() {
+    let mut network = network();
+    let (alice, bob, thread) = pair(&mut network);
+    let first = network.message(thread, &alice, b"first", Hash([1; 48]));
+    // The author itself and another one; and a thread beside it, which is free to use the id.
+    let mut own = network.message(thread, &alice, b"second", Hash([2; 48])).body;
+    (own.counter, own.last_seen, own.message_id) = (own.counter + 1, None, first.body.message_id);
+    let own = resign(&network, &alice, &own, b"second");
+    let mut others = network.message(thread, &bob, b"third", Hash([3; 48])).body;
+    (others.last_seen, others.message_id) = (None, first.body.message_id);
+    let others = resign(&network, &bob, &others, b"third");
+    for second in [own, others] {
+        assert_eq!(network.propose(vec![first.clone(), second]).err(), Some(Refusal::MessageIdInUse));
+    }
+    let replay = network.propose(vec![first.clone(), first.clone()]).err();
+    assert!(matches!(replay, Some(Refusal::CounterReplayed { .. })), "{replay:?}");
+    let (_, submission) = network.invite("somebody");
+    let mut elsewhere = submission.body;
+    elsewhere.message_id = first.body.message_id;
+    let elsewhere = network.sign(&elsewhere, &*network.enroller, None, &[]);
+    assert_eq!(network.propose(vec![first, elsewhere]).map(|block| block.entries.len()), Ok(2));
+}
+
+#[test]
 fn one_commit_per_epoch_and_messages_name_the_current_one() {
     let mut network = network();
     let (alice, bob, thread) = pair(&mut network);

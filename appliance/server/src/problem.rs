@@ -55,6 +55,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Problem {
         Refusal::InvitationKey => ErrorCode::InvitationKey,
         Refusal::CounterReplayed { .. } => ErrorCode::CounterReplayed,
         Refusal::CounterGap { .. } => ErrorCode::CounterGap,
+        Refusal::MessageIdInUse => ErrorCode::MessageIdConflict,
         Refusal::StaleEpoch { .. } => ErrorCode::StaleEpoch,
         Refusal::NobodyAdded => ErrorCode::NobodyAdded,
         Refusal::AlreadyAMember(_) => ErrorCode::AlreadyAMember,
