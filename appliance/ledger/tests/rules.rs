@@ -8,8 +8,8 @@ use zixt_ledger::{
     BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, SubmissionError, certificate,
 };
 use zixt_types::{
-    Attachment, Author, Batch, Body, Canonical, Epoch, Hash, Header, Member, Payload, Salt, Seq, SuiteId,
-    ThreadId, Timestamp, limits,
+    Attachment, Author, Batch, Body, Canonical, Epoch, Genesis, Hash, Header, Member, Officer, Payload, Salt,
+    Seq, SuiteId, ThreadId, Timestamp, limits,
 };
 
 fn network() -> SampleNetwork {
@@ -420,4 +420,28 @@ fn of_two_claims_of_a_tls_key_at_one_height_one_wins_everywhere() {
     let (_, first) = device_with_tls(&mut network, &alice, key.public_key(), 0);
     let (_, second) = device_with_tls(&mut network, &alice, key.public_key(), 1);
     assert_eq!(network.propose(vec![first, second]).err(), Some(Refusal::TlsKeyInUse));
+}
+
+#[test]
+fn a_genesis_names_nobody_twice() {
+    let network = SampleNetwork::new(Arc::new(Reference), SuiteId::Standard, &[1, 1]);
+    let mut good = (*network.state.genesis).clone();
+    good.officers.push(Officer { name: "another".to_owned(), key: Hash([2; 48]) });
+    good.enrollers.push(Hash([3; 48]));
+    good.officers_required = 2;
+    assert!(Genesis::parse(&good.to_bytes()).is_ok());
+    let changes: [fn(&mut Genesis); 7] = [
+        |genesis| genesis.suites.push(genesis.suites[0]),
+        |genesis| genesis.officers[1].key = genesis.officers[0].key,
+        |genesis| genesis.officers[1].name = genesis.officers[0].name.clone(),
+        |genesis| genesis.enrollers[1] = genesis.enrollers[0],
+        |genesis| genesis.validators[1].consensus = genesis.validators[0].consensus,
+        |genesis| genesis.validators[1].tls = genesis.validators[0].tls,
+        |genesis| genesis.created_at = Timestamp(u64::MAX),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut genesis = good.clone();
+        change(&mut genesis);
+        assert!(Genesis::parse(&genesis.to_bytes()).is_err(), "change {index}");
+    }
 }

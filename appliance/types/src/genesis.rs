@@ -3,6 +3,7 @@
 
 use crate::{ApplianceId, Canonical, Hash, SuiteId, Timestamp, limits};
 use minicbor::{Decode, Encode};
+use std::collections::BTreeSet;
 
 /// Where a private key lives and signs. Always told truthfully.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -158,13 +159,18 @@ impl Genesis {
     }
 }
 
+fn repeats<'a, T, K: Ord>(items: &'a [T], key: impl Fn(&'a T) -> K) -> bool {
+    let mut seen = BTreeSet::new();
+    !items.iter().all(|item| seen.insert(key(item)))
+}
+
 impl Canonical for Genesis {
     const WHAT: &'static str = "genesis";
     const BYTES_MAX: usize = limits::GENESIS_BYTES_MAX;
     const VERSION: Option<u64> = Some(Self::VERSION);
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.suites.is_empty() || self.suites.len() > SuiteId::ALL.len() {
+        if self.suites.is_empty() || repeats(&self.suites, |suite| *suite) {
             return Err("it allows no suite or names one twice");
         }
         if self.network.is_empty() || self.network.len() > limits::NAME_BYTES_MAX {
@@ -178,11 +184,27 @@ impl Canonical for Genesis {
         if self.officers.iter().any(|o| o.name.is_empty() || o.name.len() > limits::NAME_BYTES_MAX) {
             return Err("an officer's name is empty or too long");
         }
+        // An officer who counts twice would make M of N less than it says.
+        if repeats(&self.officers, |officer| officer.key) {
+            return Err("two officers have the same key");
+        }
+        if repeats(&self.officers, |officer| &officer.name) {
+            return Err("two officers have the same name");
+        }
+        if repeats(&self.enrollers, |enroller| *enroller) {
+            return Err("it names an enroller twice");
+        }
         if self.officers_required == 0 || usize::from(self.officers_required) > self.officers.len() {
             return Err("the officers required are none or more than there are");
         }
         if !self.validators.windows(2).all(|pair| pair[0].appliance < pair[1].appliance) {
             return Err("the validators are not sorted or repeat an appliance");
+        }
+        if repeats(&self.validators, |validator| validator.consensus) {
+            return Err("two validators have the same consensus key");
+        }
+        if repeats(&self.validators, |validator| validator.tls) {
+            return Err("two validators have the same TLS key");
         }
         if self.validators.iter().any(|validator| validator.stake == 0) {
             return Err("a validator has no stake");
