@@ -181,6 +181,8 @@ codes! {
     TlsKeyInUse, "tls-key-in-use", 409, "Another device has this TLS key, or had it. Make a new one.";
     /// As many devices as allowed.
     TooManyDevices, "too-many-devices", 409, "The account has as many active devices as allowed. Revoke one first.";
+    /// As many devices as an account may ever have.
+    TooManyDevicesEver, "too-many-devices-ever", 409, "The account has had as many devices as it ever may. Ask for a new account.";
     /// The enroller is not appointed.
     UnknownEnroller, "unknown-enroller", 403, "The enroller is not appointed in this network.";
     /// The invitation was used.

@@ -154,6 +154,9 @@ impl Account {
                 if self.device(*device).is_some() {
                     return Err(Refusal::DeviceExists);
                 }
+                if self.devices.len() >= limits::DEVICES_EVER_MAX {
+                    return Err(Refusal::TooManyDevicesEver { max: limits::DEVICES_EVER_MAX });
+                }
                 if self.active_devices().count() >= limits::DEVICES_MAX {
                     return Err(Refusal::TooManyDevices { max: limits::DEVICES_MAX });
                 }

@@ -55,6 +55,12 @@ pub enum Refusal {
         /// How many it may have.
         max: usize,
     },
+    /// The account had as many devices as it ever may, the revoked ones counted.
+    #[error("the account has had {max} devices, the revoked ones counted; it can have no more")]
+    TooManyDevicesEver {
+        /// How many it may ever have.
+        max: usize,
+    },
     /// The enroller is not one that the genesis names.
     #[error("the enroller is not appointed in this network")]
     UnknownEnroller,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use zixt_crypto::{Reference, digest};
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::{
-    BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, SubmissionError, certificate,
+    Account, BlockBuilder, Keyring, LedgerState, ProposedBlock, Refusal, Submission, SubmissionError,
+    certificate,
 };
 use zixt_types::{
-    Attachment, Author, Batch, Body, Canonical, Epoch, Genesis, Hash, Header, Member, Officer, Payload, Salt,
-    Seq, SuiteId, ThreadId, Timestamp, limits,
+    Attachment, Author, Batch, Body, Canonical, Epoch, Genesis, Hash, Header, Member, Officer, Payload,
+    RevokeReason, Salt, Seq, SuiteId, ThreadId, Timestamp, limits,
 };
 
 fn network() -> SampleNetwork {
@@ -444,4 +445,30 @@ fn a_genesis_names_nobody_twice() {
         change(&mut genesis);
         assert!(Genesis::parse(&genesis.to_bytes()).is_err(), "change {index}");
     }
+}
+
+#[test]
+fn an_account_has_an_end_of_devices() {
+    let mut network = network();
+    let alice = network.enrol("alice");
+    let mut account = network.state.account(alice.member.account).expect("the account").clone();
+    let (thread, author) = (digest::account_thread(account.id), Author::Device(alice.member));
+    let mut change = |account: &mut Account, payload| {
+        let body = network.body(thread, author, payload);
+        account.apply(&body, network.now)
+    };
+    let add = |number: usize| {
+        let key = |kind: u8| digest::envelope_digest(&[kind, (number >> 8) as u8, (number & 255) as u8]);
+        let (identity, mls, tls) = (key(1), key(2), key(3));
+        Payload::DeviceAdd { device: digest::device_id(identity), identity, mls, tls }
+    };
+    for number in 1..limits::DEVICES_EVER_MAX {
+        assert_eq!(change(&mut account, add(number)), Ok(()), "device {number}");
+        let device = account.devices[number].id;
+        let revoke = Payload::DeviceRevoke { device, reason: RevokeReason::CessationOfOperation };
+        assert_eq!(change(&mut account, revoke), Ok(()));
+    }
+    let one_more = change(&mut account, add(limits::DEVICES_EVER_MAX));
+    assert_eq!(one_more, Err(Refusal::TooManyDevicesEver { max: limits::DEVICES_EVER_MAX }));
+    assert_eq!((account.devices.len(), account.active_devices().count()), (limits::DEVICES_EVER_MAX, 1));
 }

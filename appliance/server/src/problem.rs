@@ -49,6 +49,7 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Problem {
         Refusal::DeviceExists => ErrorCode::DeviceExists,
         Refusal::TlsKeyInUse => ErrorCode::TlsKeyInUse,
         Refusal::TooManyDevices { .. } => ErrorCode::TooManyDevices,
+        Refusal::TooManyDevicesEver { .. } => ErrorCode::TooManyDevicesEver,
         Refusal::UnknownEnroller => ErrorCode::UnknownEnroller,
         Refusal::InvitationUsed => ErrorCode::InvitationUsed,
         Refusal::InvitationExpired { .. } => ErrorCode::InvitationExpired,
