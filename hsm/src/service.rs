@@ -192,9 +192,6 @@ impl Service {
     fn lock(&self) -> Result<(), CustodyError> {
         let _change = self.changing();
         let mut custody = self.write();
-        if let Custody::Quarantined(_) | Custody::Failed(_) = *custody {
-            return custody.keys().map(|_| ());
-        }
         if let Some(sealed) = seal(&mut custody) {
             *custody = if sealed.record.pinned.is_some() {
                 Custody::Locked(sealed)
@@ -202,6 +199,7 @@ impl Service {
                 Custody::Unprovisioned(Some(sealed))
             };
         }
+        // In every state: where something is broken, a token that stays logged in is the last thing to leave behind.
         self.backend.close();
         log::info!("locked");
         Ok(())
@@ -261,7 +259,9 @@ impl Service {
         if let Err(CustodyError::Storage { detail }) = &outcome {
             // The guard signs nothing more; the state says so, and a start reads from the disk what is durable.
             log::error!("stopped signing: {detail}");
+            let _change = self.changing();
             *self.write() = Custody::Failed(detail.clone());
+            self.backend.close();
         }
         outcome
     }
@@ -312,4 +312,110 @@ fn in_between() -> Custody {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::testing::{PIN, TestProtector};
+    use crate::backend::{KekName, StoredKey, WrappedSeed};
+    use std::sync::Arc;
+    use zeroize::Zeroizing;
+    use zixt_crypto::{Reference, SigningKey};
+    use zixt_hsm_protocol::{KeyPurpose, TokenInfo};
+    use zixt_types::CustodyMode;
+
+    /// A backend that the test can look at while the service has it.
+    struct Shared(Arc<WrappedSeed>);
+
+    impl Backend for Shared {
+        fn describe(&self) -> Result<TokenInfo, CustodyError> {
+            self.0.describe()
+        }
+        fn mode(&self) -> CustodyMode {
+            self.0.mode()
+        }
+        fn is_open(&self) -> bool {
+            self.0.is_open()
+        }
+        fn open(&self, pin: &Pin, pin_try: PinTry) -> Result<(), CustodyError> {
+            self.0.open(pin, pin_try)
+        }
+        fn close(&self) {
+            self.0.close();
+        }
+        fn create_kek(&self) -> Result<KekName, CustodyError> {
+            self.0.create_kek()
+        }
+        fn generate(
+            &self,
+            kek: &KekName,
+            purpose: KeyPurpose,
+            suite: SuiteId,
+        ) -> Result<StoredKey, CustodyError> {
+            self.0.generate(kek, purpose, suite)
+        }
+        fn load(&self, kek: &KekName, key: &StoredKey) -> Result<Box<dyn SigningKey>, CustodyError> {
+            self.0.load(kek, key)
+        }
+        fn seal(&self, kek: &KekName, aad: &[u8], data: &[u8]) -> Result<Vec<u8>, CustodyError> {
+            self.0.seal(kek, aad, data)
+        }
+        fn unseal(
+            &self,
+            kek: &KekName,
+            aad: &[u8],
+            sealed: &[u8],
+        ) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
+            self.0.unseal(kek, aad, sealed)
+        }
+    }
+
+    fn service(custody: Custody) -> (tempfile::TempDir, Arc<WrappedSeed>, Service) {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = WrappedSeed::new(Box::new(TestProtector::open_one()), Box::new(Reference));
+        let backend = Arc::new(backend);
+        let folder = DiskFolder(dir.path().to_owned());
+        let shared = Box::new(Shared(Arc::clone(&backend)));
+        (dir, backend, Service::new(folder, shared, UnlockMode::Attended, custody))
+    }
+
+    #[test]
+    fn locking_closes_the_token_in_every_state() {
+        for custody in [
+            Custody::Unprovisioned(None),
+            Custody::Quarantined("votes".to_owned()),
+            Custody::Failed("disk".to_owned()),
+        ] {
+            let kind = custody.kind();
+            let (_dir, backend, service) = service(custody);
+            assert!(backend.is_open());
+            assert_eq!(service.answer(&Request::Lock), Response::Locked);
+            assert_eq!((backend.is_open(), service.status().state), (false, kind));
+        }
+        let (_dir, backend, service) = service(Custody::Unprovisioned(None));
+        let provisioned = service.answer(&Request::Provision { suite: SuiteId::Standard, lab: true });
+        assert!(matches!(provisioned, Response::Provisioned(_)), "{provisioned:?}");
+        assert_eq!(service.answer(&Request::Lock), Response::Locked);
+        assert_eq!((backend.is_open(), service.status().state), (false, StateKind::Unprovisioned));
+        let unlocked = service.answer(&Request::Unlock { pin: Pin::new(PIN.to_owned()).unwrap() });
+        assert_eq!((unlocked, backend.is_open()), (Response::Unlocked(StateKind::Unprovisioned), true));
+    }
+
+    #[test]
+    fn a_guard_that_fails_closes_the_token() {
+        let (_dir, backend, service) = service(Custody::Unprovisioned(None));
+        service.provision(SuiteId::Standard, true).unwrap();
+        let mut custody = service.write();
+        let Some(sealed) = seal(&mut custody) else { panic!("it has keys") };
+        let pinned =
+            crate::state::Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended, alone: true };
+        let record = sealed.record.with_pinned(&*backend, pinned).unwrap();
+        service.load(&mut custody, Sealed { record }).unwrap();
+        drop(custody);
+        assert_eq!(service.status().state, StateKind::Operational);
+        let failed = service.with_keys::<()>(|_| Err(CustodyError::Storage { detail: "disk".to_owned() }));
+        assert!(failed.is_err());
+        assert_eq!((backend.is_open(), service.status().state), (false, StateKind::Failed));
+    }
 }
