@@ -26,17 +26,10 @@ pub trait Custody: Send + Sync + 'static {
     /// # Errors
     /// Custody cannot be reached.
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError>;
-    /// The newest precommit for a header that was signed at this height, if any.
-    ///
-    /// # Errors
-    /// Custody cannot tell now.
-    fn signed_precommit(&self, _height: Height) -> Result<Option<(Round, Hash)>, HostError> {
-        Ok(None)
-    }
     /// The newest precommit for a header that it has signed.
     ///
     /// # Errors
-    /// Custody cannot be reached.
+    /// Custody cannot be reached, or cannot tell now.
     fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError>;
     /// The key of sealed columns.
     ///
@@ -101,19 +94,13 @@ impl Custody for Hsmd {
         }
     }
 
-    fn signed_precommit(&self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {
+    fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
         let status = self.0.status()?;
         if status.state != StateKind::Operational {
-            // It knows its votes only while unlocked. The sequencer asks again when it is.
+            // It knows its votes only while unlocked; none must not be taken for an answer. It is asked again then.
             return Err(format!("custody is {} and cannot tell what it has signed", status.state).into());
         }
-        let signed = status.last_precommit.filter(|signed| signed.height == height);
-        Ok(signed.map(|signed| (signed.round, signed.header)))
-    }
-
-    fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
-        let last = self.0.status()?.last_precommit;
-        Ok(last.map(|last| (last.height, last.round, last.header)))
+        Ok(status.last_precommit.map(|last| (last.height, last.round, last.header)))
     }
 
     fn row_key(&self) -> Result<AeadKey, HostError> {
