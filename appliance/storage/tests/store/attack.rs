@@ -249,8 +249,10 @@ async fn every_attack_is_found_and_named() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+type Forgery = fn(&mut Thread, &World);
+
 /// What an attacker writes over the state of Alice's account, whose laptop was added and revoked.
-const FORGERIES: &[(&str, fn(&mut Thread, &World))] = &[
+const FORGERIES: &[(&str, Forgery)] = &[
     ("a device's identity is another account's", |thread, world| {
         let bob = world.bob.member;
         let bobs = world.network.state.account(bob.account).unwrap().device(bob.device).unwrap().keys;
