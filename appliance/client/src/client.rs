@@ -110,7 +110,8 @@ impl Client {
         live::run(&self.core, &self.engine, events).await
     }
 
-    /// Starts a conversation with some people. Needs the appliance.
+    /// Starts a conversation with some people. A title is told to all members as the first message, now or, if the
+    /// appliance goes away in between, by the next [`Client::flush`]. Needs the appliance.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -124,7 +125,7 @@ impl Client {
         noticed(&mut engine, result, None).await
     }
 
-    /// Adds people to a conversation. Needs the appliance.
+    /// Adds people to a conversation, and tells them its title. Needs the appliance.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -187,6 +188,19 @@ impl Client {
     /// The first fault; what was sent before stays sent, the rest stays queued.
     pub async fn flush(&self) -> Result<u64, ClientError> {
         self.engine.lock().await.flush().await
+    }
+
+    /// Calls a conversation by a title that stays on this device, whatever its members call it; `None` takes that back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_local_title(&self, thread: ThreadId, title: Option<&str>) -> Result<(), ClientError> {
+        let _engine = self.engine.lock().await;
+        let mut record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        record.title = title.and_then(views::title_of);
+        let mut batch = Batch::new();
+        self.core.put_thread(&mut batch, &record);
+        Ok(self.core.store.commit(batch).await?)
     }
 
     /// All conversations, the latest first.

@@ -128,7 +128,7 @@ impl Engine {
             let bytes = self.core.store.get(Space::Message, &self.core.place_key(thread, place)).await?;
             if let Some(bytes) = bytes {
                 let message: MessageRecord = records::decode(Space::Message, &bytes)?;
-                if let LineRecord::Text(it) = message.line {
+                if let LineRecord::Text(it) | LineRecord::Title(it) = message.line {
                     disclosure = Some(Disclosure { content: it.content, k: it.k });
                 }
             }

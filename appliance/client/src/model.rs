@@ -68,6 +68,8 @@ pub enum MessageKind {
         /// Names of those who left.
         removed: Vec<String>,
     },
+    /// The author named the conversation, for all members. Empty: it has no title any more.
+    Title(String),
     /// A recorded message whose text cannot be shown, and why.
     Unreadable(String),
 }
@@ -104,8 +106,10 @@ pub struct MessageView {
 pub struct ThreadSummary {
     /// The conversation.
     pub thread: ThreadId,
-    /// The title that this device gave it, or the names of the others. Titles stay on this device.
+    /// The title that this device's user gave it; else the one that its members share; else the names of the others.
     pub title: String,
+    /// Whether the title is the one that its members share: any of them may have chosen it.
+    pub title_is_shared: bool,
     /// Names of all people in it, this account included, without repeats.
     pub people: Vec<String>,
     /// Its devices.

@@ -159,6 +159,9 @@ pub struct ThreadRecord {
     pub received: u64,
     #[n(11)]
     pub last_text: Option<String>,
+    /// The title that its members gave it; `title` is this device's own.
+    #[n(12)]
+    pub shared_title: Option<String>,
 }
 
 /// An entry, as evidence needs it.
@@ -213,6 +216,9 @@ pub enum LineRecord {
     },
     #[n(2)]
     Unreadable(#[n(0)] String),
+    /// A title, as its content.
+    #[n(3)]
+    Title(#[n(0)] Disclosed),
 }
 
 /// What waits to be recorded.
@@ -256,6 +262,9 @@ pub enum Outgoing {
         #[n(4)]
         rotate: bool,
     },
+    /// The title for all members: a new one, or (`None`) the one that it has when this is sent, for newcomers.
+    #[n(2)]
+    Title(#[n(0)] Option<String>),
 }
 
 /// The private part of a key package.

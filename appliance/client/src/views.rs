@@ -2,11 +2,13 @@
 
 use crate::error::ClientError;
 use crate::model::{ContactView, DeviceView, KeyChangeView, Mark, MessageKind, MessageView, ThreadSummary};
-use crate::records::{self, AccountRecord, LineRecord, MessageRecord, OutboxRecord, Outgoing, ThreadRecord};
+use crate::records::{
+    self, AccountRecord, Disclosed, LineRecord, MessageRecord, OutboxRecord, Outgoing, ThreadRecord,
+};
 use crate::shared::Core;
 use crate::store::Space;
 use std::collections::BTreeMap;
-use zixt_messaging::Content;
+use zixt_messaging::{Content, ContentKind};
 use zixt_types::{AccountId, Canonical as _, Member, Seq, ThreadId};
 
 /// Names of the accounts that this device knows.
@@ -36,6 +38,19 @@ pub fn text_of(content: &[u8]) -> Option<String> {
     Content::parse(content).ok().map(|content| content.text)
 }
 
+/// The line that a content is.
+pub fn line_of(disclosed: Disclosed) -> LineRecord {
+    match Content::parse(&disclosed.content) {
+        Ok(Content { kind: ContentKind::Title, .. }) => LineRecord::Title(disclosed),
+        _ => LineRecord::Text(disclosed),
+    }
+}
+
+/// A title that says something.
+pub fn title_of(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|title| !title.is_empty())
+}
+
 /// The last entry that a device of every other account in the conversation has verified.
 pub fn read_upto(record: &ThreadRecord, me: AccountId) -> Option<Seq> {
     let mut others: BTreeMap<AccountId, Option<Seq>> = record
@@ -62,6 +77,10 @@ pub fn message(core: &Core, record: &ThreadRecord, message: MessageRecord, names
         LineRecord::Members { added, removed } => {
             (MessageKind::Members { added: people(added), removed: people(removed) }, String::new())
         }
+        LineRecord::Title(disclosed) => {
+            let title = text_of(&disclosed.content).unwrap_or_default();
+            (MessageKind::Title(title.trim().to_owned()), String::new())
+        }
         LineRecord::Unreadable(why) => (MessageKind::Unreadable(why.clone()), String::new()),
     };
     let read = own && read_upto(record, core.me().account).is_some_and(|upto| message.seq <= upto);
@@ -80,12 +99,15 @@ pub fn message(core: &Core, record: &ThreadRecord, message: MessageRecord, names
     }
 }
 
-/// A message that waits; `None` for a change of members.
+/// A message that waits; `None` for a change of members, and for a title that is only told again.
 pub fn queued(core: &Core, item: &OutboxRecord) -> Option<MessageView> {
-    let Outgoing::Text(text) = &item.what else { return None };
-    let kind = match &item.failed {
-        Some(reason) => MessageKind::Unreadable(format!("not sent: {reason}")),
-        None => MessageKind::Text,
+    let (kind, text) = match (&item.what, &item.failed) {
+        (Outgoing::Text(text), Some(reason)) => {
+            (MessageKind::Unreadable(format!("not sent: {reason}")), text.clone())
+        }
+        (Outgoing::Text(text), None) => (MessageKind::Text, text.clone()),
+        (Outgoing::Title(Some(title)), _) => (MessageKind::Title(title.clone()), String::new()),
+        (Outgoing::Title(None) | Outgoing::Change { .. }, _) => return None,
     };
     Some(MessageView {
         thread: item.thread,
@@ -95,7 +117,7 @@ pub fn queued(core: &Core, item: &OutboxRecord) -> Option<MessageView> {
         author_name: core.profile.name.clone(),
         own: true,
         kind,
-        text: text.clone(),
+        text,
         sent_at: item.at,
         ledger_time: None,
         mark: if item.prepared.is_some() { Mark::Sent } else { Mark::Queued },
@@ -165,7 +187,12 @@ pub async fn threads(core: &Core) -> Result<Vec<ThreadSummary>, ClientError> {
         };
         all.push(ThreadSummary {
             thread: record.thread,
-            title: record.title.clone().unwrap_or_else(|| others.join(", ")),
+            title: record
+                .title
+                .clone()
+                .or_else(|| record.shared_title.clone())
+                .unwrap_or_else(|| others.join(", ")),
+            title_is_shared: record.title.is_none() && record.shared_title.is_some(),
             members: record.state.members.clone(),
             epoch: record.state.epoch,
             last_seq: Some(record.head.seq),

@@ -74,6 +74,7 @@ fn without_an_account_every_command_says_so() {
         "group create t bob",
         "group add t bob",
         "group remove t bob",
+        "group alias t bob",
         "threads",
         "send bob hi",
         "read",

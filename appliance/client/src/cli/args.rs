@@ -146,7 +146,7 @@ pub enum Command {
 pub enum GroupCommand {
     /// Make a group.
     Create {
-        /// Its title. It stays on this device.
+        /// Its title. All members see it.
         #[arg(value_parser = text())]
         title: String,
         /// Who is in it besides you.
@@ -161,6 +161,15 @@ pub enum GroupCommand {
         /// Whom.
         #[arg(required = true, value_name = "NAME", value_parser = text())]
         names: Vec<String>,
+    },
+    /// Call a conversation by a title of your own, which stays on this device.
+    Alias {
+        /// Its title or id.
+        #[arg(value_parser = text())]
+        thread: String,
+        /// Your title for it; without one, what its members call it.
+        #[arg(value_parser = text())]
+        title: Option<String>,
     },
     /// Remove people. They read nothing that is said from now on.
     Remove {

@@ -81,6 +81,9 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         Command::Chat { name, message: None } => talk::chat(&session, &name).await,
         Command::Group(GroupCommand::Create { title, names }) => talk::create(&session, &title, &names).await,
         Command::Group(GroupCommand::Add { thread, names }) => talk::add(&session, &thread, &names).await,
+        Command::Group(GroupCommand::Alias { thread, title }) => {
+            talk::alias(&session, &thread, title.as_deref()).await
+        }
         Command::Group(GroupCommand::Remove { thread, names }) => {
             talk::remove(&session, &thread, &names).await
         }

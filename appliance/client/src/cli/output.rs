@@ -5,7 +5,7 @@
 
 use super::escape::{self, escape_line};
 use super::exit::{Exit, Failure};
-use crate::tui::{clock, roster_text};
+use crate::tui::{clock, roster_text, title_text};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write as _, stdout};
 use zixt_client::{
@@ -92,6 +92,7 @@ pub fn message(view: &MessageView) -> Value {
     let (kind, more) = match &view.kind {
         MessageKind::Text => ("text", Value::Null),
         MessageKind::Members { added, removed } => ("members", json!({ "added": added, "removed": removed })),
+        MessageKind::Title(title) => ("title", json!({ "title": title })),
         MessageKind::Unreadable(reason) => ("unreadable", json!({ "reason": reason })),
     };
     document["kind"] = kind.into();
@@ -223,6 +224,7 @@ pub fn message_line(view: &MessageView) -> String {
             format!("{from}{mark}: {}", escape::escape(&view.text).replace('\n', "\n        "))
         }
         MessageKind::Members { added, removed } => format!("* {}", roster_text(&from, added, removed)),
+        MessageKind::Title(title) => format!("* {}", title_text(&from, title)),
         MessageKind::Unreadable(reason) if view.own && view.seq.is_none() => {
             let text = escape::escape(&view.text).replace('\n', "\n        ");
             format!("! {}: {from}: {text}", escape_line(reason))
@@ -308,6 +310,11 @@ mod tests {
             ..view()
         };
         assert_eq!(message(&joined)["added"], json!(["bob"]));
+        let named =
+            MessageView { kind: MessageKind::Title("crew\u{1b}".into()), text: String::new(), ..view() };
+        let document = message(&named);
+        assert_eq!((&document["kind"], &document["title"]), (&json!("title"), &json!("crew\u{1b}")));
+        assert!(message_line(&named).ends_with("* ada<U+202E> named this conversation 'crew<U+001B>'"));
         let event = event(&ClientEvent::Message(Box::new(joined)));
         assert_eq!((&event["event"], &event["kind"]), (&json!("message"), &json!("members")));
         assert_eq!(super::event(&ClientEvent::ConnectionUp), json!({ "event": "connection-up" }));

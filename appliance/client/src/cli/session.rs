@@ -10,6 +10,8 @@ use std::time::Duration;
 use zixt_client::{Client, ClientError, SyncReport, ThreadSummary};
 use zixt_types::ThreadId;
 
+/// How long the appliance may take to say whether a title is also a person's name.
+const ASK: Duration = Duration::from_secs(3);
 /// Digits of a thread's id that are enough to name it.
 const ID_DIGITS_MIN: usize = 6;
 
@@ -83,14 +85,33 @@ impl Session {
 
     /// A conversation that this device knows.
     pub async fn find(&self, to: &str) -> Result<ThreadSummary, Failure> {
-        let threads = self.client.threads().await?;
-        match find(&threads, to, &self.client.profile().name)? {
-            Some(thread) => Ok(thread.clone()),
+        match self.known(to).await? {
+            Some(thread) => Ok(thread),
             None => Err(Failure::usage(
                 format!("this device knows no conversation with or called '{to}'"),
                 "`zixt threads` lists them; `zixt sync` fetches new ones; `zixt chat NAME` starts one.",
             )),
         }
+    }
+
+    async fn known(&self, to: &str) -> Result<Option<ThreadSummary>, Failure> {
+        let threads = self.client.threads().await?;
+        let people: Vec<String> =
+            self.client.contacts().await?.into_iter().map(|contact| contact.name.to_lowercase()).collect();
+        Ok(find(&threads, to, &self.client.profile().name, &people)?.cloned())
+    }
+
+    /// [`Session::known`], for what is about to be written. Any member may have called a conversation like a person:
+    /// who it is for must not depend on whether this device happens to know that person.
+    async fn addressed(&self, to: &str) -> Result<Option<ThreadSummary>, Failure> {
+        let found = self.known(to).await?;
+        if found.as_ref().is_some_and(|thread| thread.title_is_shared && thread.title == to) {
+            let asked = tokio::time::timeout(self.timeout.min(ASK), self.client.contact(to)).await;
+            if matches!(asked, Ok(Ok(_))) {
+                return self.known(to).await;
+            }
+        }
+        Ok(found)
     }
 
     /// A conversation that this device knows, or knows after asking the appliance.
@@ -104,13 +125,12 @@ impl Session {
 
     /// The conversation with a person, a title or an id. Starts the one with a person if there is none.
     pub async fn find_or_start(&self, to: &str) -> Result<ThreadId, Failure> {
-        let me = &self.client.profile().name;
-        if let Some(thread) = find(&self.client.threads().await?, to, me)? {
+        if let Some(thread) = self.addressed(to).await? {
             return Ok(thread.thread);
         }
         // The other person may have started one that this device has not seen yet.
         self.sync().await?;
-        if let Some(thread) = find(&self.client.threads().await?, to, me)? {
+        if let Some(thread) = self.addressed(to).await? {
             return Ok(thread.thread);
         }
         self.wait(self.client.start_conversation(&[to], None)).await
@@ -142,15 +162,27 @@ pub async fn wait<T>(
 }
 
 /// Finds what a person means: a title, exactly, or the other person's name of a one-to-one, in upper or lower case (as
-/// the appliance knows names); else the beginning of an id. Never guesses between two.
-fn find<'a>(threads: &'a [ThreadSummary], to: &str, me: &str) -> Result<Option<&'a ThreadSummary>, Failure> {
+/// the appliance knows names); else the beginning of an id. Never guesses between two. A title that members share
+/// never stands for a person (`people`: names in lower case) or an id: a member could draw messages to itself.
+fn find<'a>(
+    threads: &'a [ThreadSummary],
+    to: &str,
+    me: &str,
+    people: &[String],
+) -> Result<Option<&'a ThreadSummary>, Failure> {
     let wanted = to.to_lowercase();
+    let digits = to.to_ascii_lowercase();
+    let is_digits = digits.len() >= ID_DIGITS_MIN && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let begun: Vec<_> =
+        threads.iter().filter(|thread| is_digits && thread.thread.to_hex().starts_with(&digits)).collect();
+    let is_taken = people.contains(&wanted) || !begun.is_empty();
     let is_pair = |thread: &ThreadSummary| {
         let other = thread.people.iter().find(|name| *name != me);
         thread.people.len() == 2
             && other.is_some_and(|name| name.to_lowercase() == wanted && *name == thread.title)
     };
-    let named: Vec<_> = threads.iter().filter(|thread| thread.title == to || is_pair(thread)).collect();
+    let is_titled = |thread: &ThreadSummary| thread.title == to && !(thread.title_is_shared && is_taken);
+    let named: Vec<_> = threads.iter().filter(|thread| is_titled(thread) || is_pair(thread)).collect();
     let usable: Vec<_> = named.iter().filter(|thread| !thread.removed).copied().collect();
     let named = if usable.is_empty() { named } else { usable };
     match named.as_slice() {
@@ -160,11 +192,6 @@ fn find<'a>(threads: &'a [ThreadSummary], to: &str, me: &str) -> Result<Option<&
         [latest, ..] if named.iter().all(|thread| is_pair(thread)) => return Ok(Some(latest)),
         several => return Err(ambiguous(to, several)),
     }
-    let digits = to.to_ascii_lowercase();
-    if digits.len() < ID_DIGITS_MIN || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
-    }
-    let begun: Vec<_> = threads.iter().filter(|thread| thread.thread.to_hex().starts_with(&digits)).collect();
     match begun.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one)),
@@ -189,6 +216,7 @@ mod tests {
         ThreadSummary {
             thread: ThreadId::new(ThreadKind::Conversation, &[id; 31]),
             title: title.into(),
+            title_is_shared: false,
             people: people.iter().map(|name| (*name).to_owned()).collect(),
             members: Vec::new(),
             epoch: Epoch(1),
@@ -203,7 +231,7 @@ mod tests {
     }
 
     fn found(threads: &[ThreadSummary], to: &str) -> Result<Option<u8>, Exit> {
-        find(threads, to, "ada")
+        find(threads, to, "ada", &["ada", "bob", "carol"].map(str::to_owned))
             .map(|found| found.map(|thread| thread.thread.0[1]))
             .map_err(|failure| failure.exit)
     }
@@ -228,5 +256,20 @@ mod tests {
         assert_eq!(found(&threads, "carol"), Ok(Some(0x33)));
         threads.push(thread(0x55, "bob", &["bob", "ada"]));
         assert_eq!(found(&threads, "bob"), Ok(Some(0x11)));
+    }
+
+    #[test]
+    fn a_shared_title_never_stands_for_a_person_or_an_id() {
+        let shared = |id, title: &str| ThreadSummary {
+            title_is_shared: true,
+            ..thread(id, title, &["ada", "bob", "mallory"])
+        };
+        let mut threads = vec![shared(0x11, "carol"), shared(0x22, "crew"), shared(0x33, "023434")];
+        assert_eq!(found(&threads, "crew"), Ok(Some(0x22)));
+        assert_eq!(found(&threads, "carol"), Ok(None));
+        assert_eq!(found(&threads, "023434"), Ok(Some(0x33)));
+        threads.push(thread(0x34, "carol", &["ada", "carol"]));
+        assert_eq!(found(&threads, "carol"), Ok(Some(0x34)));
+        assert_eq!(found(&threads, "023434"), Ok(Some(0x34)));
     }
 }

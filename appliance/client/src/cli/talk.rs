@@ -143,6 +143,13 @@ pub async fn add(session: &Session, to: &str, names: &[String]) -> Result<(), Fa
     show_group(session, thread).await
 }
 
+/// `zixt group alias`
+pub async fn alias(session: &Session, to: &str, title: Option<&str>) -> Result<(), Failure> {
+    let thread = session.find(to).await?.thread;
+    session.client.set_local_title(thread, title).await?;
+    show_group(session, thread).await
+}
+
 /// `zixt group remove`
 pub async fn remove(session: &Session, to: &str, names: &[String]) -> Result<(), Failure> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

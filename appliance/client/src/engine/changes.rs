@@ -6,8 +6,9 @@ use crate::error::ClientError;
 use crate::records::{self, Blob, OutboxRecord, Outgoing, Prepared};
 use crate::shared::{now, random};
 use crate::store::{Batch, Space};
+use crate::views;
 use zixt_api::ErrorCode;
-use zixt_messaging::{Change, CommitDraft, Conversation};
+use zixt_messaging::{Change, CommitDraft, Conversation, TITLE_BYTES_MAX};
 use zixt_types::{AccountId, Member, MessageId, Seq, ThreadId, ThreadKind};
 
 impl Engine {
@@ -16,20 +17,19 @@ impl Engine {
         if let Some(text) = &self.stopped {
             return Err(ClientError::Blocked(text.clone()));
         }
+        let title = title.and_then(views::title_of);
+        if let Some(got) = title.as_ref().map(String::len).filter(|got| *got > TITLE_BYTES_MAX) {
+            return Err(ClientError::TextTooLong { got, max: TITLE_BYTES_MAX });
+        }
         let add = self.accounts_named(names).await?;
         let me = self.core.me().account;
         if add.is_empty() || add == [me] {
             return Err(ClientError::NobodyNamed);
         }
         let thread = ThreadId::new(ThreadKind::Conversation, &random()?);
-        let what = Outgoing::Change {
-            start: true,
-            title: title.map(str::to_owned),
-            add,
-            remove: Vec::new(),
-            rotate: false,
-        };
+        let what = Outgoing::Change { start: true, title, add, remove: Vec::new(), rotate: false };
         self.change_now(thread, what).await?;
+        self.tell_titles(thread).await?;
         Ok(thread)
     }
 
@@ -42,7 +42,8 @@ impl Engine {
                 return Err(ClientError::AlreadyIn((*name).to_owned()));
             }
         }
-        self.change_now(thread, change(add, Vec::new(), false)).await
+        self.change_now(thread, change(add, Vec::new(), false)).await?;
+        self.tell_titles(thread).await
     }
 
     /// Removes people with all their devices.

@@ -98,6 +98,7 @@ impl Engine {
             seen: Vec::new(),
             received: 0,
             last_text: None,
+            shared_title: None,
         });
         record.state = state;
         record.head = entry.head();

@@ -9,7 +9,7 @@ use crate::store::{Batch, Space};
 use crate::trust::TrustError;
 use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
 use zixt_messaging::{Content, SeenHeader};
-use zixt_types::{Seq, ThreadId};
+use zixt_types::{Body, Canonical as _, Seq, ThreadId};
 
 /// How often a message or a commit is made anew because others were faster.
 pub(super) const TRIES: usize = 12;
@@ -26,18 +26,25 @@ impl Engine {
     /// Sends what waits, in order. Returns how many messages became recorded.
     pub async fn flush(&mut self) -> Result<u64, ClientError> {
         let before = self.counts.sent;
-        let items = self.core.outbox().await?;
-        // Commits first: messages of the same conversation wait for the epoch that they begin.
-        let (changes, texts): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|(_, item)| matches!(item.what, Outgoing::Change { .. }));
-        for (order, item) in changes.into_iter().chain(texts) {
-            if item.failed.is_some() {
+        // Commits first: messages of the same conversation wait for the epoch that they begin. Then titles, which
+        // commits queue, and last what people say.
+        for rank in 0..3 {
+            self.flush_rank(rank).await?;
+        }
+        Ok(self.counts.sent - before)
+    }
+
+    async fn flush_rank(&mut self, rank: u8) -> Result<(), ClientError> {
+        for (order, item) in self.core.outbox().await? {
+            let (own, change) = match item.what {
+                Outgoing::Change { .. } => (0, true),
+                Outgoing::Title(_) => (1, false),
+                Outgoing::Text(_) => (2, false),
+            };
+            if own != rank || item.failed.is_some() {
                 continue;
             }
-            let result = match item.what {
-                Outgoing::Change { .. } => self.change(order, None).await.map(|_| ()),
-                Outgoing::Text(_) => self.text(order).await,
-            };
+            let result = if change { self.change(order, None).await } else { self.text(order).await };
             match result {
                 Ok(()) => {}
                 Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
@@ -56,7 +63,23 @@ impl Engine {
                 }
             }
         }
-        Ok(self.counts.sent - before)
+        Ok(())
+    }
+
+    /// Sends the titles that a change of members has queued. They are queued for good: whatever stands in the way now,
+    /// the next flush sends them.
+    pub(super) async fn tell_titles(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+        for (order, item) in self.core.outbox().await? {
+            if item.thread != thread || !matches!(item.what, Outgoing::Title(_)) {
+                continue;
+            }
+            if let Err(error) = self.text(order).await {
+                self.conversations.remove(&thread);
+                let error = self.noticed(error, Some(thread)).await?;
+                log::info!("the title waits: {}", with_sources(&error));
+            }
+        }
+        Ok(())
     }
 
     /// Sends one message of the outbox.
@@ -92,11 +115,17 @@ impl Engine {
         mut item: OutboxRecord,
         record: &crate::records::ThreadRecord,
     ) -> Result<Prepared, ClientError> {
-        let Outgoing::Text(text) = &item.what else { return Err(ClientError::UnknownThread(item.thread)) };
         let seen = self.ledger.tip().map(|tip| SeenHeader { height: tip.height(), hash: tip.hash });
-        let content = Content::text(item.id, text.clone(), seen).map_err(|error| {
-            ClientError::TextTooLong { got: error.got, max: zixt_types::limits::TEXT_BYTES_MAX }
-        })?;
+        let content = match &item.what {
+            Outgoing::Text(text) => Content::text(item.id, text.clone(), seen),
+            Outgoing::Title(Some(title)) => Content::title(item.id, title.clone(), seen),
+            // Others may have chosen another one meanwhile.
+            Outgoing::Title(None) => {
+                Content::title(item.id, record.shared_title.clone().unwrap_or_default(), seen)
+            }
+            Outgoing::Change { .. } => return Err(ClientError::UnknownThread(item.thread)),
+        };
+        let content = content.map_err(|error| ClientError::TextTooLong { got: error.got, max: error.max })?;
         let mut conversation = self.conversation(item.thread).await?;
         let message =
             conversation.encrypt(&content).map_err(|error| ClientError::Messaging(with_sources(&error)))?;
@@ -183,10 +212,17 @@ impl Engine {
                 let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
                 let record = self.core.thread(thread).await?;
                 let moved = record.as_ref().map(|record| record.head) != head;
-                if record.is_none_or(|record| record.removed) {
+                if record.as_ref().is_none_or(|record| record.removed) {
                     return self.fail(order, thread, ClientError::Removed.to_string()).await;
                 }
-                if !moved && problem.code != ErrorCode::StaleEpoch {
+                // An own commit that was recorded since has taken its counter.
+                let overtaken = item
+                    .prepared
+                    .as_ref()
+                    .and_then(|prepared| Body::parse(&prepared.body).ok())
+                    .zip(record.as_ref())
+                    .is_some_and(|(body, record)| body.counter < record.counter);
+                if !moved && !overtaken && problem.code != ErrorCode::StaleEpoch {
                     // The chain that this device verified says otherwise.
                     return self.fail(order, thread, problem.to_string()).await;
                 }
@@ -207,7 +243,7 @@ impl Engine {
     async fn fail(&mut self, order: u64, thread: ThreadId, reason: String) -> Result<(), ClientError> {
         let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
         let mut batch = Batch::new();
-        if matches!(item.what, Outgoing::Change { .. }) {
+        if matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
             batch.delete(Space::Outbox, order.to_be_bytes());
         } else {
             item.prepared = None;

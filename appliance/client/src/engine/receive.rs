@@ -6,12 +6,13 @@ use crate::model::{ClientEvent, Mark};
 use crate::records::{
     self, Disclosed, EntryRecord, LineRecord, MessageRecord, OutboxRecord, Outgoing, ThreadRecord,
 };
+use crate::shared::{now, random};
 use crate::store::{Batch, Space};
 use crate::trust::{CheckedEntry, TrustError};
 use crate::views;
 use zixt_api::{Entry, EntryProof, ErrorCode, StreamLine};
 use zixt_messaging::{CommitEntry, CommitOutcome, DecryptError, MessageEntry, SeenHeader};
-use zixt_types::{AccountId, Author, Member, Payload, Seq, ThreadId, ThreadKind};
+use zixt_types::{AccountId, Author, Member, MessageId, Payload, Seq, ThreadId, ThreadKind};
 
 /// What one entry does to the store and to who listens.
 #[derive(Default)]
@@ -248,6 +249,7 @@ impl Engine {
                 seen: Vec::new(),
                 received: 0,
                 last_text: None,
+                shared_title: None,
             },
             Some(mut record) => {
                 let before = record.state.members.clone();
@@ -316,23 +318,31 @@ impl Engine {
         record.counter = entry.body.counter + 1;
         effect.batch.delete(Space::Outbox, order.to_be_bytes());
         match &item.what {
-            Outgoing::Text(_) => {
+            Outgoing::Text(_) | Outgoing::Title(_) => {
                 let Some(disclosed) = item.prepared.as_ref().and_then(|it| it.disclosure.clone()) else {
                     return Err(TrustError::NotMine(seq).into());
                 };
-                record.last_text = views::text_of(&disclosed.content);
-                self.put_message(effect, record, entry, LineRecord::Text(disclosed)).await?;
+                let line = views::line_of(disclosed);
+                noted(record, &line);
+                if matches!(line, LineRecord::Text(_)) {
+                    self.counts.sent += 1;
+                }
+                self.put_message(effect, record, entry, line).await?;
                 effect.events.push(ClientEvent::Mark {
                     thread: record.thread,
                     message: entry.body.message_id,
                     seq: Some(seq),
                     mark: Mark::Recorded,
                 });
-                self.counts.sent += 1;
             }
-            Outgoing::Change { title, .. } => {
+            Outgoing::Change { title, add, .. } => {
                 if seq == Seq(0) {
-                    record.title.clone_from(title);
+                    record.shared_title.clone_from(title);
+                }
+                // Who has just come has not heard the title. It is queued in the same transaction, so that it is
+                // told whatever happens.
+                if record.shared_title.is_some() && (seq == Seq(0) || !add.is_empty()) {
+                    self.queue_title(effect, record.thread, title.clone())?;
                 }
                 let commit =
                     CommitEntry::new(&entry.body, &entry.position).ok_or(TrustError::NotMine(seq))?;
@@ -417,7 +427,7 @@ impl Engine {
                             self.compare_header(seq, seen).await?;
                         }
                         self.put_back(conversation);
-                        LineRecord::Text(Disclosed {
+                        views::line_of(Disclosed {
                             content: received.content_bytes,
                             k: *received.key.as_bytes(),
                         })
@@ -435,12 +445,32 @@ impl Engine {
                 }
             }
         };
-        if let LineRecord::Text(disclosed) = &line {
-            record.last_text = views::text_of(&disclosed.content);
+        noted(record, &line);
+        // Nobody has to read a title: like a change of members, it is no unread message.
+        if !matches!(line, LineRecord::Title(_)) {
+            record.received += 1;
+            self.counts.messages += 1;
         }
-        record.received += 1;
-        self.counts.messages += 1;
         self.put_message(effect, record, entry, line).await
+    }
+
+    fn queue_title(
+        &self,
+        effect: &mut Effect,
+        thread: ThreadId,
+        title: Option<String>,
+    ) -> Result<(), ClientError> {
+        let item = OutboxRecord {
+            version: records::VERSION,
+            thread,
+            id: MessageId(random()?),
+            at: now(),
+            what: Outgoing::Title(title),
+            prepared: None,
+            failed: None,
+        };
+        self.core.put_outbox(&mut effect.batch, self.core.outbox_key(), &item);
+        Ok(())
     }
 
     async fn apply_commit(
@@ -591,6 +621,17 @@ impl Engine {
             }
         };
         if own.hash == seen.hash { Ok(()) } else { Err(split.into()) }
+    }
+}
+
+/// What a line changes in what is known of its conversation.
+fn noted(record: &mut ThreadRecord, line: &LineRecord) {
+    match line {
+        LineRecord::Text(disclosed) => record.last_text = views::text_of(&disclosed.content),
+        LineRecord::Title(disclosed) => {
+            record.shared_title = views::text_of(&disclosed.content).as_deref().and_then(views::title_of);
+        }
+        LineRecord::Members { .. } | LineRecord::Unreadable(_) => {}
     }
 }
 

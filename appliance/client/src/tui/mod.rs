@@ -11,4 +11,5 @@ mod view;
 
 pub use run::run;
 pub use translate::members as roster_text;
+pub use translate::named as title_text;
 pub use view::clock;

@@ -17,6 +17,7 @@ pub fn message(view: &MessageView) -> Message {
         }
         MessageKind::Text => (Kind::Said, escape(&view.text)),
         MessageKind::Members { added, removed } => (Kind::Event, members(&from, added, removed)),
+        MessageKind::Title(title) => (Kind::Event, named(&from, title)),
         MessageKind::Unreadable(reason) => {
             (Kind::Warning, format!("a message of {from} cannot be shown: {}", escape(reason)))
         }
@@ -37,6 +38,15 @@ pub fn members(by: &str, added: &[String], removed: &[String]) -> String {
         (false, true) => format!("{by} added {}", list(added)),
         (true, false) => format!("{by} removed {}", list(removed)),
         _ => format!("{by} added {} and removed {}", list(added), list(removed)),
+    }
+}
+
+/// What a title says.
+pub fn named(by: &str, title: &str) -> String {
+    if title.is_empty() {
+        format!("{by} took this conversation's name away")
+    } else {
+        format!("{by} named this conversation '{}'", escape_line(title))
     }
 }
 

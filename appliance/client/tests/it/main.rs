@@ -12,5 +12,7 @@ mod appliance;
 mod evidence;
 mod offline;
 mod people;
+mod revoked;
 mod talk;
+mod titles;
 mod trust;

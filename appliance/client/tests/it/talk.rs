@@ -27,7 +27,7 @@ async fn two_people_talk_both_ways() {
     assert_eq!((summary.title.as_str(), summary.unread, summary.queued), ("work", 1, 0));
     ada.client().mark_shown(thread).await.unwrap();
     assert_eq!(ada.client().threads().await.unwrap()[0].unread, 0);
-    assert_eq!(bob.client().threads().await.unwrap()[0].title, "ada");
+    assert_eq!(bob.client().threads().await.unwrap()[0].title, "work");
     assert!(ada.alarms().await.is_empty() && bob.alarms().await.is_empty());
     // Everything again, from the store alone.
     let before = history;
