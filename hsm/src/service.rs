@@ -36,7 +36,7 @@ impl Service {
     #[must_use]
     pub fn answer(&self, request: &Request) -> Response {
         let answer = match request {
-            Request::Status => Ok(Response::Status(self.status())),
+            Request::Status => Ok(Response::Status(Box::new(self.status()))),
             Request::Provision { suite, lab } => self.provision(*suite, *lab).map(Response::Provisioned),
             Request::BindGenesis { genesis } => self.bind_genesis(genesis).map(Response::Bound),
             Request::Unlock { pin } => self.unlock(pin, PinTry::Attended).map(Response::Unlocked),
@@ -210,7 +210,7 @@ impl Service {
     fn load(&self, custody: &mut Custody, sealed: Sealed) -> Result<(), CustodyError> {
         match Keys::open(&*self.backend, &self.folder, sealed) {
             Ok(keys) => {
-                *custody = Custody::Operational(keys);
+                *custody = Custody::Operational(Box::new(keys));
                 log::info!("operational");
                 Ok(())
             }

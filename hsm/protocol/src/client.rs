@@ -36,7 +36,7 @@ macro_rules! calls {
             /// See [`ClientError`].
             pub $($async)? fn status(&self) -> Result<Status, ClientError> {
                 match self.call(&Request::Status) $($await)* ? {
-                    Response::Status(status) => Ok(status),
+                    Response::Status(status) => Ok(*status),
                     _ => Err(ClientError::Unexpected),
                 }
             }

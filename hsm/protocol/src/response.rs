@@ -10,7 +10,7 @@ use zixt_types::{CustodyMode, Hash, Height, Round, SuiteId, UnlockMode, VoteStep
 pub enum Response {
     /// To `Status`.
     #[n(0)]
-    Status(#[n(0)] Status),
+    Status(#[n(0)] Box<Status>),
     /// To `Provision`: the new keys, in the order of [`KeyPurpose::ALL`].
     #[n(1)]
     Provisioned(#[n(0)] Vec<KeyInfo>),

@@ -32,7 +32,7 @@ pub enum Custody {
     /// Keys are wrapped.
     Locked(Sealed),
     /// Signs.
-    Operational(Keys),
+    Operational(Box<Keys>),
     /// Keys or votes are not what they were: officers have to decide.
     Quarantined(String),
     /// Does not work.

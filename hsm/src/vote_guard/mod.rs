@@ -295,7 +295,7 @@ fn in_order(places: Vec<Place>) -> Result<VecDeque<Record>, OpenError> {
         let behind = (record::place(newest) + PLACES - at) % PLACES;
         let expected = newest.checked_sub(behind as u64);
         match (place, expected) {
-            (Place::Full(record), Some(expected)) if record.number == expected => signed.push_back(record),
+            (Place::Full(record), Some(expected)) if record.number == expected => signed.push_back(*record),
             (Place::Empty, None) => {}
             // Torn, or (under a filesystem that writes late) still the one before: never released.
             (Place::Torn, _) if at == next_in_turn => {}

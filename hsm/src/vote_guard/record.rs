@@ -84,7 +84,7 @@ pub(super) enum Place {
     /// Never written.
     Empty,
     /// A whole record.
-    Full(Record),
+    Full(Box<Record>),
     /// Anything else.
     Torn,
 }
@@ -170,7 +170,7 @@ pub(super) fn read(bytes: &[u8], key: &GuardKey) -> Place {
     if bytes.iter().all(|byte| *byte == 0) {
         return Place::Empty;
     }
-    Record::parse(bytes, key).map_or(Place::Torn, Place::Full)
+    Record::parse(bytes, key).map_or(Place::Torn, |record| Place::Full(Box::new(record)))
 }
 
 const _: () = assert!(FIXED_BYTES + limits::VOTE_BYTES_MAX + 4627 + MAC_BYTES <= PLACE_BYTES);
