@@ -3,7 +3,7 @@
 
 use crate::{Appliance, Person, text};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use zixt_ledger::evidence::{Anchor, Evidence};
 use zixt_types::{Body, Canonical as _, Hash, Payload, RevokeReason, ThreadKind};
 
@@ -171,6 +171,6 @@ fn hear(person: &Person<'_>, from: &str, line: &str, say: &mut dyn FnMut(&str)) 
     say(&format!("  {:<6} reads it", person.name));
 }
 
-fn name(path: &PathBuf) -> String {
+fn name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

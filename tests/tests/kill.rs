@@ -1,5 +1,6 @@
 //! kill -9 of the server, the custody daemon or a client at random moments under load: nothing acknowledged is lost,
 //! nothing is shown twice, the store stays sound. 20 kills, or 200 in the full run.
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
