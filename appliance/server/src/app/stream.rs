@@ -70,6 +70,7 @@ impl Stream {
     async fn run(mut self) {
         // Says at once that the stream stands and where it begins.
         let mut quiet = self.heartbeat().await;
+        let mut backlog = true;
         let problem = loop {
             if quiet.is_err() {
                 return;
@@ -80,6 +81,12 @@ impl Stream {
                 _ => break Problem::new(ErrorCode::CallerRevoked, "the device was revoked"),
             }
             match self.catch_up().await {
+                // Says that the backlog is over, so that whoever only fetches it need not wait for silence.
+                Ok(Ok(())) if std::mem::take(&mut backlog) => {
+                    if self.heartbeat().await.is_err() {
+                        return;
+                    }
+                }
                 Ok(Ok(())) => {}
                 Ok(Err(Gone)) => return,
                 // The store closes when the appliance stops.
