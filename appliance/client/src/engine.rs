@@ -16,8 +16,9 @@ use crate::store::{Batch, Space};
 use crate::trust::{Ledger, TrustError};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 use zixt_messaging::Conversation;
-use zixt_types::{Head, Seq, ThreadId};
+use zixt_types::{AccountId, Head, Seq, ThreadId};
 
 const CURSOR: &[u8] = b"stream/cursor";
 
@@ -29,6 +30,8 @@ pub struct Engine {
     conversations: HashMap<ThreadId, Conversation>,
     /// The last position of the stream that was handled durably.
     cursor: u64,
+    /// When people's accounts were looked up last.
+    looked_up: HashMap<AccountId, Instant>,
     /// Set by a proven fork: nothing is sent any more.
     stopped: Option<String>,
     /// What happened since the last call of [`Engine::report`].
@@ -49,6 +52,7 @@ impl Engine {
             ledger,
             conversations: HashMap::new(),
             cursor,
+            looked_up: HashMap::new(),
             stopped: stopped.map(|alarm| alarm.text),
             counts: SyncReport::default(),
         })
@@ -131,29 +135,9 @@ impl Engine {
         thread: Option<ThreadId>,
         position: Option<u64>,
     ) -> Result<(), ClientError> {
-        let record = AlarmRecord {
-            version: records::VERSION,
-            at: now(),
-            thread,
-            code: error.code().to_owned(),
-            text: error.to_string(),
-            proof: match error {
-                TrustError::Fork(proof) => Some(proof.to_bytes()),
-                _ => None,
-            },
-        };
-        let known = alarms(&self.core).await?;
         let mut batch = Batch::new();
         let mut events = Vec::new();
-        let same = |old: &AlarmRecord| {
-            (&old.code, old.thread, &old.text) == (&record.code, record.thread, &record.text)
-        };
-        if !known.iter().any(same) {
-            let number = known.len() as u64 + 1;
-            batch.put(Space::Fact, alarm_key(number), records::encode(&record));
-            events.push(ClientEvent::Alarm(alarm_view(number, record.clone())));
-            self.counts.alarms += 1;
-        }
+        let record = self.note_alarm(error, thread, (&mut batch, &mut events)).await?;
         if let Some(thread) = thread
             && let Some(mut own) = self.core.thread(thread).await?
             && own.blocked.is_none()
@@ -171,6 +155,42 @@ impl Engine {
         self.commit(batch, events).await?;
         self.cursor = position.unwrap_or(self.cursor);
         Ok(())
+    }
+
+    /// Puts an alarm into a batch, unless it was raised before.
+    async fn note_alarm(
+        &mut self,
+        error: &TrustError,
+        thread: Option<ThreadId>,
+        (batch, events): (&mut Batch, &mut Vec<ClientEvent>),
+    ) -> Result<AlarmRecord, ClientError> {
+        let record = AlarmRecord {
+            version: records::VERSION,
+            at: now(),
+            thread,
+            code: error.code().to_owned(),
+            text: error.to_string(),
+            proof: match error {
+                TrustError::Fork(proof) => Some(proof.to_bytes()),
+                _ => None,
+            },
+            author: match error {
+                TrustError::OtherLastSeen { author, .. } => Some(*author),
+                _ => None,
+            },
+        };
+        let known = alarms(&self.core).await?;
+        let same = |old: &AlarmRecord| {
+            (&old.code, old.thread, old.author) == (&record.code, record.thread, record.author)
+                && (old.author.is_some() || old.text == record.text)
+        };
+        if !known.iter().any(same) {
+            let number = known.len() as u64 + 1;
+            batch.put(Space::Fact, alarm_key(number), records::encode(&record));
+            events.push(ClientEvent::Alarm(alarm_view(number, record.clone())));
+            self.counts.alarms += 1;
+        }
+        Ok(record)
     }
 
     /// Raises an alarm if `error` is a violation of trust; gives the error back.

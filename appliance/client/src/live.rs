@@ -11,8 +11,11 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use zixt_api::{ErrorCode, StreamLine};
 
-/// Silence after which a backlog counts as drained. The appliance sends a backlog without pauses.
+/// Silence after which a backlog counts as drained when no heartbeat says that it is: after events, which the appliance
+/// sends without pauses.
 const DRAINED: Duration = Duration::from_millis(300);
+/// The same as long as no event came: the appliance may be reading the first one from its disk.
+const EMPTY: Duration = Duration::from_secs(3);
 /// For the first line, which the appliance sends at once.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 /// Silence after which a stream counts as dead; the appliance sends heartbeats more often.
@@ -20,8 +23,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// First pause before connecting again; doubles up to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// People, key packages and rotation are looked after this often.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// People, key packages and rotation are looked after this often: a device that was revoked is out of every
+/// conversation so soon, also of those in which nobody writes.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// Handles everything that is there, sends what waits, and returns.
 pub async fn sync_once(engine: &Mutex<Engine>) -> Result<SyncReport, ClientError> {
@@ -35,9 +39,13 @@ pub async fn sync_once(engine: &Mutex<Engine>) -> Result<SyncReport, ClientError
 
 async fn drain(engine: &Mutex<Engine>) -> Result<(), ClientError> {
     let mut lines = open(engine).await?;
-    let mut first = true;
+    let (mut first, mut events) = (true, false);
     loop {
-        let patience = if first { FIRST_LINE } else { DRAINED };
+        let patience = match (first, events) {
+            (true, _) => FIRST_LINE,
+            (false, false) => EMPTY,
+            (false, true) => DRAINED,
+        };
         let line = match timeout(patience, lines.next()).await {
             Err(_) if first => return Err(ConnectionError::Timeout.into()),
             Err(_) => return Ok(()),
@@ -50,7 +58,7 @@ async fn drain(engine: &Mutex<Engine>) -> Result<(), ClientError> {
             StreamLine::Heartbeat { .. } => return Ok(()),
             StreamLine::End { problem } => return Err(problem.into()),
             event @ StreamLine::Event { .. } => {
-                first = false;
+                (first, events) = (false, true);
                 engine.lock().await.handle(event).await?;
             }
         }

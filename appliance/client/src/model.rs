@@ -184,7 +184,7 @@ pub struct Alarm {
     pub number: u64,
     /// This device's clock.
     pub at: Timestamp,
-    /// The conversation that it stopped; `None` if it concerns all.
+    /// The conversation that it concerns, `None` if all. [`ThreadSummary::blocked`] says whether it is stopped.
     pub thread: Option<ThreadId>,
     /// A stable code for programs.
     pub code: String,

@@ -296,4 +296,7 @@ pub struct AlarmRecord {
     /// A `.zixt-fork` file.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub proof: Option<Vec<u8>>,
+    /// The member whom it may be about: it is raised once for each, not for each of its messages.
+    #[n(6)]
+    pub author: Option<Member>,
 }

@@ -7,7 +7,7 @@ use crate::records::{self, AccountRecord, OutboxRecord, Prepared, ProfileRecord,
 use crate::store::{Batch, Space, Store};
 use crate::trust::Checker;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
@@ -41,28 +41,39 @@ pub struct Core {
     sink: Mutex<Option<mpsc::UnboundedSender<ClientEvent>>>,
 }
 
-/// What the verified accounts say about MLS keys.
+/// What the verified accounts say about MLS keys, and whether the device is active.
 #[derive(Default)]
-pub struct Directory(RwLock<HashMap<Member, Hash>>);
+pub struct Directory {
+    keys: RwLock<HashMap<Member, (Hash, bool)>>,
+    /// Revoked devices count: an entry is followed that was recorded before.
+    follows: AtomicBool,
+}
 
 impl KeyDirectory for Directory {
     fn mls_key(&self, member: &Member) -> Option<Hash> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(member).copied()
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let (key, active) = keys.get(member).copied()?;
+        (active || self.follows.load(Ordering::Relaxed)).then_some(key)
     }
 }
 
 impl Directory {
     /// Takes over what an account says now.
     pub fn learn(&self, record: &AccountRecord) {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         for device in &record.account.devices {
             let member = Member { account: record.account.id, device: device.id };
-            if device.is_active() {
-                keys.insert(member, device.keys.mls);
-            } else {
-                keys.remove(&member);
-            }
+            keys.insert(member, (device.keys.mls, device.is_active()));
         }
+    }
+
+    /// Follows what was recorded: devices that are revoked by now were members then. Whatever is sent afterwards
+    /// removes them first.
+    pub fn following<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.follows.store(true, Ordering::Relaxed);
+        let done = work();
+        self.follows.store(false, Ordering::Relaxed);
+        done
     }
 }
 

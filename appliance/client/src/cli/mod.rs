@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::Internal, error.to_string(), "Try again."))?;
     // One thread: a person's device does one thing at a time, and the passphrase's hash has a thread of its own.
-    let outcome = tokio::task::LocalSet::new().block_on(&runtime, perform(arguments));
+    let outcome = runtime.block_on(perform(arguments));
     // A read of the terminal may still be blocked in a thread of its own; it must not hold up the end.
     runtime.shutdown_background();
     outcome

@@ -296,7 +296,7 @@ async fn stream(
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let (sender, mut events) = mpsc::channel(EVENTS_WAITING_MAX);
     let client = session.client.clone();
-    let mut running = tokio::task::spawn_local(async move { client.run(sender).await });
+    let mut running = tokio::spawn(async move { client.run(sender).await });
     let ended = loop {
         tokio::select! {
             biased;

@@ -6,8 +6,13 @@ use crate::model::ClientEvent;
 use crate::records::{self, AccountRecord};
 use crate::store::Batch;
 use crate::trust::{CheckedAccount, TrustError};
+use std::time::Duration;
+use tokio::time::Instant;
 use zixt_crypto::Keyring;
 use zixt_types::{AccountId, DeviceId, Member, Timestamp};
+
+/// What is known of an account counts for so long when something is encrypted to it.
+const ACCOUNT_AGE_MAX: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// The account as this device knows it; looked up if it does not.
@@ -33,6 +38,7 @@ impl Engine {
         let view = api.account(account).await?;
         let header = self.ledger.accept(&api, &view.proof.certified).await?;
         let checked = self.ledger.checker.account(account, &view, &header)?;
+        self.looked_up.insert(account, Instant::now());
         let known = self.core.account(account).await?;
         let mut changes = Vec::new();
         if let Some(known) = &known {
@@ -68,6 +74,20 @@ impl Engine {
             self.alarm(&TrustError::OwnDevice(device), None, None).await?;
         }
         Ok(record)
+    }
+
+    /// Looks everybody up in a conversation whom this device has not looked up lately, so that nothing is encrypted to a
+    /// device that was revoked since.
+    pub(super) async fn refresh_members(&mut self, members: &[Member]) -> Result<(), ClientError> {
+        let mut accounts: Vec<AccountId> = members.iter().map(|member| member.account).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        for account in accounts {
+            if self.looked_up.get(&account).is_none_or(|at| at.elapsed() >= ACCOUNT_AGE_MAX) {
+                self.refresh(account).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks everybody up who is in a conversation with this device.

@@ -164,6 +164,7 @@ impl Engine {
             (conversation, 0, None)
         } else {
             let record = self.writable(thread).await?;
+            self.refresh_members(&record.state.members).await?;
             (self.conversation(thread).await?, record.counter, Some(record.head))
         };
         let members = conversation.members();

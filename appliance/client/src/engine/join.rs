@@ -74,10 +74,11 @@ impl Engine {
         };
         let wanted = welcome_key_packages(&welcome).map_err(|error| fault(with_sources(&error)))?;
         let packages = self.key_packages(&wanted).await?;
+        let device = &self.core.device;
         let joined = self
             .core
-            .device
-            .join(&welcome, &tree, &packages, &commit, &state.members)
+            .directory
+            .following(|| device.join(&welcome, &tree, &packages, &commit, &state.members))
             .map_err(|error| fault(with_sources(&error)))?;
 
         let mut effect = Effect::default();

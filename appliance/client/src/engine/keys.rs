@@ -87,7 +87,7 @@ impl Engine {
             if record.removed || record.blocked.is_some() {
                 continue;
             }
-            match self.tidy_before_sending(record.thread).await {
+            match self.tidy_before_sending(record.thread, true).await {
                 Ok(()) => {}
                 Err(error @ ClientError::Connection(_)) => return Err(error),
                 Err(error) => log::warn!("renewing keys: {}", with_sources(&error)),

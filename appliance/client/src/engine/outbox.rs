@@ -88,10 +88,13 @@ impl Engine {
             // Gone: an entry that came meanwhile was this message.
             let Some(item) = self.core.outbox_item(order).await? else { return Ok(()) };
             let record = self.writable(item.thread).await?;
+            self.refresh_members(&record.state.members).await?;
+            // What lies encrypted may have to wait, too: a commit overtakes it, and it is encrypted anew.
+            self.tidy_before_sending(item.thread, item.prepared.is_none()).await?;
+            let Some(item) = self.core.outbox_item(order).await? else { return Ok(()) };
             let prepared = match item.prepared.clone() {
                 Some(prepared) => prepared,
                 None => {
-                    self.tidy_before_sending(item.thread).await?;
                     let record = self.core.thread(item.thread).await?.unwrap_or(record);
                     self.encrypt(order, item.clone(), &record).await?
                 }
@@ -254,16 +257,36 @@ impl Engine {
         self.commit(batch, vec![event]).await
     }
 
-    /// Removes revoked devices and renews keys, if either is due.
-    pub(super) async fn tidy_before_sending(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+    /// Removes revoked devices, and renews keys if that is due and asked for.
+    pub(super) async fn tidy_before_sending(
+        &mut self,
+        thread: ThreadId,
+        renew: bool,
+    ) -> Result<(), ClientError> {
+        let (stale, due, pending) = self.untidy(thread).await?;
+        if stale && pending {
+            // A commit that was made before somebody was revoked: it comes first.
+            for (order, item) in self.core.outbox().await? {
+                if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+                    self.change(order, None).await?;
+                }
+            }
+        }
+        let (stale, due, pending) =
+            if stale && pending { self.untidy(thread).await? } else { (stale, due, pending) };
+        if (stale || (due && renew)) && !pending {
+            self.rotate(thread).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a conversation has revoked devices, keys that are due, and a commit that waits.
+    async fn untidy(&mut self, thread: ThreadId) -> Result<(bool, bool, bool), ClientError> {
         let conversation = self.conversation(thread).await?;
         let stale = !conversation.stale_members().is_empty();
         let due = conversation.rotation_due(&self.core.profile.genesis.rotation, now()).is_some();
         let pending = conversation.pending_commit().is_some();
         self.put_back(conversation);
-        if (stale || due) && !pending {
-            self.rotate(thread).await?;
-        }
-        Ok(())
+        Ok((stale, due, pending))
     }
 }

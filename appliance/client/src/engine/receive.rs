@@ -231,7 +231,6 @@ impl Engine {
         };
         let account = self.account_of(&author).await?;
         self.ledger.checker.written_by(&entry, author, &account.account, &account.keys)?;
-        self.check_last_seen(&entry).await?;
 
         let rules = |source| TrustError::Rules { seq, source };
         let mut effect = Effect::default();
@@ -291,17 +290,28 @@ impl Engine {
         batch.put(Space::Entry, key, records::encode(&record));
     }
 
-    /// The author must have seen the entries that this device has.
-    async fn check_last_seen(&self, entry: &CheckedEntry) -> Result<(), ClientError> {
-        let Some(seen) = entry.body.last_seen else { return Ok(()) };
-        let other = TrustError::OtherLastSeen { seq: entry.seq(), seen: seen.seq };
-        if seen.seq >= entry.seq() {
-            return Err(other.into());
+    /// Whether the author saw the entries that this device has. If not, an alarm says so, and the conversation goes on:
+    /// any member can sign a false claim, and must not be able to end a conversation with it. The entry, which is
+    /// stored with its signature, proves who signed it.
+    async fn has_seen_the_same(
+        &mut self,
+        effect: &mut Effect,
+        entry: &CheckedEntry,
+        author: Member,
+    ) -> Result<bool, ClientError> {
+        let Some(seen) = entry.body.last_seen else { return Ok(true) };
+        let is_same = seen.seq < entry.seq()
+            && self
+                .stored_entry(entry.body.thread, seen.seq)
+                .await?
+                .is_none_or(|known| known.hash == seen.hash);
+        if !is_same {
+            let name = views::Names::load(&self.core).await?.of(author.account);
+            let other = TrustError::OtherLastSeen { seq: entry.seq(), seen: seen.seq, author, name };
+            let sink = (&mut effect.batch, &mut effect.events);
+            self.note_alarm(&other, Some(entry.body.thread), sink).await?;
         }
-        match self.stored_entry(entry.body.thread, seen.seq).await? {
-            Some(known) if known.hash != seen.hash => Err(other.into()),
-            _ => Ok(()),
-        }
+        Ok(is_same)
     }
 
     /// An entry of this device: what waited in the outbox is recorded now.
@@ -382,7 +392,9 @@ impl Engine {
         author: Member,
         attachment: Option<Vec<u8>>,
     ) -> Result<(), ClientError> {
-        self.note_seen(effect, record, entry, author).await?;
+        if self.has_seen_the_same(effect, entry, author).await? {
+            self.note_seen(effect, record, entry, author).await?;
+        }
         let envelope = match attachment {
             Some(envelope) => Some(envelope),
             None => self.fetch_attachment(record.thread, entry.seq(), 0).await?,
@@ -488,8 +500,11 @@ impl Engine {
         let fault = |reason: String| TrustError::Commit { seq, reason };
         let envelope = envelope.ok_or_else(|| fault("its envelope is gone".to_owned()))?;
         let mut conversation = self.conversation(record.thread).await?;
-        let outcome =
-            conversation.process_commit(&envelope, &commit).map_err(|error| fault(with_sources(&error)))?;
+        let outcome = self
+            .core
+            .directory
+            .following(|| conversation.process_commit(&envelope, &commit))
+            .map_err(|error| fault(with_sources(&error)))?;
         match outcome {
             CommitOutcome::NewEpoch { lost, state, .. } => {
                 self.core.put_state(&mut effect.batch, record.thread, state);

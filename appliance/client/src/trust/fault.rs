@@ -171,13 +171,21 @@ pub enum TrustError {
         #[source]
         source: Refusal,
     },
-    /// An author saw another history of the thread.
-    #[error("the author of entry {seq} saw another entry {seen} than this device")]
+    /// An author says that it saw another history of the thread. One of two lies, and nobody can tell which; the
+    /// author's signature under it stays.
+    #[error(
+        "{name} (device {}) signed in entry {seq} that entry {seen} is another one than this device has verified: the \
+         appliance shows the two of you different histories, or {name}'s client lies", .author.device
+    )]
     OtherLastSeen {
         /// Its place.
         seq: Seq,
         /// What was seen.
         seen: Seq,
+        /// Who says so.
+        author: Member,
+        /// The author's name.
+        name: String,
     },
     /// An author saw another ledger.
     #[error("the author of entry {seq} saw another header of height {height} than this device: a split view")]
@@ -282,7 +290,11 @@ impl TrustError {
             Self::NotMine(_) => {
                 "Never restore this device's store from a backup. Have the device revoked and enrol a new one."
             }
-            Self::SplitView { .. } | Self::OtherLastSeen { .. } => {
+            Self::OtherLastSeen { .. } => {
+                "The conversation goes on. Compare with that person over another channel, and tell an administrator. \
+                 Evidence of the entry proves who signed it."
+            }
+            Self::SplitView { .. } => {
                 "Compare with the other person over another channel, and tell an administrator."
             }
             Self::Commit { .. } => "Start a new conversation without whoever made that change.",

@@ -42,7 +42,7 @@ pub async fn run(client: &Client, first: Option<ThreadId>) -> Result<(), Failure
 
     let (sender, mut events) = mpsc::channel(EVENTS_WAITING_MAX);
     let core = client.clone();
-    let mut running = tokio::task::spawn_local(async move { core.run(sender).await });
+    let mut running = tokio::spawn(async move { core.run(sender).await });
     let mut keys = EventStream::new();
     let outcome = loop {
         if let Err(error) = screen.terminal.draw(|frame| view::draw(frame, &chat.model)) {

@@ -27,8 +27,8 @@ use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::tree::{self, MemoryTree};
 use zixt_ledger::{RecordedEntry, Refusal, Submission, TreeId, shard_states};
 use zixt_types::{
-    AccountId, Attachment, Author, Canonical as _, DeviceId, Hash, Height, Member, MessageId, Payload, Salt,
-    SuiteId, ThreadId, Timestamp,
+    AccountId, Attachment, Author, Canonical as _, DeviceId, Hash, Head, Height, Member, MessageId, Payload,
+    Salt, Seq, SuiteId, ThreadId, Timestamp,
 };
 
 /// Changes an answer: path, then the JSON.
@@ -54,6 +54,8 @@ pub struct Inner {
     pub hide: Vec<(ThreadId, u64)>,
     /// Every event is sent twice.
     pub twice: bool,
+    /// No heartbeat says that a backlog is over.
+    pub no_end: bool,
     /// Requests so far, by path.
     pub asked: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Appliance {
             tamper: None,
             hide: Vec::new(),
             twice: false,
+            no_end: false,
             asked: Vec::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), version: watch::Sender::new(0) })
@@ -152,11 +155,36 @@ impl Appliance {
     /// Somebody who stole a device's identity key adds another device to its account.
     pub fn add_device_behind_the_back(&self, person: &Person) {
         let mut inner = self.lock();
-        let seed = SigningSeed::from_bytes(&person.identity);
-        let identity = AwsLc.signing_key(SuiteId::Standard, &seed).unwrap();
-        let member = person.client().profile().member;
-        let thief = SampleDevice { member, identity, mls: Vec::new(), tls: Vec::new() };
+        let (member, thief) = (person.client().profile().member, person.stolen());
         let (_, submission) = inner.net.device(member.account, Err(&thief));
+        inner.record(submission).unwrap();
+        drop(inner);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// A device is revoked by its own account.
+    pub fn revoke(&self, person: &Person) {
+        let mut inner = self.lock();
+        let thief = person.stolen();
+        let submission = inner.net.revoke(thief.member.device, &thief);
+        inner.record(submission).unwrap();
+        drop(inner);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// A member signs, outside of its client, that it saw another entry than there is.
+    pub fn claim_another_entry(&self, person: &Person, thread: ThreadId, seen: u64) {
+        let mut inner = self.lock();
+        let thief = person.stolen();
+        let envelope = b"nobody can open this".to_vec();
+        let payload = Payload::Message {
+            epoch: inner.net.state.thread(&thread).unwrap().conversation().unwrap().epoch,
+            content: Hash([5; 48]),
+            envelope: digest::envelope_digest(&envelope),
+        };
+        let mut body = inner.net.body(thread, Author::Device(thief.member), payload);
+        body.last_seen = Some(Head { seq: Seq(seen), hash: Hash([6; 48]) });
+        let submission = inner.net.sign(&body, &*thief.identity, None, &[&envelope]);
         inner.record(submission).unwrap();
         drop(inner);
         self.version.send_modify(|version| *version += 1);
@@ -216,6 +244,13 @@ pub struct Person {
 impl Person {
     pub fn client(&self) -> &Client {
         self.client.as_ref().unwrap()
+    }
+
+    /// The device, in other hands.
+    fn stolen(&self) -> SampleDevice {
+        let seed = SigningSeed::from_bytes(&self.identity);
+        let identity = AwsLc.signing_key(SuiteId::Standard, &seed).unwrap();
+        SampleDevice { member: self.client().profile().member, identity, mls: Vec::new(), tls: Vec::new() }
     }
 
     /// The process ends and starts again.
@@ -336,7 +371,8 @@ impl Transport for InMemory {
                 return Ok(Opened::Refused(Response { status: problem.status, body }));
             };
             let (appliance, woken) = (Arc::clone(&self.appliance), self.appliance.version.subscribe());
-            let lines = MemoryLines { appliance, woken, member, after, begun: false, again: None };
+            let lines =
+                MemoryLines { appliance, woken, member, after, begun: false, ended: false, again: None };
             Ok(Opened::Stream(Box::new(lines)))
         }
         .boxed()
@@ -349,6 +385,7 @@ struct MemoryLines {
     member: Member,
     after: u64,
     begun: bool,
+    ended: bool,
     again: Option<Vec<u8>>,
 }
 
@@ -394,6 +431,10 @@ impl MemoryLines {
                 self.again = Some(bytes.clone());
             }
             return Ok(Some(bytes));
+        }
+        if !std::mem::replace(&mut self.ended, true) && !inner.no_end {
+            let line = StreamLine::Heartbeat { position: self.after, height: inner.net.state.height.0 };
+            return Ok(Some(serde_json::to_vec(&line).unwrap()));
         }
         Ok(None)
     }

@@ -180,3 +180,20 @@ async fn an_entry_that_the_stream_left_out_is_fetched() {
     assert_eq!(bob.texts(thread).await, ["one", "two", "three"]);
     assert!(bob.alarms().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_backlog_ends_with_a_heartbeat_or_else_with_silence() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    ada.say(thread, "one").await.unwrap();
+    bob.sync().await;
+    // No silence is waited for, which would take longer.
+    let before = std::time::Instant::now();
+    bob.sync().await;
+    assert!(before.elapsed() < std::time::Duration::from_secs(2), "{:?}", before.elapsed());
+    appliance.lock().no_end = true;
+    ada.say(thread, "two").await.unwrap();
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["one", "two"]);
+}

@@ -271,3 +271,37 @@ async fn an_alarm_is_an_event_too() {
     drop(events);
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_false_claim_of_a_member_raises_an_alarm_and_ends_nothing() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let mallory = appliance.enrol("mallory").await;
+    let thread = ada.client().start_conversation(&["bob", "mallory"], None).await.unwrap();
+    ada.say(thread, "before").await.unwrap();
+    bob.sync().await;
+    for _ in 0..3 {
+        appliance.claim_another_entry(&mallory, thread, 0);
+    }
+    bob.sync().await;
+    // Once, however often it is claimed; it says both possibilities and whose signature it is.
+    let alarms = bob.client().alarms().await.unwrap();
+    assert_eq!(alarms.len(), 1);
+    let alarm = &alarms[0];
+    assert_eq!((alarm.code.as_str(), alarm.thread), ("other-last-seen", Some(thread)));
+    for word in ["mallory", "entry 2", "entry 0", "different histories", "client lies"] {
+        assert!(alarm.text.contains(word), "{word}: {}", alarm.text);
+    }
+    // The claim proves nothing about Ada's message, and its signed body can be shown to others.
+    assert!(bob.client().threads().await.unwrap()[0].blocked.is_none());
+    let path = bob.folder.path().join("claim.zixt-evidence");
+    bob.client().export_evidence(thread, Some(zixt_types::Seq(2)), false, &path).await.unwrap();
+    // Everybody goes on.
+    bob.say(thread, "still here").await.unwrap();
+    ada.sync().await;
+    assert_eq!(ada.texts(thread).await, ["before", "still here"]);
+    assert_eq!(ada.alarms().await, ["other-last-seen"]);
+    ada.say(thread, "me too").await.unwrap();
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["before", "still here", "me too"]);
+}
