@@ -12,7 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use zixt_crypto::hash::hmac_sha384;
 use zixt_crypto::password::{self, Params, SALT_BYTES};
 use zixt_crypto::{AeadKey, RandomError, aead, fill_random, labels};
 
+/// Rows in one statement: three values each stay well below SQLite's 32,766 variables.
+const ROWS_MAX: usize = 500;
 /// Schema that this program reads and writes.
 const SCHEMA: i64 = 1;
 
@@ -351,30 +354,40 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.0.pool.begin().await?;
+        // The last change of a place counts. One statement for all values and one for all removals: each statement is a
+        // trip to SQLite's thread and back, and a batch of values alone is a transaction of itself.
+        let mut last = BTreeMap::new();
         for Change { space, key, value } in batch.0 {
+            last.insert((space as u8, key), (space, value));
+        }
+        let mut puts = Vec::new();
+        let mut deletes = Vec::new();
+        for ((number, key), (space, value)) in last {
             match value {
                 Some(value) => {
                     let sealed = aead::seal(&self.0.data, &place(space, &key), &value)
                         .map_err(|error| StoreError::Crypto(error.to_string()))?;
-                    sqlx::query(
-                        "INSERT INTO sealed (space, key, value) VALUES (?, ?, ?) \
-                         ON CONFLICT (space, key) DO UPDATE SET value = excluded.value",
-                    )
-                    .bind(space as u8)
-                    .bind(key)
-                    .bind(sealed)
-                    .execute(&mut *transaction)
-                    .await?;
+                    puts.push((number, key, sealed));
                 }
-                None => {
-                    sqlx::query("DELETE FROM sealed WHERE space = ? AND key = ?")
-                        .bind(space as u8)
-                        .bind(key)
-                        .execute(&mut *transaction)
-                        .await?;
-                }
+                None => deletes.push((number, key)),
             }
+        }
+        if deletes.is_empty() && puts.len() <= ROWS_MAX {
+            put(&mut *self.0.pool.acquire().await?, puts).await?;
+            return Ok(());
+        }
+        let mut transaction = self.0.pool.begin().await?;
+        while !puts.is_empty() {
+            let rest = puts.split_off(puts.len().min(ROWS_MAX));
+            put(&mut transaction, puts).await?;
+            puts = rest;
+        }
+        for rows in deletes.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::new("DELETE FROM sealed WHERE (space, key) IN (");
+            query.push_values(rows, |mut row, (space, key)| {
+                row.push_bind(*space).push_bind(key.as_slice());
+            });
+            query.push(")").build().execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -383,6 +396,23 @@ impl Store {
     fn unseal(&self, space: Space, key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         aead::open(&self.0.data, &place(space, key), sealed).map_err(|_| StoreError::Altered { space })
     }
+}
+
+/// Writes values in one statement.
+async fn put(
+    connection: &mut SqliteConnection,
+    rows: Vec<(u8, Vec<u8>, Vec<u8>)>,
+) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::new("INSERT INTO sealed (space, key, value) ");
+    query.push_values(rows, |mut row, (space, key, value)| {
+        row.push_bind(space).push_bind(key).push_bind(value);
+    });
+    query
+        .push(" ON CONFLICT (space, key) DO UPDATE SET value = excluded.value")
+        .build()
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn file_of(folder: &Path) -> PathBuf {
@@ -576,6 +606,31 @@ mod tests {
         assert_eq!(values(store.scan(Space::Message, &[], &[], 2).await.unwrap()), [10, 11]);
         assert_eq!(values(store.scan_back(Space::Message, &[1], None, 2).await.unwrap()), [11, 12]);
         assert_eq!(values(store.scan_back(Space::Message, &[1], Some(&[1, 1]), 2).await.unwrap()), [10]);
+    }
+
+    #[tokio::test]
+    async fn the_last_change_of_a_place_counts_and_large_batches_fit() {
+        let (_folder, store) = fresh().await;
+        let mut batch = Batch::new();
+        for number in 0..1_200u16 {
+            batch.put(Space::Entry, number.to_be_bytes(), b"first".as_slice());
+        }
+        batch.put(Space::Fact, b"gone".as_slice(), b"x".as_slice());
+        batch.delete(Space::Fact, b"gone".as_slice());
+        batch.delete(Space::Entry, 7u16.to_be_bytes());
+        batch.put(Space::Entry, 8u16.to_be_bytes(), b"second".as_slice());
+        store.commit(batch).await.unwrap();
+        assert_eq!(store.scan(Space::Entry, &[], &[], 5_000).await.unwrap().len(), 1_199);
+        assert_eq!(store.get(Space::Fact, b"gone").await.unwrap(), None);
+        assert_eq!(
+            store.get(Space::Entry, &8u16.to_be_bytes()).await.unwrap().unwrap().as_slice(),
+            b"second"
+        );
+        let mut batch = Batch::new();
+        batch.delete(Space::Fact, b"gone".as_slice());
+        batch.put(Space::Fact, b"gone".as_slice(), b"back".as_slice());
+        store.commit(batch).await.unwrap();
+        assert_eq!(store.get(Space::Fact, b"gone").await.unwrap().unwrap().as_slice(), b"back");
     }
 
     #[tokio::test]
