@@ -9,7 +9,7 @@ use zixt_api::CustodyState;
 use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, SignError, SuiteId};
 use zixt_crypto_fast::tls::TlsSigner;
-use zixt_hsm_protocol::{BlockingHsmClient, StateKind, Status, VoteOutcome, VoteRefusal};
+use zixt_hsm_protocol::{BlockingHsmClient, ClientError, StateKind, Status, VoteOutcome, VoteRefusal};
 use zixt_types::{Canonical, Hash, Height, Round, Vote};
 
 /// How often the state is asked for while keys are usable.
@@ -45,17 +45,21 @@ pub trait Custody: Send + Sync + 'static {
 )]
 pub struct NeverSigned(pub VoteRefusal);
 
-/// Whether an error means that waiting for custody is of no use.
+/// Custody gives no answer now. It may later: whoever asked waits and asks again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotNow {
+    /// The daemon is away, or went away in the middle.
+    #[error(transparent)]
+    Unreachable(#[from] ClientError),
+    /// It is there and does not use its keys.
+    #[error("custody is {0} and cannot tell what it has signed")]
+    State(StateKind),
+}
+
+/// Whether an error means that custody is to be asked again.
 #[must_use]
-pub fn is_final(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<NeverSigned>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+pub fn is_passing(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<NotNow>())
 }
 
 /// The custody daemon behind its socket.
@@ -82,7 +86,6 @@ impl Custody for Hsmd {
     }
 
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
-        use zixt_hsm_protocol::ClientError;
         match self.0.sign_vote(vote) {
             Ok(VoteOutcome::Signed { signature }) => Ok(SignOutcome::Signed(signature)),
             Ok(VoteOutcome::AlreadySigned { vote, signature }) => {
@@ -90,15 +93,15 @@ impl Custody for Hsmd {
             }
             Ok(VoteOutcome::Refused(refusal)) => Err(Box::new(NeverSigned(refusal))),
             Err(ClientError::Custody(error)) => Ok(SignOutcome::Refused(error.to_string())),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(NotNow::from(error).into()),
         }
     }
 
     fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
-        let status = self.0.status()?;
+        let status = self.0.status().map_err(NotNow::from)?;
         if status.state != StateKind::Operational {
             // It knows its votes only while unlocked; none must not be taken for an answer. It is asked again then.
-            return Err(format!("custody is {} and cannot tell what it has signed", status.state).into());
+            return Err(NotNow::State(status.state).into());
         }
         Ok(status.last_precommit.map(|last| (last.height, last.round, last.header)))
     }

@@ -1,7 +1,7 @@
 //! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
 
 use crate::app::{About, App, Parts};
-use crate::custody::{Custody, CustodyWatch};
+use crate::custody::{Custody, CustodyWatch, NotNow};
 use crate::health::{Vitals, now};
 use crate::http::{Peer, admin_router, client_router};
 use crate::push::Push;
@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use zixt_api::{AdminInvitation, Bytes64, CustodyState, Problem, Receipt, Submiss
 use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, digest};
 use zixt_crypto_fast::AwsLc;
+use zixt_hsm_protocol::StateKind;
 use zixt_ledger::Submission;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_storage::Store;
@@ -39,6 +41,8 @@ pub struct SoftCustody {
     signed: Mutex<HashMap<Slot, (Vote, Vec<u8>)>>,
     /// Signs that many more votes, then locks itself.
     votes_left: Mutex<Option<u32>>,
+    /// Locks itself when it is next asked what it has signed.
+    lock_when_asked: AtomicBool,
 }
 
 impl SoftCustody {
@@ -48,6 +52,10 @@ impl SoftCustody {
 
     pub fn lock_after(&self, votes: u32) {
         *self.votes_left.lock().unwrap() = Some(votes);
+    }
+
+    pub fn lock_when_asked(&self) {
+        self.lock_when_asked.store(true, Ordering::SeqCst);
     }
 
     pub fn unlock(&self) {
@@ -86,6 +94,10 @@ impl Custody for SoftCustody {
     }
 
     fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
+        if self.lock_when_asked.swap(false, Ordering::SeqCst) {
+            self.set(CustodyState::Locked);
+            return Err(NotNow::State(StateKind::Locked).into());
+        }
         let signed = self.signed.lock().unwrap();
         let precommits = signed.keys().filter(|slot| slot.2 == VoteStep::Precommit);
         let headers = precommits.filter_map(|slot| Some((slot.0, slot.1, signed.get(slot)?.0.header?)));
@@ -151,6 +163,7 @@ impl Stack {
             state: Mutex::new(CustodyState::Operational),
             signed: Mutex::default(),
             votes_left: Mutex::default(),
+            lock_when_asked: AtomicBool::default(),
         });
         let folder = tempfile::tempdir().unwrap();
         let (app, watch, shutdown, thread) = Self::start(&net, &custody, folder.path()).await;

@@ -118,8 +118,8 @@ impl<E: Into<SequencerError>> From<E> for Setback {
                 log::warn!("custody does not sign: {reason}");
                 Self::Reopen
             }
-            SequencerError::Engine(error @ EngineError::Host { doing: "sign a vote", .. })
-                if !crate::custody::is_final(&error) =>
+            SequencerError::Engine(error @ EngineError::Host { .. })
+                if crate::custody::is_passing(&error) =>
             {
                 log::warn!("{}", crate::logging::chain(&error));
                 Self::Reopen

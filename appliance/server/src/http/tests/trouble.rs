@@ -1,5 +1,6 @@
 //! What happens when something around the server fails.
 
+use crate::custody::Custody as _;
 use crate::testing::{Stack, tls_of};
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -72,6 +73,39 @@ async fn a_height_that_was_interrupted_is_finished() {
             stack.stop().await;
         }
     }
+}
+
+/// Custody is asked what it has signed whenever the log is opened. If it goes away just then, the server waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn custody_may_go_away_while_it_is_asked_what_it_has_signed() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    let message = stack.message(thread, &ada, "hello");
+    stack.custody.lock_after(0);
+    assert_eq!(stack.submit(&ada, &[&message]).await.code(), "custody-locked");
+
+    stack.custody.lock_when_asked();
+    stack.custody.unlock();
+    stack.refresh_custody().await;
+    let locked_again = async {
+        while stack.custody.state() == CustodyState::Operational {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), locked_again).await.unwrap();
+    stack.custody.unlock();
+    loop {
+        stack.refresh_custody().await;
+        let answer = stack.submit(&ada, &[&message]).await;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.problem());
+        assert_ne!(answer.code(), "ledger-stopped", "{}", answer.problem());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    stack.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
