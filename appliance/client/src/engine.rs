@@ -128,7 +128,7 @@ impl Engine {
         if record.removed { Err(ClientError::Removed) } else { Ok(record) }
     }
 
-    /// Raises an alarm and stops the conversation that it concerns. An alarm that was raised before is not repeated.
+    /// Raises an alarm and stops the conversation that it concerns, if it has to stop. An alarm that was raised before is not repeated.
     pub async fn alarm(
         &mut self,
         error: &TrustError,
@@ -139,6 +139,7 @@ impl Engine {
         let mut events = Vec::new();
         let record = self.note_alarm(error, thread, (&mut batch, &mut events)).await?;
         if let Some(thread) = thread
+            && error.stops_its_conversation()
             && let Some(mut own) = self.core.thread(thread).await?
             && own.blocked.is_none()
         {

@@ -10,12 +10,14 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use zixt_api::{AccountView, EntryProof, HeadProof};
-use zixt_crypto::Keyring;
+use zixt_crypto::{Keyring, digest};
 use zixt_ledger::evidence::{
-    AccountName, Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, LeafProof,
+    AccountName, Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, Fault, LeafProof,
     Signature, ThreadEvidence, Verdict,
 };
-use zixt_types::{AccountId, Author, Body, Canonical as _, Hash, Salt, Seq, SuiteId, ThreadId};
+use zixt_types::{
+    AccountId, Author, Body, Canonical as _, Hash, Head, Height, Payload, Salt, Seq, SuiteId, ThreadId,
+};
 
 /// How often proofs are collected anew because the ledger moved on between two of them.
 const TRIES: usize = 50;
@@ -36,20 +38,7 @@ impl Engine {
         seq: Option<Seq>,
         with_content: bool,
     ) -> Result<Evidence, ClientError> {
-        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
-        if !record.removed && record.blocked.is_none() {
-            self.catch_up(thread, None).await?;
-        }
-        let stored = self.entries_for(thread, seq).await?;
-        let authors: BTreeSet<AccountId> = stored
-            .iter()
-            .filter_map(|entry| match Body::parse(&entry.body).ok()?.author {
-                Author::Device(member) => Some(member.account),
-                _ => None,
-            })
-            .collect();
-        let proofs = self.proofs(thread, seq, &authors).await?;
-
+        let (stored, proofs) = self.material(thread, seq).await?;
         let mut keyring = Keyring::clone(&self.ledger.checker.keyring);
         for (_, view) in &proofs.accounts {
             for key in &view.keys {
@@ -63,7 +52,8 @@ impl Engine {
         let certificate = header.certificate.clone();
         let mut builder = EvidenceBuilder::new(genesis, header.header.clone(), certificate, keyring);
         for (account, view) in &proofs.accounts {
-            let account_thread = zixt_crypto::digest::account_thread(*account);
+            self.ledger.checker.account(*account, view, &header)?;
+            let account_thread = digest::account_thread(*account);
             let (map, _) = self.ledger.checker.head(account_thread, &view.proof, &header)?;
             let mut entries = Vec::with_capacity(view.entries.len());
             for entry in &view.entries {
@@ -85,11 +75,12 @@ impl Engine {
             }
         }
         let anchor = match (&proofs.leaf, stored.last()) {
-            (Some(proof), Some(last)) => Anchor::Leaf(leaf_proof(
-                proof,
-                last.salt,
-                self.ledger.checker.shard(&proof.shard, &header.header)?,
-            )),
+            (Some(proof), Some(last)) => {
+                // At which height it was recorded does not matter.
+                let place = (&last.position, &last.salt, &last.hash, Height(0));
+                let shard = self.ledger.checker.recorded(thread, place, proof, &header)?;
+                Anchor::Leaf(leaf_proof(proof, last.salt, shard))
+            }
             _ => Anchor::Head(self.ledger.checker.head(thread, &proofs.head, &header)?.0),
         };
         let mut entries = Vec::with_capacity(stored.len());
@@ -98,6 +89,11 @@ impl Engine {
         }
         builder.finish(ThreadEvidence { thread, entries, anchor }, &*self.core.backend).map_err(
             |BuildError::WouldFail(report)| {
+                let is_own = report
+                    .verdicts()
+                    .iter()
+                    .flat_map(|(_, verdict)| verdict.findings())
+                    .all(|finding| is_own_fault(&finding.fault));
                 let failed: Vec<String> = report
                     .verdicts()
                     .iter()
@@ -110,9 +106,61 @@ impl Engine {
                         _ => None,
                     })
                     .collect();
-                ClientError::Evidence(failed.join(", "))
+                let failed = failed.join(", ");
+                if is_own { ClientError::Evidence(failed) } else { TrustError::Evidence(failed).into() }
             },
         )
+    }
+
+    /// The entries that the evidence is about, and proofs of them. Of a whole conversation these are all that the
+    /// ledger certifies, or it is a fault.
+    async fn material(
+        &mut self,
+        thread: ThreadId,
+        seq: Option<Seq>,
+    ) -> Result<(Vec<EntryRecord>, Proofs), ClientError> {
+        let mut announced = None;
+        for _ in 0..TRIES {
+            let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+            if !record.removed && record.blocked.is_none() {
+                self.catch_up(thread, announced).await?;
+            }
+            let stored = self.entries_for(thread, seq).await?;
+            let authors: BTreeSet<AccountId> = stored
+                .iter()
+                .filter_map(|entry| match Body::parse(&entry.body).ok()?.author {
+                    Author::Device(member) => Some(member.account),
+                    _ => None,
+                })
+                .collect();
+            let proofs = self.proofs(thread, seq, &authors).await?;
+            if seq.is_some() {
+                return Ok((stored, proofs));
+            }
+            let (_, certified) = self.ledger.checker.head(thread, &proofs.head, &proofs.header)?;
+            let last = stored.last().map(|entry| Head { seq: entry.position.seq, hash: entry.hash });
+            if certified == last {
+                return Ok((stored, proofs));
+            }
+            announced = certified.map(|head| head.seq);
+            let known = last.map(|head| head.seq);
+            if announced <= known {
+                // What this device has verified is not there any more: in an older ledger, or in this one.
+                let (seq, got) = (known.unwrap_or_default(), proofs.header.height());
+                let tip = self.ledger.tip().map(|tip| tip.height()).filter(|tip| *tip > got);
+                return Err(tip
+                    .map_or(TrustError::BrokenChain(seq), |known| TrustError::WentBack { known, got })
+                    .into());
+            }
+            // Somebody wrote meanwhile, or it is withheld. The next round knows which.
+            if let Some(why) = record.blocked {
+                return Err(ClientError::Blocked(why));
+            }
+            if record.removed {
+                return Err(ClientError::Removed);
+            }
+        }
+        Err(ClientError::Moving)
     }
 
     async fn evidence_entry(
@@ -134,6 +182,12 @@ impl Engine {
             }
             if disclosure.is_some() {
                 envelope = self.fetch_attachment(thread, place, 0).await?;
+                if let (Some(got), Ok(body)) = (&envelope, Body::parse(&entry.body))
+                    && let Payload::Message { envelope: recorded, .. } = body.payload
+                    && digest::envelope_digest(got) != recorded
+                {
+                    return Err(TrustError::OtherEntry(place).into());
+                }
             } else if seq.is_some() {
                 return Err(ClientError::NoContent(place.0));
             }
@@ -171,7 +225,7 @@ impl Engine {
             let calls = futures_util::future::join_all(authors.iter().map(|account| api.account(*account)));
             let leaf = async {
                 match seq {
-                    Some(seq) => api.proof(thread, seq).await.map(Some),
+                    Some(seq) => self.proof(thread, seq).await.map(Some),
                     None => Ok(None),
                 }
             };
@@ -190,6 +244,20 @@ impl Engine {
         }
         Err(ClientError::Moving)
     }
+}
+
+/// Whether evidence failed because of what this program put into it. Everything else is the ledger's and the
+/// appliance's: what the one certified and the other proved does not hold.
+const fn is_own_fault(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::KeyUnused(_)
+            | Fault::SignatureLeftOut
+            | Fault::AccountMissing(_)
+            | Fault::OtherContent
+            | Fault::RefusedContent
+            | Fault::NoSuchPart
+    )
 }
 
 fn leaf_proof(proof: &EntryProof, salt: Salt, shard: zixt_types::ShardState) -> LeafProof {

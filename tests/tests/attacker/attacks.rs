@@ -62,7 +62,7 @@ pub const ATTACKS: &[Attack] = &[
         "a message's commitment edited, its row derived again",
         edit_body,
         &[Mail, Evidence("bob", "alice")],
-        &["fsck: entries", "bob sync: 6 not-recorded", "bob evidence: 70 internal"],
+        &["fsck: entries", "bob sync: 6 not-recorded", "bob evidence: 6 not-recorded"],
     ),
     rows(
         "the same, and the thread's head after it",
@@ -139,13 +139,22 @@ pub const ATTACKS: &[Attack] = &[
         &["fsck: entries", "bob sync: *"],
     ),
     rows(
+        "a message put into a shard that there is not",
+        |w, db| {
+            let at = db.position(&w.talk, 0);
+            db.run(&format!("UPDATE entries SET shard = 255 WHERE position = {at}"));
+        },
+        &[Mail],
+        &["fsck: entries", "bob sync: 5 store-failed"],
+    ),
+    rows(
         "the last message deleted",
         |w, db| {
             let at = db.position(&w.talk, 0);
             db.run(&format!("DELETE FROM entries WHERE position = {at}"));
         },
         &[Evidence("alice", "bob"), Evidence("bob", "alice")],
-        &["fsck: entries", "bob evidence: 70 internal"],
+        &["fsck: entries", "bob evidence: 6 withheld"],
     ),
     rows(
         "the last message but one deleted",
@@ -232,7 +241,7 @@ pub const ATTACKS: &[Attack] = &[
             ));
         },
         &[Mail, Evidence("bob", "alice")],
-        &["fsck: nodes", "bob sync: 6 not-recorded", "bob evidence: 70 internal"],
+        &["fsck: nodes", "bob sync: 6 not-recorded", "bob evidence: 6 not-recorded"],
     ),
     rows(
         "a node of the history tree changed",
@@ -349,7 +358,7 @@ pub const ATTACKS: &[Attack] = &[
             db.change_thread(&w.talk, |thread| thread.counters = Default::default());
         },
         &[Send("alice", "bob")],
-        &["fsck: threads", "alice send: 5 refused"],
+        &["fsck: threads", "alice send: 6 false-refusal"],
     ),
     rows(
         "a ghost device with keys of its own",
@@ -434,7 +443,7 @@ pub const ATTACKS: &[Attack] = &[
             db.run(&format!("UPDATE key_packages SET device = x'{carol}' WHERE device = x'00'"));
         },
         &[Begin("dora")],
-        &["dora begin: 5 refused"],
+        &["fsck: key_packages", "dora begin: 6 key-package"],
     ),
     rows(
         "a device's key packages edited",
@@ -451,13 +460,13 @@ pub const ATTACKS: &[Attack] = &[
         "two names swapped",
         |w, db| swap_names(w, db, "sealed"),
         &[Named("bob")],
-        &["dora verify: 5 store-failed"],
+        &["fsck: names", "dora verify: 5 store-failed"],
     ),
     rows(
         "what two names are searched by swapped",
         |w, db| swap_names(w, db, "tag"),
         &[Named("bob")],
-        &["dora verify: 6 name"],
+        &["fsck: names", "dora verify: 6 name"],
     ),
     rows(
         "the accounts of two names swapped",
@@ -468,7 +477,7 @@ pub const ATTACKS: &[Attack] = &[
             db.run(&format!("UPDATE names SET account = x'{bob}' WHERE account = x'00'"));
         },
         &[Named("bob")],
-        &["dora verify: 5 store-failed"],
+        &["fsck: names", "dora verify: 5 store-failed"],
     ),
     // The past, certified as it was.
     Attack {

@@ -76,10 +76,13 @@ mod tests {
     use std::path::PathBuf;
     use zixt_api::{ErrorCode, Problem};
     use zixt_client::store::Space;
+    use zixt_client::trust::TrustError;
+    use zixt_types::{AccountId, DeviceId, Member, Seq};
 
     #[test]
     fn each_failure_has_its_exit_code() {
         let refused = |code| ClientError::from(Problem::new(code, "detail"));
+        let member = Member { account: AccountId([1; 16]), device: DeviceId([2; 16]) };
         let unreachable = ConnectionError::Unreachable { address: "a:1".into(), reason: "refused".into() };
         for (error, exit) in [
             (ClientError::Store(StoreError::WrongPassphrase), Exit::WrongPassphrase),
@@ -102,6 +105,10 @@ mod tests {
             (ClientError::UnknownPerson("x".into()), Exit::Usage),
             (ClientError::NoKeys("x".into()), Exit::Refused),
             (ClientError::Evidence("x".into()), Exit::Internal),
+            (TrustError::Evidence("x".into()).into(), Exit::Trust),
+            (TrustError::Withheld { from: Seq(1), upto: Seq(2) }.into(), Exit::Trust),
+            (TrustError::KeyPackage { member, reason: "x".into() }.into(), Exit::Trust),
+            (TrustError::FalseRefusal { code: "stale-epoch", reason: "x".into() }.into(), Exit::Trust),
         ] {
             let text = error.to_string();
             let failure = Failure::from(error);

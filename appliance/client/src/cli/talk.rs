@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use zixt_client::{ClientEvent, Mark, MessageKind, MessageView, ThreadSummary};
+use zixt_client::{ClientError, ClientEvent, Mark, MessageKind, MessageView, ThreadSummary};
 use zixt_types::limits::TEXT_BYTES_MAX;
 use zixt_types::{MessageId, ThreadId};
 
@@ -89,6 +89,8 @@ async fn recorded(session: &Session, thread: ThreadId, id: MessageId) -> Result<
             }
             Err(_) => break,
         }
+        // An alarm stopped the conversation meanwhile: it will not be sent, however long one waits.
+        still_trusted(&session.summary(thread).await?)?;
         let wake = Instant::now() + Duration::from_millis(pause);
         if wake >= deadline {
             break;
@@ -104,6 +106,14 @@ async fn recorded(session: &Session, thread: ThreadId, id: MessageId) -> Result<
         "It stays queued on this device; the next command that reaches the appliance sends it (zixt sync). Do not \
          send it again.",
     ))
+}
+
+/// Fails if a trust alarm has stopped a conversation.
+fn still_trusted(thread: &ThreadSummary) -> Result<(), Failure> {
+    match &thread.blocked {
+        Some(why) => Err(ClientError::Blocked(why.clone()).into()),
+        None => Ok(()),
+    }
 }
 
 async fn view(session: &Session, thread: ThreadId, id: MessageId) -> Result<MessageView, Failure> {
@@ -132,7 +142,7 @@ pub async fn tui(session: &Session, to: Option<&str>) -> Result<(), Failure> {
 pub async fn create(session: &Session, title: &str, names: &[String]) -> Result<(), Failure> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let thread = session.wait(session.client.start_conversation(&names, Some(title))).await?;
-    show_group(session, thread).await
+    show_changed(session, thread).await
 }
 
 /// `zixt group add`
@@ -140,7 +150,13 @@ pub async fn add(session: &Session, to: &str, names: &[String]) -> Result<(), Fa
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let thread = current(session, to).await?;
     session.wait(session.client.add_members(thread, &names)).await?;
-    show_group(session, thread).await
+    show_changed(session, thread).await
+}
+
+/// Shows a group that was changed, unless a trust alarm came of what followed the change.
+async fn show_changed(session: &Session, id: ThreadId) -> Result<(), Failure> {
+    show_group(session, id).await?;
+    still_trusted(&session.summary(id).await?)
 }
 
 /// `zixt group alias`
@@ -155,7 +171,7 @@ pub async fn remove(session: &Session, to: &str, names: &[String]) -> Result<(),
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let thread = current(session, to).await?;
     session.wait(session.client.remove_members(thread, &names)).await?;
-    show_group(session, thread).await
+    show_changed(session, thread).await
 }
 
 /// A conversation, after everything that others changed in it was fetched.
@@ -333,4 +349,34 @@ pub async fn sync(session: &Session) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_types::{Epoch, ThreadKind};
+
+    #[test]
+    fn waiting_ends_when_an_alarm_stops_the_conversation() {
+        let mut thread = ThreadSummary {
+            thread: ThreadId::new(ThreadKind::Conversation, &[1; 31]),
+            title: "bob".into(),
+            title_is_shared: false,
+            people: Vec::new(),
+            members: Vec::new(),
+            epoch: Epoch(1),
+            last_seq: None,
+            last_time: None,
+            last_text: None,
+            unread: 0,
+            queued: 1,
+            removed: false,
+            blocked: None,
+        };
+        assert_eq!(still_trusted(&thread), Ok(()));
+        thread.blocked = Some("the receipt is for something else".into());
+        let failure = still_trusted(&thread).unwrap_err();
+        assert_eq!(failure.exit, Exit::Trust);
+        assert!(failure.what.contains("the receipt"), "{failure}");
+    }
 }

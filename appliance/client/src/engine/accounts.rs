@@ -8,6 +8,7 @@ use crate::store::Batch;
 use crate::trust::{CheckedAccount, TrustError};
 use std::time::Duration;
 use tokio::time::Instant;
+use zixt_api::ErrorCode;
 use zixt_crypto::Keyring;
 use zixt_types::{AccountId, DeviceId, Member, Timestamp};
 
@@ -35,7 +36,16 @@ impl Engine {
     /// Looks an account up, checks everything, and demands that it continues what was known.
     pub async fn refresh(&mut self, account: AccountId) -> Result<AccountRecord, ClientError> {
         let api = self.core.api.clone();
-        let view = api.account(account).await?;
+        let view = match api.account(account).await {
+            // It was there: no account ever goes away.
+            Err(ClientError::Refused(problem))
+                if problem.code == ErrorCode::UnknownAccount
+                    && self.core.account(account).await?.is_some() =>
+            {
+                return Err(TrustError::AccountHistory(account).into());
+            }
+            view => view?,
+        };
         let header = self.ledger.accept(&api, &view.proof.certified).await?;
         let checked = self.ledger.checker.account(account, &view, &header)?;
         self.looked_up.insert(account, Instant::now());

@@ -6,10 +6,12 @@ use crate::error::ClientError;
 use crate::records::{self, Blob, OutboxRecord, Outgoing, Prepared};
 use crate::shared::{now, random};
 use crate::store::{Batch, Space};
+use crate::trust::TrustError;
 use crate::views;
 use zixt_api::ErrorCode;
-use zixt_messaging::{Change, CommitDraft, Conversation, TITLE_BYTES_MAX};
-use zixt_types::{AccountId, Member, MessageId, Seq, ThreadId, ThreadKind};
+use zixt_ledger::Device;
+use zixt_messaging::{Change, CommitDraft, Conversation, KeyPackageInfo, TITLE_BYTES_MAX};
+use zixt_types::{AccountId, Member, MessageId, ThreadId, ThreadKind};
 
 impl Engine {
     /// Begins a conversation.
@@ -122,8 +124,9 @@ impl Engine {
                 | ErrorCode::CounterGap
                 | ErrorCode::CounterReplayed
                 | ErrorCode::AlreadyAMember
-                | ErrorCode::RemovedNobody => {
-                    self.catch_up(thread, problem.since.map(Seq)).await?;
+                | ErrorCode::RemovedNobody
+                | ErrorCode::OtherHistory => {
+                    self.learn(order, thread, &problem).await?;
                     let voided = match self.core.outbox_item(order).await? {
                         None => return Ok(()),
                         Some(item) => item.prepared.is_none(),
@@ -134,6 +137,7 @@ impl Engine {
                     }
                 }
                 ErrorCode::NotAMember => {
+                    self.learn_of_removal(order, thread, &problem).await?;
                     self.abandon(order, &item, false).await?;
                     return Err(ClientError::Removed);
                 }
@@ -207,6 +211,12 @@ impl Engine {
     }
 
     /// Key packages of every device of these accounts, each checked against the ledger.
+    ///
+    /// One that nobody asked for, or that is another's than the ledger says, is a lie and raises an alarm: see
+    /// [`mismatch`]. Any other that cannot be used (not a package, expired, its signature not good) is its device's
+    /// fault as likely as not: the appliance takes packages without reading them, and giving out a broken one wins it no
+    /// more than giving out none, which nobody can prove. Such a device is left out, as if it had published nothing. So
+    /// is one that was revoked a moment ago.
     async fn claim(&mut self, accounts: &[AccountId], start: bool) -> Result<Vec<Vec<u8>>, ClientError> {
         let me = self.core.me();
         let mut wanted = accounts.to_vec();
@@ -221,12 +231,26 @@ impl Engine {
         let claimed = self.core.api.claim_key_packages(&wanted).await?;
         let mut packages = Vec::new();
         let mut reached = Vec::new();
+        let mut given: Vec<Member> = Vec::new();
         for package in claimed.key_packages {
             let member = Member { account: package.member.account.0, device: package.member.device.0 };
-            if !wanted.contains(&member.account) || member == me {
+            if member == me {
                 continue;
             }
-            self.account_of(&member).await?;
+            // The appliance alone says which packages are the answer.
+            let false_answer = |reason: &str| TrustError::KeyPackage { member, reason: reason.to_owned() };
+            if !wanted.contains(&member.account) {
+                return Err(false_answer("nobody asked for it").into());
+            }
+            if given.contains(&member) {
+                return Err(false_answer("it is the second one for the same device").into());
+            }
+            given.push(member);
+            let record = self.account_of(&member).await?;
+            let device = record.account.device(member.device);
+            if let Some(reason) = mismatch(&package.key_package.0, &member, device) {
+                return Err(TrustError::KeyPackage { member, reason }.into());
+            }
             match self.core.device.check_key_package(&package.key_package.0, &member, now()) {
                 Ok(_) => {
                     reached.push(member.account);
@@ -285,4 +309,86 @@ impl Engine {
 
 fn change(add: Vec<AccountId>, remove: Vec<AccountId>, rotate: bool) -> Outgoing {
     Outgoing::Change { start: false, title: None, add, remove, rotate }
+}
+
+/// Why a package that was given out for `member` is not the one of the `device` that the ledger has under this id.
+///
+/// A package names its device and carries its MLS key. A true device's client puts there what its own entry in the
+/// ledger says, and cannot do otherwise. So a package that is whole and names another device, or has another key, was
+/// swapped: by the appliance, which has everybody's packages and could thus read what is meant for somebody else, or by
+/// the owner of the device, who uploads what he likes. Nobody can tell which of the two, but it is never an accident.
+///
+/// A package that cannot even be read says nothing about whose it is. One of another suite cannot have the device's key:
+/// it is of no use, whoever made it.
+fn mismatch(bytes: &[u8], member: &Member, device: Option<&Device>) -> Option<String> {
+    let Some(device) = device else { return Some("the ledger has no such device".to_owned()) };
+    let info = KeyPackageInfo::parse(bytes).ok()?;
+    if info.member != *member {
+        let Member { account, device } = info.member;
+        return Some(format!("it is the one of device {device} of account {account}"));
+    }
+    (info.suite == device.keys.suite && info.key != device.keys.mls)
+        .then(|| "it has another key than the ledger has for this device".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::Directory;
+    use std::sync::Arc;
+    use zixt_crypto::secret::AeadKey;
+    use zixt_crypto::{Backend as _, SigningSeed, digest};
+    use zixt_crypto_fast::AwsLc;
+    use zixt_ledger::DeviceKeys;
+    use zixt_messaging::KeyPackageUse;
+    use zixt_types::{DeviceId, Hash, SuiteId, Timestamp};
+
+    const BOB: Member = Member { account: AccountId([1; 16]), device: DeviceId([2; 16]) };
+    const CAY: Member = Member { account: AccountId([3; 16]), device: DeviceId([4; 16]) };
+
+    /// What a device published, and the hash of its MLS key.
+    fn package(member: Member, seed: u8, life_ms: u64) -> (Vec<u8>, Hash) {
+        let key = AwsLc.signing_key(SuiteId::Standard, &SigningSeed::from_bytes(&[seed; 32])).unwrap();
+        let hash = digest::key_hash(SuiteId::Standard, key.public_key());
+        let device = zixt_messaging::Device::new(
+            Arc::new(AwsLc),
+            member,
+            Arc::from(key),
+            Arc::new(Directory::default()),
+            AeadKey::from_bytes(&[9; 32]),
+        );
+        let made = device.generate_key_package(KeyPackageUse::OneTime, Timestamp(1_000_000_000), life_ms);
+        (made.unwrap().public, hash)
+    }
+
+    fn in_ledger(member: Member, mls: Hash, suite: SuiteId) -> Device {
+        let keys = DeviceKeys { suite, identity: Hash([1; 48]), mls, tls: Hash([3; 48]) };
+        Device { id: member.device, keys, added_at: Timestamp(1), revoked: None }
+    }
+
+    #[test]
+    fn a_swapped_package_is_told_from_one_that_its_device_made_badly() {
+        let (bytes, key) = package(BOB, 1, 60_000);
+        let bob = in_ledger(BOB, key, SuiteId::Standard);
+        // Good, or only expired: whether it can be used is not asked here.
+        assert_eq!(mismatch(&bytes, &BOB, Some(&bob)), None);
+        // Nobody's word about whose it is.
+        assert_eq!(mismatch(b"no package", &BOB, Some(&bob)), None);
+        assert_eq!(mismatch(&bytes[..bytes.len() / 2], &BOB, Some(&bob)), None);
+        let cnsa = in_ledger(BOB, Hash([7; 48]), SuiteId::Cnsa);
+        assert_eq!(mismatch(&bytes, &BOB, Some(&cnsa)), None);
+
+        let reason = |bytes: &[u8], device| mismatch(bytes, &BOB, device).unwrap();
+        assert!(reason(&package(CAY, 2, 60_000).0, Some(&bob)).contains(&CAY.device.to_string()));
+        // Made by somebody who can sign in Bob's name only for himself.
+        assert!(reason(&package(BOB, 3, 60_000).0, Some(&bob)).contains("another key"));
+        assert!(reason(&bytes, None).contains("no such device"));
+    }
+
+    #[test]
+    fn a_false_key_package_stops_nothing_but_the_change() {
+        let fault = TrustError::KeyPackage { member: BOB, reason: "x".to_owned() };
+        assert_eq!((fault.code(), fault.stops_its_conversation()), ("key-package", false));
+        assert!(!fault.is_ledger_wide() && TrustError::Receipt.stops_its_conversation());
+    }
 }

@@ -90,6 +90,9 @@ impl Engine {
             match self.tidy_before_sending(record.thread, true).await {
                 Ok(()) => {}
                 Err(error @ ClientError::Connection(_)) => return Err(error),
+                Err(error @ ClientError::Trust(_)) => {
+                    self.noticed(error, Some(record.thread)).await?;
+                }
                 Err(error) => log::warn!("renewing keys: {}", with_sources(&error)),
             }
         }

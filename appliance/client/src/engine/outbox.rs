@@ -3,13 +3,13 @@
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
-use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared};
+use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
 use crate::shared::{now, wire};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
 use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
 use zixt_messaging::{Content, SeenHeader};
-use zixt_types::{Body, Canonical as _, Seq, ThreadId};
+use zixt_types::{Body, Canonical as _, Epoch, Member, Payload, Seq, ThreadId};
 
 /// How often a message or a commit is made anew because others were faster.
 pub(super) const TRIES: usize = 12;
@@ -50,6 +50,10 @@ impl Engine {
                 Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
                     self.conversations.remove(&item.thread);
                     self.alarm(&fault, Some(item.thread), None).await?;
+                    if !fault.stops_its_conversation() {
+                        // It would only be found again, whatever else is sent.
+                        self.fail(order, item.thread, fault.to_string()).await?;
+                    }
                 }
                 // Alarmed before; it waits for a decision of its user.
                 Err(ClientError::Blocked(_)) => {}
@@ -205,29 +209,23 @@ impl Engine {
         self.catch_up(thread, Some(entry.seq())).await
     }
 
-    /// A message was refused. Either the conversation moved on, and the message is made anew; or it is not wanted.
+    /// A message was refused. Either the conversation moved on, and the message is made anew; or it is not wanted; or the
+    /// appliance lies.
     async fn refused(&mut self, order: u64, thread: ThreadId, problem: Problem) -> Result<(), ClientError> {
         match problem.code {
-            ErrorCode::NotAMember => self.fail(order, thread, ClientError::Removed.to_string()).await,
-            ErrorCode::StaleEpoch | ErrorCode::CounterGap | ErrorCode::CounterReplayed => {
-                let head = self.core.thread(thread).await?.map(|record| record.head);
-                self.catch_up(thread, problem.since.map(Seq)).await?;
+            ErrorCode::NotAMember => {
+                self.learn_of_removal(order, thread, &problem).await?;
+                self.fail(order, thread, ClientError::Removed.to_string()).await
+            }
+            ErrorCode::StaleEpoch
+            | ErrorCode::CounterGap
+            | ErrorCode::CounterReplayed
+            | ErrorCode::OtherHistory => {
+                self.learn(order, thread, &problem).await?;
                 let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
                 let record = self.core.thread(thread).await?;
-                let moved = record.as_ref().map(|record| record.head) != head;
-                if record.as_ref().is_none_or(|record| record.removed) {
+                if record.is_none_or(|record| record.removed) {
                     return self.fail(order, thread, ClientError::Removed.to_string()).await;
-                }
-                // An own commit that was recorded since has taken its counter.
-                let overtaken = item
-                    .prepared
-                    .as_ref()
-                    .and_then(|prepared| Body::parse(&prepared.body).ok())
-                    .zip(record.as_ref())
-                    .is_some_and(|(body, record)| body.counter < record.counter);
-                if !moved && !overtaken && problem.code != ErrorCode::StaleEpoch {
-                    // The chain that this device verified says otherwise.
-                    return self.fail(order, thread, problem.to_string()).await;
                 }
                 // The entry names an epoch or a counter that is over: it can never be recorded any more. Its message
                 // key is burnt with it; the text is encrypted anew.
@@ -239,6 +237,45 @@ impl Engine {
             _ if problem.status >= 500 || problem.status == 429 => Err(problem.into()),
             ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
             _ => self.fail(order, thread, problem.to_string()).await,
+        }
+    }
+
+    /// Fetches what a refusal may rest on, and demands that it rests on something: see [`contradiction`].
+    pub(super) async fn learn(
+        &mut self,
+        order: u64,
+        thread: ThreadId,
+        problem: &Problem,
+    ) -> Result<(), ClientError> {
+        let refused = self.core.outbox_item(order).await?.and_then(|item| item.prepared);
+        // Nothing moved since the entry was handed in: entries are applied by this engine only.
+        let before = self.core.thread(thread).await?;
+        self.catch_up(thread, problem.since.map(Seq)).await?;
+        let now = self.core.outbox_item(order).await?.and_then(|item| item.prepared);
+        let after = self.core.thread(thread).await?;
+        // What came was the entry itself, or made it void.
+        let (Some(refused), Some(now)) = (refused, now) else { return Ok(()) };
+        if refused.body != now.body || after.as_ref().is_some_and(|record| record.removed) {
+            return Ok(());
+        }
+        let body = Body::parse(&refused.body).map_err(TrustError::Malformed)?;
+        match contradiction(problem, &body, before.as_ref(), after.as_ref()) {
+            None => Ok(()),
+            Some(reason) => Err(TrustError::FalseRefusal { code: problem.code.code(), reason }.into()),
+        }
+    }
+
+    /// [`Engine::learn`], of a refusal because this device was removed. Who was, may not read why: it learns that by its
+    /// stream.
+    pub(super) async fn learn_of_removal(
+        &mut self,
+        order: u64,
+        thread: ThreadId,
+        problem: &Problem,
+    ) -> Result<(), ClientError> {
+        match self.learn(order, thread, problem).await {
+            Err(ClientError::Refused(reading)) if reading.code == ErrorCode::UnknownThread => Ok(()),
+            learnt => learnt,
         }
     }
 
@@ -288,5 +325,185 @@ impl Engine {
         let pending = conversation.pending_commit().is_some();
         self.put_back(conversation);
         Ok((stale, due, pending))
+    }
+}
+
+/// Why a refusal cannot be true, if it cannot. `before` is the conversation as this device had verified it when it
+/// handed the entry in, `after` as it is after everything was fetched: the appliance judged by a state that is neither
+/// older than the one nor newer than the other, because it refuses by what is recorded only. Whatever such a state may
+/// say is no lie: the entry's epoch may have ended, or another entry of this device may have taken its counter, since or
+/// without this device's knowledge.
+fn contradiction(
+    problem: &Problem,
+    body: &Body,
+    before: Option<&ThreadRecord>,
+    after: Option<&ThreadRecord>,
+) -> Option<String> {
+    let (Some(before), Some(after)) = (before, after) else {
+        // The id is random, and the entry its first: there is nothing that it could be late for.
+        return Some("nobody but this device knows of the conversation, which this entry begins".to_owned());
+    };
+    let (epoch, added, removed): (Epoch, &[Member], &[Member]) = match &body.payload {
+        Payload::Message { epoch, .. } => (*epoch, &[], &[]),
+        Payload::Commit { epoch, added, removed, .. } => (*epoch, added, removed),
+        _ => return None,
+    };
+    let is_current = epoch == after.state.epoch;
+    match problem.code {
+        ErrorCode::CounterGap if body.counter <= before.counter => {
+            Some(format!("{} entries of this device are recorded, so that this is its next", before.counter))
+        }
+        ErrorCode::CounterReplayed if body.counter >= after.counter => {
+            Some(format!("no more than {} entries of this device are recorded", after.counter))
+        }
+        ErrorCode::StaleEpoch if is_current => Some(format!("epoch {} has not ended", epoch.0)),
+        ErrorCode::StaleEpoch => {
+            let since = (before.state.epoch_since.0, after.state.epoch_since.0);
+            let epochs = (before.state.epoch.0, after.state.epoch.0);
+            if let Some(got) = problem.since.filter(|got| *got < since.0 || *got > since.1) {
+                return Some(format!("entry {got} began no epoch in which it could be handed in"));
+            }
+            let got = problem.expected.filter(|got| *got < epochs.0 || *got > epochs.1)?;
+            Some(format!("epoch {got} was over, or had not begun, when it was handed in"))
+        }
+        // An entry names the last one that this device has verified.
+        ErrorCode::OtherHistory => Some("the entry that it says its author saw is recorded".to_owned()),
+        ErrorCode::AlreadyAMember if is_current && !added.iter().any(|member| after.state.has(member)) => {
+            Some("nobody whom it adds is in the conversation".to_owned())
+        }
+        ErrorCode::RemovedNobody if is_current && removed.iter().all(|member| after.state.has(member)) => {
+            Some("everybody whom it removes is in the conversation".to_owned())
+        }
+        // A removal is a commit, and there was none.
+        ErrorCode::NotAMember if before.state.epoch == after.state.epoch => {
+            Some("this device was not removed".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_ledger::Conversation;
+    use zixt_types::{AccountId, Author, DeviceId, Hash, Head, MessageId, SuiteId, ThreadKind, Timestamp};
+
+    const ME: Member = Member { account: AccountId([1; 16]), device: DeviceId([1; 16]) };
+    const OTHER: Member = Member { account: AccountId([2; 16]), device: DeviceId([2; 16]) };
+
+    fn thread() -> ThreadId {
+        ThreadId::new(ThreadKind::Conversation, &[7; 31])
+    }
+
+    /// This device in `epoch`, which entry `since` began, after so many entries of its own.
+    fn record(epoch: u64, since: u64, counter: u64) -> ThreadRecord {
+        ThreadRecord {
+            version: crate::records::VERSION,
+            thread: thread(),
+            title: None,
+            head: Head { seq: Seq(9), hash: Hash([1; 48]) },
+            time: Timestamp(1),
+            state: Conversation { epoch: Epoch(epoch), epoch_since: Seq(since), members: vec![ME, OTHER] },
+            removed: false,
+            blocked: None,
+            counter,
+            seen: Vec::new(),
+            received: 0,
+            last_text: None,
+            shared_title: None,
+        }
+    }
+
+    fn body(counter: u64, payload: Payload) -> Body {
+        Body {
+            version: Body::VERSION,
+            suite: SuiteId::Standard,
+            genesis: Hash([3; 48]),
+            thread: thread(),
+            author: Author::Device(ME),
+            counter,
+            message_id: MessageId([4; 16]),
+            sent_at: Timestamp(1),
+            last_seen: None,
+            payload,
+        }
+    }
+
+    fn message(epoch: u64, counter: u64) -> Body {
+        let payload =
+            Payload::Message { epoch: Epoch(epoch), content: Hash([5; 48]), envelope: Hash([6; 48]) };
+        body(counter, payload)
+    }
+
+    fn commit(epoch: u64, added: Vec<Member>, removed: Vec<Member>) -> Body {
+        let payload = Payload::Commit {
+            epoch: Epoch(epoch),
+            envelope: Hash([5; 48]),
+            welcome: None,
+            tree: None,
+            authenticator: Hash([6; 48]),
+            added,
+            removed,
+        };
+        body(3, payload)
+    }
+
+    fn is_lie(
+        code: ErrorCode,
+        (since, expected): (Option<u64>, Option<u64>),
+        body: &Body,
+        (before, after): (&ThreadRecord, &ThreadRecord),
+    ) -> bool {
+        let mut problem = Problem::new(code, "x");
+        (problem.since, problem.expected) = (since, expected);
+        contradiction(&problem, body, Some(before), Some(after)).is_some()
+    }
+
+    #[test]
+    fn only_a_refusal_that_no_state_since_explains_is_a_lie() {
+        let (none, quiet) = ((None, None), (&record(2, 5, 3), &record(2, 5, 3)));
+        // An own entry came meanwhile, or had come before this one was handed in; a commit came.
+        let (own, commit_came) =
+            ((&record(2, 5, 3), &record(2, 5, 4)), (&record(2, 5, 3), &record(3, 10, 3)));
+
+        for (lie, code, (since, expected), body, states) in [
+            (true, ErrorCode::CounterGap, none, message(2, 3), quiet),
+            (true, ErrorCode::CounterGap, none, message(2, 3), own),
+            (false, ErrorCode::CounterGap, none, message(2, 4), quiet),
+            (true, ErrorCode::CounterReplayed, none, message(2, 3), quiet),
+            (true, ErrorCode::CounterReplayed, none, message(2, 3), commit_came),
+            (false, ErrorCode::CounterReplayed, none, message(2, 3), own),
+            (false, ErrorCode::CounterReplayed, none, message(2, 2), quiet),
+            (true, ErrorCode::StaleEpoch, none, message(2, 3), quiet),
+            (true, ErrorCode::StaleEpoch, (Some(5), Some(2)), message(2, 3), own),
+            (false, ErrorCode::StaleEpoch, (Some(10), Some(3)), message(2, 3), commit_came),
+            (false, ErrorCode::StaleEpoch, (None, None), message(2, 3), commit_came),
+            // It lay encrypted since the epoch before.
+            (false, ErrorCode::StaleEpoch, (Some(5), Some(2)), message(1, 3), quiet),
+            (false, ErrorCode::StaleEpoch, (Some(5), Some(2)), message(1, 3), commit_came),
+            // It could not be judged by a state older than the one that this device had verified, or one to come.
+            (true, ErrorCode::StaleEpoch, (Some(4), Some(2)), message(1, 3), quiet),
+            (true, ErrorCode::StaleEpoch, (Some(6), Some(2)), message(1, 3), quiet),
+            (true, ErrorCode::StaleEpoch, (Some(5), Some(1)), message(0, 3), quiet),
+            (true, ErrorCode::StaleEpoch, (Some(10), Some(4)), message(2, 3), commit_came),
+            (true, ErrorCode::OtherHistory, none, message(2, 3), own),
+            (true, ErrorCode::NotAMember, none, message(2, 3), own),
+            (false, ErrorCode::NotAMember, none, message(2, 3), commit_came),
+            (true, ErrorCode::RemovedNobody, none, commit(2, vec![], vec![OTHER]), quiet),
+            (true, ErrorCode::AlreadyAMember, none, commit(2, vec![], vec![OTHER]), quiet),
+            (false, ErrorCode::AlreadyAMember, none, commit(2, vec![OTHER], vec![]), quiet),
+            (false, ErrorCode::RemovedNobody, none, commit(2, vec![], vec![OTHER]), commit_came),
+            (false, ErrorCode::Busy, none, message(2, 3), quiet),
+        ] {
+            let found = is_lie(code, (since, expected), &body, states);
+            assert_eq!(found, lie, "{code} {since:?} {expected:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_in_the_way_of_a_conversation_that_begins() {
+        let body = commit(0, vec![OTHER], Vec::new());
+        let problem = Problem::new(ErrorCode::CounterReplayed, "x");
+        assert!(contradiction(&problem, &body, None, None).is_some());
     }
 }

@@ -142,7 +142,7 @@ impl Engine {
             return Err(TrustError::Withheld { from: last.map_or(from, Seq::next), upto }.into());
         }
         let Some(last) = entries.last() else { return Ok(()) };
-        let proof = self.core.api.proof(thread, last.seq()).await?;
+        let proof = self.proof(thread, last.seq()).await?;
         self.anchor(last, &proof).await?;
         for entry in entries {
             let record = self.core.thread(thread).await?;
@@ -152,6 +152,16 @@ impl Engine {
             self.apply(record, entry, None, None).await?;
         }
         Ok(())
+    }
+
+    /// The proof of an entry that the appliance has shown before.
+    pub(crate) async fn proof(&self, thread: ThreadId, seq: Seq) -> Result<EntryProof, ClientError> {
+        match self.core.api.proof(thread, seq).await {
+            Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownEntry => {
+                Err(TrustError::Withheld { from: seq, upto: seq }.into())
+            }
+            proof => proof,
+        }
     }
 
     /// The entries of a thread from `from` to its end; each links to the one before. The last is not proven yet.
@@ -631,7 +641,13 @@ impl Engine {
                     return Err(split.into());
                 }
                 let api = self.core.api.clone();
-                let shown = api.header(seen.height).await?;
+                let shown = match api.header(seen.height).await {
+                    // It is below a header that this device has verified.
+                    Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownHeight => {
+                        return Err(TrustError::Unproven(seen.height).into());
+                    }
+                    shown => shown?,
+                };
                 self.ledger.accept(&api, &shown).await?
             }
         };

@@ -230,6 +230,30 @@ pub enum TrustError {
         /// Why.
         reason: String,
     },
+    /// A key package that was given out for a device is not that device's.
+    #[error(
+        "the key package that the appliance gave out for device {} of account {} is not to be trusted: {reason}",
+        .member.device, .member.account
+    )]
+    KeyPackage {
+        /// The device.
+        member: Member,
+        /// Why.
+        reason: String,
+    },
+    /// The appliance refused an entry, and the ledger that it has proven says otherwise.
+    #[error(
+        "the appliance refused an entry ({code}), but the history that it has proven says otherwise: {reason}"
+    )]
+    FalseRefusal {
+        /// The code of the refusal.
+        code: &'static str,
+        /// What the history says.
+        reason: String,
+    },
+    /// What the validators certified does not hold, so that no auditor would accept it.
+    #[error("the ledger's entries do not hold as evidence: {0}")]
+    Evidence(String),
 }
 
 impl TrustError {
@@ -274,6 +298,9 @@ impl TrustError {
             Self::OwnDevice(_) => "own-device",
             Self::NotMine(_) => "not-mine",
             Self::Commit { .. } => "commit",
+            Self::KeyPackage { .. } => "key-package",
+            Self::FalseRefusal { .. } => "false-refusal",
+            Self::Evidence(_) => "evidence",
         }
     }
 
@@ -298,6 +325,9 @@ impl TrustError {
                 "Compare with the other person over another channel, and tell an administrator."
             }
             Self::Commit { .. } => "Start a new conversation without whoever made that change.",
+            Self::KeyPackage { .. } => {
+                "Nothing was encrypted to it. The appliance put it there, or that device's client lies: tell an administrator."
+            }
             Self::WentBack { .. } => {
                 "The appliance may have been restored from an old backup. Tell an administrator; nothing was sent."
             }
@@ -306,6 +336,13 @@ impl TrustError {
             }
             _ => "Do not rely on what this appliance says until an administrator has looked after it.",
         }
+    }
+
+    /// Whether the conversation in which it was found has to stop. A key package is about who was to be added: whoever
+    /// publishes a false one must not be able to end the conversations to which others try to add that device.
+    #[must_use]
+    pub const fn stops_its_conversation(&self) -> bool {
+        !matches!(self, Self::KeyPackage { .. })
     }
 
     /// Whether it concerns the whole ledger, not one conversation.

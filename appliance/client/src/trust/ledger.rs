@@ -6,7 +6,7 @@ use crate::error::ClientError;
 use crate::store::{Batch, Space, Store};
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
-use zixt_api::Consistency;
+use zixt_api::{Consistency, ErrorCode};
 use zixt_crypto::{Keyring, digest};
 use zixt_ledger::evidence::{CertifiedHeader, Contradiction, ForkProof};
 use zixt_types::{Canonical, Hash, Height, ShardState};
@@ -238,7 +238,13 @@ impl Ledger {
                 self.advance(api).await?;
                 continue;
             }
-            let answer = api.consistency(header.height(), &[]).await?;
+            let answer = match api.consistency(header.height(), &[]).await {
+                // It has shown this header itself, or one after it.
+                Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownHeight => {
+                    return Err(TrustError::Unproven(header.height()).into());
+                }
+                answer => answer?,
+            };
             let latest = self.checker.header(&answer.latest)?;
             if latest.hash == tip.hash {
                 return self.contains(api, header, &latest, &answer).await;

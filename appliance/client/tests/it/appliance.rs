@@ -50,8 +50,12 @@ pub struct Inner {
     /// Answers of paths that begin so get lost after the work was done.
     pub lose: Vec<&'static str>,
     pub tamper: Option<Tamper>,
+    /// Requests of paths that begin so are refused.
+    pub refuse: Option<(&'static str, Problem)>,
     /// Entries that the stream leaves out.
     pub hide: Vec<(ThreadId, u64)>,
+    /// No entry has a proof.
+    pub hide_proofs: bool,
     /// Every event is sent twice.
     pub twice: bool,
     /// No heartbeat says that a backlog is over.
@@ -78,7 +82,9 @@ impl Appliance {
             offline: false,
             lose: Vec::new(),
             tamper: None,
+            refuse: None,
             hide: Vec::new(),
+            hide_proofs: false,
             twice: false,
             no_end: false,
             asked: Vec::new(),
@@ -329,7 +335,11 @@ impl Transport for InMemory {
             let before = inner.net.blocks.len();
             let path = request.path.clone();
             inner.asked.push(path.clone());
-            let answer = inner.answer(self.tls, &request);
+            let refused = inner.refuse.as_ref().filter(|(prefix, _)| path.starts_with(prefix));
+            let answer = match refused.map(|(_, problem)| problem.clone()) {
+                Some(problem) => Err(problem),
+                None => inner.answer(self.tls, &request),
+            };
             let moved = inner.net.blocks.len() != before;
             let lost = inner.lose.iter().any(|prefix| path.starts_with(prefix));
             let response = match answer {
@@ -570,7 +580,7 @@ impl Inner {
                 ok(EntryPage { entries: all.into_iter().take(3).collect(), next })
             }
             ["entries", seq, "proof"] => {
-                let entry = self.find(thread, seq.parse().unwrap());
+                let entry = self.find(thread, seq.parse().unwrap()).filter(|_| !self.hide_proofs);
                 ok(self.proof(&entry.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, "test"))?))
             }
             ["entries", seq, "attachments", index] => {

@@ -1,7 +1,8 @@
 //! Evidence that a client writes is what an auditor accepts.
 
-use crate::appliance::Appliance;
-use zixt_client::ClientError;
+use crate::appliance::{Appliance, flip};
+use serde_json::{Value, json};
+use zixt_client::{Advice, ClientError};
 use zixt_crypto::Reference;
 use zixt_ledger::evidence::{Evidence, Verdict};
 use zixt_types::Seq;
@@ -46,4 +47,80 @@ async fn a_message_or_a_conversation_with_or_without_content() {
     let away = ada.client().export_evidence(thread, None, false, &path).await;
     assert!(matches!(away, Err(ClientError::Connection(_))), "{away:?}");
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_the_appliance_withholds_or_alters_is_a_violation_of_trust() {
+    type Lie = (&'static str, Option<Seq>, &'static str, fn(&mut Value));
+    let lies: [Lie; 7] = [
+        ("withheld", None, "/v1/threads/", |value| {
+            if value.get("entries").is_some() {
+                value["entries"] = json!([]);
+            }
+        }),
+        ("shard", Some(Seq(1)), "/v1/threads/", |value| {
+            if value.get("shard").is_some() {
+                flip(&mut value["shard"]["root"]);
+            }
+        }),
+        ("not-recorded", Some(Seq(1)), "/v1/threads/", |value| {
+            if value.get("leaf").is_some() {
+                value["leaf"] = json!(value["leaf"].as_u64().unwrap() - 1);
+            }
+        }),
+        ("key-missing", Some(Seq(1)), "/v1/accounts/", |view| view["keys"] = json!([])),
+        ("account-head", Some(Seq(1)), "/v1/accounts/", |view| {
+            view["entries"].as_array_mut().unwrap().pop();
+        }),
+        ("account-head", Some(Seq(1)), "/v1/accounts/", |view| view["entries"] = json!([])),
+        ("other-entry", None, "/v1/accounts/", |view| flip(&mut view["entries"][1]["possession"])),
+    ];
+    for (code, seq, path, lie) in lies {
+        let appliance = Appliance::new();
+        let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+        let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+        ada.say(thread, "one").await.unwrap();
+        bob.sync().await;
+        ada.say(thread, "two").await.unwrap();
+        appliance.lock().tamper = Some(Box::new(move |asked, value| {
+            if asked.starts_with(path) {
+                lie(value);
+            }
+        }));
+        let file = bob.folder.path().join("it.zixt-evidence");
+        let error = bob.client().export_evidence(thread, seq, true, &file).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Trust(fault) if fault.code() == code), "{code}: {error}");
+        assert_eq!((error.kind(), bob.alarms().await), (Advice::Alarm, vec![code.to_owned()]));
+        assert!(!file.exists());
+        if path == "/v1/threads/" {
+            // It stopped the conversation; the whole of it cannot be proven from here any more.
+            appliance.lock().tamper = None;
+            let error = bob.client().export_evidence(thread, None, false, &file).await.unwrap_err();
+            assert!(matches!(error, ClientError::Blocked(_)), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_while_proofs_are_collected_is_fetched() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    bob.sync().await;
+    ada.say(thread, "meanwhile").await.unwrap();
+    // The first question was asked before it was recorded, the proofs after.
+    let mut asked_before = false;
+    appliance.lock().tamper = Some(Box::new(move |_, value| {
+        if value.get("entries").is_some() && value.get("proof").is_none() && !asked_before {
+            asked_before = true;
+            value["entries"] = json!([]);
+        }
+    }));
+    let file = bob.folder.path().join("it.zixt-evidence");
+    bob.client().export_evidence(thread, None, true, &file).await.unwrap();
+    let genesis = bob.client().profile().genesis_hash;
+    let report =
+        Evidence::parse(&std::fs::read(&file).unwrap()).unwrap().verify(genesis, &Reference).unwrap();
+    assert_eq!((report.entries.len(), report.complete), (2, Verdict::Ok));
+    assert!(bob.alarms().await.is_empty());
 }

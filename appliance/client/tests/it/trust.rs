@@ -3,8 +3,9 @@
 use crate::appliance::{Appliance, Person, flip};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use zixt_api::{ErrorCode, Problem};
 use zixt_client::trust::TrustError;
-use zixt_client::{ClientError, ClientEvent};
+use zixt_client::{Advice, ClientError, ClientEvent};
 use zixt_crypto::{Reference, digest};
 use zixt_ledger::evidence::{ForkProof, verify_fork};
 use zixt_types::{Canonical as _, Header, ThreadId};
@@ -304,4 +305,160 @@ async fn a_false_claim_of_a_member_raises_an_alarm_and_ends_nothing() {
     ada.say(thread, "me too").await.unwrap();
     bob.sync().await;
     assert_eq!(bob.texts(thread).await, ["before", "still here", "me too"]);
+}
+
+fn code(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Trust(fault) => fault.code(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_key_package_of_somebody_else_is_noticed() {
+    type Lie = (&'static str, fn(&mut Value));
+    let lies: [Lie; 4] = [
+        ("it is the one of device", |claimed| {
+            let (all, package) = (&mut claimed["key_packages"], "key_package");
+            let (first, second) = (all[0][package].take(), all[1][package].take());
+            (all[0][package], all[1][package]) = (second, first);
+        }),
+        ("the ledger has no such device", |claimed| {
+            flip(&mut claimed["key_packages"][0]["member"]["device"]);
+        }),
+        ("nobody asked", |claimed| flip(&mut claimed["key_packages"][0]["member"]["account"])),
+        ("second one", |claimed| {
+            let again = claimed["key_packages"][0].clone();
+            claimed["key_packages"].as_array_mut().unwrap().push(again);
+        }),
+    ];
+    for (reason, lie) in lies {
+        let appliance = Appliance::new();
+        let (ada, _bob, thread) = pair(&appliance).await;
+        let (_cay, _dan) = (appliance.enrol("cay").await, appliance.enrol("dan").await);
+        tamper(&appliance, "/v1/key-packages/claim", lie);
+        let error = ada.client().start_conversation(&["cay", "dan"], None).await.unwrap_err();
+        assert_eq!((code(&error), error.kind()), ("key-package", Advice::Alarm));
+        assert!(error.to_string().contains(reason), "{error}");
+        let error = ada.client().add_members(thread, &["cay", "dan"]).await.unwrap_err();
+        assert_eq!(code(&error), "key-package");
+        let alarms = ada.alarms().await;
+        assert!(!alarms.is_empty() && alarms.iter().all(|code| code == "key-package"), "{alarms:?}");
+        // Who cannot be added ends no conversation.
+        appliance.lock().tamper = None;
+        assert_eq!(ada.say(thread, "after").await.unwrap(), 1);
+        ada.client().add_members(thread, &["cay", "dan"]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_package_that_is_none_is_no_alarm() {
+    let appliance = Appliance::new();
+    let (ada, _bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    tamper(&appliance, "/v1/key-packages/claim", |claimed| {
+        claimed["key_packages"][0]["key_package"] = json!("AAAA");
+    });
+    let error = ada.client().start_conversation(&["bob"], None).await.unwrap_err();
+    assert!(matches!(&error, ClientError::NoKeys(name) if name == "bob"), "{error}");
+    assert!(ada.alarms().await.is_empty());
+}
+
+fn refusal(code: ErrorCode, since: Option<u64>) -> Problem {
+    let mut problem = Problem::new(code, "a lie");
+    problem.since = since;
+    problem
+}
+
+#[tokio::test]
+async fn a_false_refusal_of_a_message_is_noticed() {
+    for (code, since, alarm) in [
+        (ErrorCode::StaleEpoch, Some(0), "false-refusal"),
+        (ErrorCode::StaleEpoch, Some(1), "false-refusal"),
+        (ErrorCode::StaleEpoch, None, "false-refusal"),
+        (ErrorCode::StaleEpoch, Some(99), "withheld"),
+        (ErrorCode::CounterGap, None, "false-refusal"),
+        (ErrorCode::CounterReplayed, None, "false-refusal"),
+        (ErrorCode::OtherHistory, None, "false-refusal"),
+        (ErrorCode::NotAMember, None, "false-refusal"),
+    ] {
+        let appliance = Appliance::new();
+        let (mut ada, bob, thread) = pair(&appliance).await;
+        // That the conversation goes on meanwhile explains nothing.
+        bob.say(thread, "meanwhile").await.unwrap();
+        appliance.lock().refuse = Some(("/v1/submissions", refusal(code, since)));
+        ada.client().send(thread, "x").await.unwrap();
+        ada.client().flush().await.unwrap();
+        assert_eq!(ada.alarms().await, [alarm], "{code} {since:?}");
+        ada.restart().await;
+        assert!(matches!(ada.client().send(thread, "y").await, Err(ClientError::Blocked(_))), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_false_refusal_of_a_commit_is_noticed() {
+    for code_of_it in [
+        ErrorCode::StaleEpoch,
+        ErrorCode::CounterGap,
+        ErrorCode::CounterReplayed,
+        ErrorCode::AlreadyAMember,
+        ErrorCode::RemovedNobody,
+        ErrorCode::OtherHistory,
+        ErrorCode::NotAMember,
+    ] {
+        let appliance = Appliance::new();
+        let (ada, _bob, thread) = pair(&appliance).await;
+        let _cay = appliance.enrol("cay").await;
+        appliance.lock().refuse = Some(("/v1/submissions", refusal(code_of_it, None)));
+        let error = ada.client().add_members(thread, &["cay"]).await.unwrap_err();
+        assert_eq!((code(&error), error.kind()), ("false-refusal", Advice::Alarm), "{code_of_it}");
+        assert!(matches!(ada.client().send(thread, "y").await, Err(ClientError::Blocked(_))));
+        let error = ada.client().start_conversation(&["cay"], None).await.unwrap_err();
+        assert_eq!(code(&error), "false-refusal", "{code_of_it}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_was_removed_and_writes_raises_no_alarm() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    let _cay = appliance.enrol("cay").await;
+    ada.client().add_members(thread, &["cay"]).await.unwrap();
+    ada.client().remove_members(thread, &["bob"]).await.unwrap();
+    bob.client().send(thread, "too late").await.unwrap();
+    // Whatever the flush says of it.
+    let _refused = bob.client().flush().await;
+    assert!(bob.alarms().await.is_empty());
+    bob.sync().await;
+    assert!(bob.alarms().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_lie_found_while_keys_are_renewed_raises_an_alarm() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    let cay = appliance.enrol("cay").await;
+    ada.client().add_members(thread, &["cay"]).await.unwrap();
+    bob.sync().await;
+    // Bob's client has to remove her, and is told that it may not.
+    appliance.revoke(&cay);
+    appliance.lock().refuse = Some(("/v1/submissions", refusal(ErrorCode::CounterGap, None)));
+    let report = bob.client().sync_once().await.unwrap();
+    assert_eq!((report.alarms, bob.alarms().await), (1, vec!["false-refusal".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_account_or_a_proof_that_is_gone_is_noticed() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    appliance.lock().refuse = Some(("/v1/accounts/", refusal(ErrorCode::UnknownAccount, None)));
+    let error = ada.client().contact("bob").await.unwrap_err();
+    assert_eq!(code(&error), "account-history");
+    appliance.lock().refuse = None;
+    bob.sync().await;
+    ada.say(thread, "one").await.unwrap();
+    ada.say(thread, "two").await.unwrap();
+    appliance.lock().hide = vec![(thread, 2)];
+    appliance.lock().hide_proofs = true;
+    bob.sync().await;
+    assert_eq!(bob.alarms().await, ["withheld"]);
 }
