@@ -2,6 +2,8 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+use zixt_types::Timestamp;
 
 /// Starts logging.
 ///
@@ -19,6 +21,17 @@ pub fn start() -> Result<(), Box<dyn std::error::Error>> {
 
 struct Text;
 
+/// A record as text; zixtd writes the same form.
+fn line(at: Timestamp, record: &Record<'_>) -> String {
+    let level = record.level().as_str().to_lowercase();
+    format!("{} zixt-hsmd {level:5} {}", at.utc(), record.args())
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Log for Text {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -26,7 +39,7 @@ impl Log for Text {
 
     fn log(&self, record: &Record<'_>) {
         // Nobody is left to be told when standard error is gone.
-        let _ = writeln!(std::io::stderr(), "zixt-hsmd: {}: {}", record.level(), record.args());
+        let _ = writeln!(std::io::stderr().lock(), "{}", line(now(), record));
     }
 
     fn flush(&self) {}
@@ -43,4 +56,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::Level;
+
+    #[test]
+    fn a_line_says_when_who_and_how_bad() {
+        let at = Timestamp(1_795_389_745_123);
+        for (level, text) in [
+            (Level::Info, "2026-11-22T23:22:25.123Z zixt-hsmd info  text"),
+            (Level::Error, "2026-11-22T23:22:25.123Z zixt-hsmd error text"),
+        ] {
+            let said = line(at, &Record::builder().level(level).args(format_args!("text")).build());
+            assert_eq!(said, text);
+        }
+    }
 }

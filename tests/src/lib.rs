@@ -244,7 +244,7 @@ impl Appliance {
         } else {
             command.arg("--run").arg(self.run());
         }
-        if *first == "invite" {
+        if ["invite", "fsck"].contains(first) {
             command.arg("--hsmd").arg(self.hsmd_socket());
         }
         command.args(rest).output().expect("zixt-admin runs")

@@ -107,11 +107,14 @@ impl World {
         }
 
         let mut found = Vec::new();
+        // Custody has the key that fsck needs for names.
+        copy.start_hsmd();
         let fsck = copy.admin(&["fsck", "--json"]);
         match fsck.status.code() {
             Some(0) => {}
             Some(4) => {
                 let report: serde_json::Value = serde_json::from_slice(&fsck.stdout).expect("JSON");
+                assert!(report["names_unchecked"].is_null(), "{report}");
                 let findings = report["findings"].as_array().expect("findings");
                 let first = findings.iter().find(|it| it["kind"] != "content-deleted").expect("a finding");
                 found.push(format!("fsck: {}", first["table"].as_str().expect("a table")));
@@ -119,7 +122,6 @@ impl World {
             _ => panic!("{}: fsck: {}", attack.name, text(&fsck)),
         }
 
-        copy.start_hsmd();
         copy.spawn_zixtd();
         if !copy.comes_up() {
             let log = copy.logged("zixtd.log");

@@ -10,7 +10,7 @@ pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
 /// Defines the codes and everything about them from one table.
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident, $code:literal, $status:literal, $title:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $code:tt, $status:literal, $title:literal;)*) => {
         /// A stable code for each way in which a request can fail. Codes are never renamed; a client treats one that
         /// it does not know by the HTTP status.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]

@@ -1,15 +1,17 @@
 //! MLS key packages (RFC 9420 section 10): how somebody is added who is not online.
 
+use crate::text::at_most;
 use crate::{AccountHex, Bytes64, MemberRef};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zixt_types::limits;
 
 /// Key packages of the uploading device.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPackageUpload {
     /// Each is handed out once. Added to those that wait, up to `limits::KEY_PACKAGES_MAX`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, { limits::KEY_PACKAGES_MAX }>")]
     pub one_time: Vec<Bytes64>,
     /// Handed out when no other is left, again and again; replaces the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

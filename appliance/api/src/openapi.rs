@@ -162,6 +162,7 @@ fn components() -> utoipa::openapi::Components {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorCode;
 
     /// The checked-in document makes an API change a visible diff. Write it anew with `ZIXT_UPDATE_OPENAPI=1`.
     #[test]
@@ -173,6 +174,14 @@ mod tests {
         }
         let kept = std::fs::read_to_string(path).unwrap_or_default();
         assert!(kept == current, "openapi.json is out of date: run this test with ZIXT_UPDATE_OPENAPI=1");
+    }
+
+    #[test]
+    fn error_codes_are_listed_as_they_are_sent() {
+        let json = serde_json::to_value(document()).unwrap();
+        let listed: Vec<_> = json["components"]["schemas"]["ErrorCode"]["enum"].as_array().unwrap().clone();
+        let sent = ErrorCode::ALL.iter().copied().chain([ErrorCode::Unknown]);
+        assert_eq!(listed, sent.map(|code| serde_json::to_value(code).unwrap()).collect::<Vec<_>>());
     }
 
     #[test]

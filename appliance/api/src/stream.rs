@@ -9,8 +9,9 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A line of the stream.
 ///
-/// Positions are places among all entries of the network: they ascend, and a device sees gaps. To resume, ask `?after=` with the last position that was durably
-/// handled: that acknowledges it and everything before, and the appliance may drop those events.
+/// Positions are places among all entries of the network: they ascend, and a device sees gaps. To resume, ask `?after=`
+/// with the last position that was durably handled: that acknowledges it and everything before, and the appliance may
+/// drop those events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[allow(clippy::large_enum_variant, reason = "nearly all lines are events")]
@@ -27,7 +28,8 @@ pub enum StreamLine {
         /// Proof that it is recorded.
         proof: EntryProof,
     },
-    /// Nothing happened for a while; the connection is alive.
+    /// The first opens the stream and says where it begins. The second says that the backlog is over: what comes from
+    /// now on is new. Later ones say that the connection is alive: nothing happened for 20 seconds.
     Heartbeat {
         /// The last position sent, or the one asked for.
         position: u64,

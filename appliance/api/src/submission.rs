@@ -1,8 +1,13 @@
 //! Handing in entries, and what comes back.
 
+use crate::text::at_most;
 use crate::{Bytes64, EntryProof, HashHex, MessageHex, Problem, SaltHex, ThreadHex};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zixt_types::limits;
+
+/// Attachments of the entry that has most: a device addition by invitation.
+const ATTACHMENTS_MAX: usize = 4;
 
 /// One entry as its author hands it in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -16,7 +21,7 @@ pub struct SubmissionItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possession: Option<Bytes64>,
     /// What the body names by digest, in the order of `zixt_types::BatchItem::attachments`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, ATTACHMENTS_MAX>")]
     pub attachments: Vec<Bytes64>,
 }
 
@@ -25,6 +30,7 @@ pub struct SubmissionItem {
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
     /// At most `limits::SUBMISSIONS_MAX`.
+    #[serde(deserialize_with = "at_most::<_, _, { limits::SUBMISSIONS_MAX }>")]
     pub submissions: Vec<SubmissionItem>,
 }
 

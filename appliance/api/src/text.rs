@@ -4,6 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::SchemaType, schema::Type};
 use utoipa::{PartialSchema, ToSchema};
 use zixt_types::{AccountId, ApplianceId, DeviceId, Hash, MessageId, Salt, ThreadId};
@@ -70,6 +71,34 @@ impl ToSchema for Bytes64 {
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("Bytes64")
     }
+}
+
+/// Reads a list, but keeps no more than `MAX` elements and one: whoever counts them sees that they are too many, and
+/// eight million empty ones take no memory.
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MAX: usize>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, const MAX: usize> de::Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut kept = Vec::new();
+            while let Some(element) = list.next_element()? {
+                kept.push(element);
+                if kept.len() > MAX {
+                    while list.next_element::<de::IgnoredAny>()?.is_some() {}
+                    break;
+                }
+            }
+            Ok(kept)
+        }
+    }
+    deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
 }
 
 /// An id that has a hexadecimal form.
@@ -180,5 +209,21 @@ mod tests {
         assert_eq!(serde_json::from_str::<Hex<DeviceId>>(&json).unwrap(), id);
         let error = serde_json::from_str::<Hex<DeviceId>>("\"abc\"").unwrap_err();
         assert!(error.to_string().contains("DeviceId as 32 hexadecimal digits"), "{error}");
+    }
+
+    #[test]
+    fn long_lists_are_counted_but_not_kept() {
+        let request = |count: usize| format!(r#"{{"one_time":[{}]}}"#, vec![r#""AA==""#; count].join(","));
+        let max = zixt_types::limits::KEY_PACKAGES_MAX;
+        for (count, kept) in [(0, 0), (1, 1), (max, max), (max + 1, max + 1), (9 * max, max + 1)] {
+            let upload: crate::KeyPackageUpload = serde_json::from_str(&request(count)).unwrap();
+            assert_eq!(upload.one_time.len(), kept);
+        }
+        let item =
+            format!(r#"{{"body":"","signature":"","attachments":[{}]}}"#, vec![r#""""#; 1000].join(","));
+        let item: crate::SubmissionItem = serde_json::from_str(&item).unwrap();
+        assert_eq!(item.attachments.len(), 5);
+        let broken = format!(r#"{{"one_time":[{},}}"#, vec![r#""""#; 9 * max].join(","));
+        assert!(serde_json::from_str::<crate::KeyPackageUpload>(&broken).is_err());
     }
 }

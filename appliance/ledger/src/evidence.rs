@@ -25,7 +25,7 @@ mod verify;
 pub use build::{BuildError, EvidenceBuilder};
 pub use file::EvidenceError;
 pub use fork::{CertifiedHeader, Contradiction, ForkError, ForkProof, ForkReport, verify_fork};
-pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict, utc};
+pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict};
 pub use verify::OtherGenesis;
 
 use crate::Keyring;

@@ -283,8 +283,13 @@ impl LedgerState {
     /// The active device that holds a TLS key.
     #[must_use]
     pub fn member_by_tls(&self, tls: &Hash) -> Option<Member> {
-        let (_, member) = *self.by_tls.get(tls)?;
-        self.active_device(&member).map(|_| member)
+        self.holder_of_tls(tls).filter(|member| self.active_device(member).is_some())
+    }
+
+    /// The device that was added with a TLS key, revoked or not.
+    #[must_use]
+    pub fn holder_of_tls(&self, tls: &Hash) -> Option<Member> {
+        self.by_tls.get(tls).map(|(_, member)| *member)
     }
 
     fn active_device(&self, member: &Member) -> Option<&crate::Device> {

@@ -392,6 +392,7 @@ fn a_tls_key_never_changes_hands() {
     network.seal(vec![revoke]);
     assert_eq!(refusal(&mut network, takeover), Refusal::TlsKeyInUse);
     assert_eq!(network.state.member_by_tls(&tls), None);
+    assert_eq!(network.state.holder_of_tls(&tls), Some(alice.member));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write as _;
+use zixt_types::Timestamp;
 
 /// Our own words at every level, other people's only when something is wrong: libraries speak at each height.
 struct Filtered<L>(L);
@@ -25,6 +26,12 @@ impl<L: Log> Log for Filtered<L> {
 
 struct Text(&'static str);
 
+/// A record as text; zixt-hsmd writes the same form.
+fn line(at: Timestamp, program: &str, record: &Record<'_>) -> String {
+    let level = record.level().as_str().to_lowercase();
+    format!("{} {program} {level:5} {}", at.utc(), record.args())
+}
+
 impl Log for Text {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -32,13 +39,7 @@ impl Log for Text {
 
     fn log(&self, record: &Record<'_>) {
         // Nobody is left to be told when standard error is gone.
-        let _ = writeln!(
-            std::io::stderr().lock(),
-            "{} {:5} {}",
-            self.0,
-            record.level().as_str().to_lowercase(),
-            record.args()
-        );
+        let _ = writeln!(std::io::stderr().lock(), "{}", line(crate::health::now(), self.0, record));
     }
 
     fn flush(&self) {}
@@ -72,4 +73,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_when_who_and_how_bad() {
+        let at = Timestamp(1_795_389_745_123);
+        for (level, text) in [
+            (Level::Info, "2026-11-22T23:22:25.123Z zixtd info  text"),
+            (Level::Error, "2026-11-22T23:22:25.123Z zixtd error text"),
+        ] {
+            let said = line(at, "zixtd", &Record::builder().level(level).args(format_args!("text")).build());
+            assert_eq!(said, text);
+        }
+    }
 }

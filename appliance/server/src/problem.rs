@@ -126,7 +126,8 @@ pub(crate) fn of_proof(fault: &ProofFault) -> Problem {
     match fault {
         ProofFault::Absent => Problem::new(ErrorCode::UnknownHeight, fault.to_string()),
         ProofFault::Store(error) => of_store(error),
-        ProofFault::Node(_) => {
+        // What is on record and cannot be proven is the store's fault, never the caller's.
+        ProofFault::Misplaced { .. } | ProofFault::Node(_) => {
             log::error!("proof: {fault}");
             Problem::new(ErrorCode::StoreFailed, "a proof cannot be built")
         }

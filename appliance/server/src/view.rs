@@ -91,6 +91,14 @@ pub enum ProofFault {
     /// What was asked for is not in the ledger.
     #[error("the ledger has no such entry, shard or height")]
     Absent,
+    /// An entry is on record, but not where its row says: the row is not what was committed.
+    #[error("an entry's row says leaf {leaf} of {shard:?}, where the ledger has none. Run zixt-admin fsck")]
+    Misplaced {
+        /// The shard that the row says.
+        shard: ShardId,
+        /// The leaf that the row says.
+        leaf: u64,
+    },
     /// The store lost a node.
     #[error("the store lacks a tree node: {0}. Run zixt-admin fsck")]
     Node(#[from] tree::MissingNode),
@@ -160,7 +168,7 @@ impl View {
         Ok(plan.build(|id| known.get(&id).copied())?)
     }
 
-    /// Proves an entry at the last height.
+    /// Proves an entry that is on record, at the last height.
     ///
     /// # Errors
     /// See [`ProofFault`].
@@ -171,8 +179,9 @@ impl View {
         shard: ShardId,
         leaf: u64,
     ) -> Result<EntryProof, ProofFault> {
-        let shard_proof = latest.shard(shard).ok_or(ProofFault::Absent)?;
-        let plan = tree::inclusion_plan(leaf, shard_proof.size).map_err(|_| ProofFault::Absent)?;
+        let misplaced = || ProofFault::Misplaced { shard, leaf };
+        let shard_proof = latest.shard(shard).ok_or_else(misplaced)?;
+        let plan = tree::inclusion_plan(leaf, shard_proof.size).map_err(|_| misplaced())?;
         let path = self.build(store, TreeId::Shard(shard), &plan).await?;
         Ok(EntryProof { certified: latest.certified.clone(), shard: shard_proof, leaf, path: hex(path) })
     }

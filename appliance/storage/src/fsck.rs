@@ -5,16 +5,22 @@
 //! reports what differs and stops deriving (nothing after it could be right), but goes on checking each later row for
 //! itself: formats, digests, entry hashes, links and certificates.
 //!
-//! What it cannot find: that the newest heights were cut off together with everything that they wrote. A shorter
-//! ledger is a valid ledger; clients, who keep their last header, and the consensus log find that.
+//! What it cannot judge by itself: names are sealed, so whoever has their key judges them ([`NameCheck`]). Key packages
+//! are for clients to check; here one is only found that stands under a device and was made by another.
+//!
+//! What it cannot find: that a name, a key package or an acknowledgement was deleted, or that the newest heights were
+//! cut off together with everything that they wrote. A shorter ledger is a valid ledger; clients, who keep their last
+//! header, and the consensus log find that.
 
+use crate::key_package;
 use crate::membership::{self, Change};
 use crate::sqlite::{EntryRow, HeightRows, SideRow};
 use crate::{Position, Store, StoreError, StoredEntry, StoredHeader};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use zixt_crypto::Backend;
 use zixt_ledger::{
-    BlockBuilder, Keyring, LedgerState, ProposedBlock, RecordedEntry, Submission, TreeId, certificate,
+    Account, BlockBuilder, Keyring, LedgerState, ProposedBlock, RecordedEntry, Submission, TreeId,
+    certificate,
 };
 use zixt_types::{
     AccountId, Attachment, BodyKind, DeviceId, Genesis, Hash, Header, Height, Member, ShardId, ThreadId,
@@ -97,7 +103,10 @@ impl FsckReport {
     }
 }
 
-/// Checks the whole store. `keyring` holds the keys that the genesis names.
+/// Judges a row of a name: the account as the entries lead to it, the keyed hash, the sealed name. Says what is wrong.
+pub type NameCheck<'a> = dyn Fn(&Account, &[u8], &[u8]) -> Result<(), &'static str> + Sync + 'a;
+
+/// Checks the whole store. `keyring` holds the keys that the genesis names; without `names`, names are not judged.
 ///
 /// # Errors
 /// The database cannot be read at all; everything else is in the report.
@@ -106,10 +115,12 @@ pub async fn fsck(
     genesis: Genesis,
     keyring: Keyring,
     backend: &dyn Backend,
+    names: Option<&NameCheck<'_>>,
 ) -> Result<FsckReport, StoreError> {
     let mut walk = Walk {
         store,
         backend,
+        names,
         keyring: keyring.clone(),
         state: LedgerState::new(genesis, keyring),
         deriving: true,
@@ -126,6 +137,7 @@ pub async fn fsck(
 struct Walk<'a> {
     store: &'a Store,
     backend: &'a dyn Backend,
+    names: Option<&'a NameCheck<'a>>,
     /// What the genesis names: validators' keys.
     keyring: Keyring,
     state: LedgerState,
@@ -389,14 +401,26 @@ impl Walk<'_> {
         for (table, key) in self.store.outside(next, &sizes).await? {
             self.report.add(FindingKind::Extra, table, key, "the ledger ends before it");
         }
-        let mut rows = Vec::new();
-        self.store.side_rows(|row| rows.push(row)).await?;
-        let devices: HashSet<DeviceId> = self
+        let devices: HashMap<DeviceId, Hash> = self
             .state
             .threads()
             .filter_map(|(_, thread)| thread.account())
-            .flat_map(|account| account.devices.iter().map(|device| device.id))
+            .flat_map(|account| account.devices.iter().map(|device| (device.id, device.keys.mls)))
             .collect();
+        let keys: HashSet<Hash> = devices.values().copied().collect();
+        let (mut rows, mut foreign) = (Vec::new(), HashSet::new());
+        self.store
+            .side_rows(|mut row| {
+                // Judged at once: the packages of all devices are too much to keep.
+                if let Ok(SideRow::KeyPackage { id, device, package }) = &mut row
+                    && let (Some(package), Some(own)) = (package.take(), devices.get(device))
+                    && key_package::signer(&package).any(|key| key != *own && keys.contains(&key))
+                {
+                    foreign.insert(*id);
+                }
+                rows.push(row);
+            })
+            .await?;
         let mut mailboxes = std::mem::take(&mut self.mailboxes);
         for what in std::mem::take(&mut mailboxes.faults) {
             self.report.add(FindingKind::Altered, "memberships", "rule", what);
@@ -437,13 +461,20 @@ impl Walk<'_> {
                     format!("{}/{position}", member.device),
                     "it acknowledges entries that are not there",
                 )),
-                SideRow::KeyPackage { id, device } if !devices.contains(&device) => {
+                SideRow::KeyPackage { id, device, .. } if !devices.contains_key(&device) => {
                     Some((FindingKind::Extra, "key_packages", id.to_string(), "no such device"))
                 }
-                SideRow::Name { account } if self.state.account(account).is_none() => {
-                    Some((FindingKind::Extra, "names", account.to_string(), "no such account"))
+                SideRow::KeyPackage { id, .. } if foreign.contains(&id) => {
+                    Some((FindingKind::Altered, "key_packages", id.to_string(), "another device made it"))
                 }
-                SideRow::Cursor { .. } | SideRow::KeyPackage { .. } | SideRow::Name { .. } => None,
+                SideRow::Name { account, tag, sealed } => match self.state.account(account) {
+                    None => Some((FindingKind::Extra, "names", account.to_string(), "no such account")),
+                    Some(known) => self
+                        .names
+                        .and_then(|judge| judge(known, &tag, &sealed).err())
+                        .map(|why| (FindingKind::Altered, "names", account.to_string(), why)),
+                },
+                SideRow::Cursor { .. } | SideRow::KeyPackage { .. } => None,
             };
             if let Some((kind, table, key, what)) = finding {
                 self.report.add(kind, table, key, what);

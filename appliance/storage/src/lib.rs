@@ -8,6 +8,7 @@
 mod cache;
 mod error;
 mod fsck;
+mod key_package;
 mod load;
 mod membership;
 mod model;
@@ -15,7 +16,7 @@ mod sqlite;
 
 pub use cache::{Cache, InProcess};
 pub use error::{CommitError, LoadError, OpenError, PutKeyPackagesError, PutNameError, StoreError};
-pub use fsck::{Finding, FindingKind, FsckReport, fsck};
+pub use fsck::{Finding, FindingKind, FsckReport, NameCheck, fsck};
 pub use model::{
     Committed, Delivery, KeyPackage, KeyPackageCounts, Position, SealedName, StoredEntry, StoredHeader,
 };

@@ -169,6 +169,26 @@ number!(
     u64
 );
 
+impl Timestamp {
+    /// The time as people and programs read it (RFC 3339, UTC, milliseconds).
+    #[must_use]
+    pub fn utc(self) -> String {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        // Civil date from days (Howard Hinnant, "chrono-compatible low-level date algorithms"): years begin in March, so
+        // that the leap day is the last one; eras of 400 years have 146,097 days.
+        let days = days + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1_000)
+    }
+}
+
 impl Hash {
     /// The hash before the first: what a chain's first entry and the first header point at.
     pub const ZERO: Self = Self([0; 48]);
@@ -263,5 +283,18 @@ mod tests {
         for count in [0, 1, 3, 16, u16::MAX] {
             assert!(id.shard(count).0 < count.max(1));
         }
+    }
+
+    #[test]
+    fn times_are_readable() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_772_323_199_999, "2026-02-28T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp(ms).utc(), text);
+        }
+        assert!(Timestamp(u64::MAX).utc().ends_with('Z'));
     }
 }

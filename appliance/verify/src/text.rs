@@ -2,7 +2,7 @@
 
 use crate::{Checked, Options};
 use std::fmt::Write;
-use zixt_ledger::evidence::{EntryReport, ForkError, ForkReport, Place, Report, Verdict, utc};
+use zixt_ledger::evidence::{EntryReport, ForkError, ForkReport, Place, Report, Verdict};
 use zixt_types::{Author, BodyKind};
 
 /// The report.
@@ -26,7 +26,7 @@ fn evidence(out: &mut String, report: &Report, options: Options) -> std::fmt::Re
         "  under     header {} of height {}, ledger time {}",
         report.header,
         report.height,
-        utc(report.header_time)
+        report.header_time.utc()
     )?;
     lab_warning(out, report.lab)?;
     writeln!(out)?;
@@ -65,9 +65,9 @@ fn entry(out: &mut String, entry: &EntryReport, options: Options) -> std::fmt::R
         }
     }
     if let Some(sent_at) = entry.sent_at {
-        writeln!(out, "    sent       {} by the author's clock, which nobody checked", utc(sent_at))?;
+        writeln!(out, "    sent       {} by the author's clock, which nobody checked", sent_at.utc())?;
     }
-    writeln!(out, "    recorded   {} by the validators' clock", utc(entry.ledger_time))?;
+    writeln!(out, "    recorded   {} by the validators' clock", entry.ledger_time.utc())?;
     match &entry.content {
         Some(content) if options.content => {
             writeln!(out, "    content    \"{}\"", escape(&content_text(content)))

@@ -100,10 +100,12 @@ impl App {
     /// The device that holds a TLS key now. Asked for every request, so that a revocation works at once.
     ///
     /// # Errors
-    /// No active device holds it.
+    /// No device holds it, or one that was revoked.
     pub fn caller(&self, tls: &Hash) -> Result<Member, Problem> {
-        self.view.read().state.member_by_tls(tls).ok_or_else(|| {
-            Problem::new(ErrorCode::UnknownCaller, "the connection's key belongs to no active device")
+        let inner = self.view.read();
+        inner.state.member_by_tls(tls).ok_or_else(|| match inner.state.holder_of_tls(tls) {
+            Some(_) => Problem::new(ErrorCode::CallerRevoked, "the device was revoked"),
+            None => Problem::new(ErrorCode::UnknownCaller, "the connection's key belongs to no device"),
         })
     }
 

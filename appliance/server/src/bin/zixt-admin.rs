@@ -67,11 +67,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Derives the whole store again from its entries and compares. The server must not run.
+    /// Derives the whole store again from its entries and compares. The server must not run; names are checked too if
+    /// custody is unlocked and gives this user the key that they are sealed with.
     Fsck {
         /// The state folder
         #[arg(long, value_name = "DIR", default_value = "/var/lib/zixt")]
         state: PathBuf,
+        /// The custody daemon's socket
+        #[arg(long, value_name = "SOCKET", default_value = "/run/zixt/hsmd.sock")]
+        hsmd: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -143,7 +147,7 @@ fn main() -> ExitCode {
                 invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
             }
             Command::Status { sockets, json } => status(&sockets.run, json).await,
-            Command::Fsck { state, json } => check(&state, json).await,
+            Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
                 Ok(0)
@@ -308,8 +312,8 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
     Ok(if health.ok { 0 } else { 3 })
 }
 
-async fn check(state: &Path, json: bool) -> Result<u8, AdminError> {
-    let report = fsck::fsck(state).await?;
+async fn check(state: &Path, hsmd: &Path, json: bool) -> Result<u8, AdminError> {
+    let report = fsck::fsck(state, hsmd).await?;
     if json {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     } else {
@@ -318,6 +322,9 @@ async fn check(state: &Path, json: bool) -> Result<u8, AdminError> {
         }
         if report.more > 0 {
             println!("and {} more", report.more);
+        }
+        if let Some(why) = &report.names_unchecked {
+            println!("names were not checked: {why}");
         }
         let verdict = if report.clean { "clean" } else { "DAMAGED" };
         println!(

@@ -37,7 +37,7 @@ pub fn starting_router(vitals: Arc<Vitals>, custody: Arc<CustodyWatch>) -> Route
 }
 
 async fn invite(State(app): State<Arc<App>>, body: Body) -> Result<Json<Receipt>, Failure> {
-    let request = json::<AdminInvitation>(body, SMALL_BYTES_MAX).await?;
+    let (request, _room) = json::<AdminInvitation>(body, SMALL_BYTES_MAX).await?;
     Ok(Json(app.create_account(request).await?))
 }
 

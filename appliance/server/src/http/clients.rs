@@ -91,7 +91,8 @@ async fn consistency(State(app): State<Arc<App>>, uri: Uri) -> Answer<Consistenc
 }
 
 async fn enrol(State(app): State<Arc<App>>, body: Body) -> Answer<Receipt> {
-    Ok(Json(app.enrol(json::<EnrolRequest>(body, SMALL_BYTES_MAX).await?).await?))
+    let (request, _room) = json::<EnrolRequest>(body, SMALL_BYTES_MAX).await?;
+    Ok(Json(app.enrol(request).await?))
 }
 
 #[derive(Deserialize)]
@@ -121,7 +122,7 @@ async fn upload_key_packages(
     device: Device,
     body: Body,
 ) -> Answer<KeyPackageCounts> {
-    let upload = json::<KeyPackageUpload>(body, KEY_PACKAGES_BYTES_MAX).await?;
+    let (upload, _room) = json::<KeyPackageUpload>(body, KEY_PACKAGES_BYTES_MAX).await?;
     Ok(Json(app.upload_key_packages(device.member, upload).await?))
 }
 
@@ -130,12 +131,12 @@ async fn claim_key_packages(
     device: Device,
     body: Body,
 ) -> Answer<ClaimResponse> {
-    let request = json::<ClaimRequest>(body, SMALL_BYTES_MAX).await?;
+    let (request, _room) = json::<ClaimRequest>(body, SMALL_BYTES_MAX).await?;
     Ok(Json(app.claim_key_packages(device.member, request).await?))
 }
 
 async fn submit(State(app): State<Arc<App>>, device: Device, body: Body) -> Answer<SubmitResponse> {
-    let request = json::<SubmitRequest>(body, limits::REQUEST_BYTES_MAX).await?;
+    let (request, _room) = json::<SubmitRequest>(body, limits::REQUEST_BYTES_MAX).await?;
     Ok(Json(app.submit(device.member, request).await?))
 }
 

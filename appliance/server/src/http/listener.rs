@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use zixt_crypto::{SuiteId, digest};
 use zixt_crypto_fast::tls::{ClientKeyPolicy, peer_key};
+use zixt_types::limits;
 
 /// Connections of clients: each takes about 40 kB.
 const CONNECTIONS_MAX: usize = 1024;
@@ -35,6 +36,10 @@ const HANDSHAKES_MAX: usize = 32;
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A request's head has to come within this; also ends connections that nobody uses.
 const HEAD_WAIT_MAX: Duration = Duration::from_secs(90);
+/// A client that was answered before its request was read may still be sending. If the connection were closed on it, the
+/// answer would be lost with what is on its way; so for so long, and so many bytes, what comes is read and dropped.
+const LINGER_WAIT_MAX: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: u64 = 2 * limits::REQUEST_BYTES_MAX as u64;
 /// A client that takes no byte for so long is gone.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// A request's head: paths are short and nobody needs cookies.
@@ -207,23 +212,37 @@ where
         > + Clone,
     S::Future: Send,
 {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT_MAX)
-        .max_buf_size(HEAD_BYTES_MAX.max(8192))
-        .max_headers(FIELDS_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream, STALL_MAX)), TowerToHyperService::new(service));
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut stream = Patient::new(stream, STALL_MAX);
+    {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WAIT_MAX)
+            .max_buf_size(HEAD_BYTES_MAX.max(8192))
+            .max_headers(FIELDS_MAX)
+            .serve_connection(TokioIo::new(&mut stream), TowerToHyperService::new(service));
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            log::debug!("connection: {error}");
         }
-    };
-    if let Err(error) = ended {
-        log::debug!("connection: {error}");
     }
+    tokio::select! {
+        _ = tokio::time::timeout(LINGER_WAIT_MAX, linger(&mut stream)) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Ends our side and reads until the other ends its own.
+async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Binds the clients' listener.
@@ -232,4 +251,60 @@ where
 /// What the system says.
 pub async fn bind_clients(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::post;
+    use zixt_api::{ErrorCode, Problem};
+
+    /// A client that sends all of its request before it reads.
+    async fn ask(address: SocketAddr, announced: usize, sent: usize) -> Vec<u8> {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: zixt\r\nContent-Length: {announced}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        // Until now nobody reads: what was sent so far stands in the way of the answer.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.write_all(&vec![b' '; sent]).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_refusal_reaches_who_is_still_sending() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refuse = || async { super::super::Failure(Problem::new(ErrorCode::Busy, "test")) };
+        let router = Router::new().route("/", post(refuse));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (router, stop) = (router.clone(), stop.clone());
+                tokio::spawn(async move { serve(stream, router, &stop).await });
+            }
+        });
+        for bytes in [1 << 20, limits::REQUEST_BYTES_MAX] {
+            let answer = ask(address, bytes, bytes).await;
+            assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
+            assert!(answer.ends_with(b"}"));
+        }
+
+        // Whoever neither sends nor goes away is not waited for when the server stops.
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"POST / HTTP/1.1\r\nHost: zixt\r\nContent-Length: 9\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        idle.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 503");
+        shutdown.cancel();
+        let closed = tokio::time::timeout(LINGER_WAIT_MAX / 2, async {
+            while idle.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        closed.await.unwrap();
+    }
 }

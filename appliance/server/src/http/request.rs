@@ -5,11 +5,11 @@ use crate::app::App;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
 use zixt_types::Member;
 
@@ -19,10 +19,19 @@ pub(super) const SMALL_BYTES_MAX: usize = 256 * 1024;
 pub(super) const KEY_PACKAGES_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// A request has to arrive within this: the largest one over 4 Mbit/s.
 const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Requests of all connections that are in memory at a time, in KiB: four of the largest.
-const ROOM_KIB: usize = 96 * 1024;
+/// Requests of all connections that are in memory at a time, in KiB: three of the largest.
+const ROOM_KIB: usize = 72 * 1024;
+/// A body that is parsed is in memory twice, with escapes in it three times: above this, one at a time is.
+const LARGE_BYTES: usize = 1024 * 1024;
+/// What is allocated for a large body, whatever its length: glibc keeps freed pieces of up to 32 MiB for the next time,
+/// in every thread's arena, and gives back larger ones. Pages that nothing is written to take no memory.
+const LARGE_CAPACITY: usize = 33 * 1024 * 1024;
 
-static ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(ROOM_KIB));
+static ROOM: Semaphore = Semaphore::const_new(ROOM_KIB);
+static LARGE: Semaphore = Semaphore::const_new(1);
+
+/// The memory that a request takes. Kept until it is answered.
+pub(super) type Room = SemaphorePermit<'static>;
 
 /// The calling device.
 pub(super) struct Device {
@@ -42,27 +51,48 @@ impl FromRequestParts<Arc<App>> for Device {
 }
 
 /// Reads a JSON body of at most `max` bytes.
-pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, Failure> {
+pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<(T, Room), Failure> {
     use http_body::Body as _;
-    let announced = body.size_hint().exact().unwrap_or(max as u64);
-    let too_large = || Problem::new(ErrorCode::RequestTooLarge, format!("at most {max} bytes are allowed"));
-    if announced > max as u64 {
-        return Err(too_large().into());
+    let announced = body.size_hint().exact();
+    let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced.is_some_and(|bytes| bytes > max) {
+        return Err(too_large(max).into());
     }
-    let kib = u32::try_from(announced.div_ceil(1024)).unwrap_or(u32::MAX);
-    let _room = ROOM
-        .try_acquire_many(kib)
+    let expected = announced.unwrap_or(max);
+    let mut room = ROOM
+        .try_acquire_many(kib(expected))
         .map_err(|_| Problem::new(ErrorCode::Busy, "too many large requests at the same time"))?;
-    let arrived = tokio::time::timeout(ARRIVAL_WAIT_MAX, Limited::new(body, max).collect()).await;
-    let bytes = match arrived {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large().into()),
-        Ok(Err(_)) => return Err(Problem::new(ErrorCode::MalformedRequest, "the body ended early").into()),
-        Err(_) => {
-            return Err(Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time").into());
+    let capacity = if expected > LARGE_BYTES { LARGE_CAPACITY.max(expected) } else { expected };
+    let bytes = tokio::time::timeout(ARRIVAL_WAIT_MAX, collect(body, capacity, max))
+        .await
+        .map_err(|_| Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time"))??;
+    drop(room.split(room.num_permits().saturating_sub(kib(bytes.len()) as usize)));
+    let _turn = if bytes.len() > LARGE_BYTES { LARGE.acquire().await.ok() } else { None };
+    let request = serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
+    Ok((request, room))
+}
+
+/// Reads a body into one piece of memory.
+async fn collect(mut body: Body, capacity: usize, max: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::with_capacity(capacity);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::new(ErrorCode::MalformedRequest, "the body ended early"))?;
+        // Trailers mean nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > max - bytes.len() {
+            return Err(too_large(max));
         }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+fn too_large(max: usize) -> Problem {
+    Problem::new(ErrorCode::RequestTooLarge, format!("at most {max} bytes are allowed"))
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// The parameters of a query.

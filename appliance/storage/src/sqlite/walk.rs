@@ -33,8 +33,8 @@ pub(crate) struct EntryRow {
 pub(crate) enum SideRow {
     Membership { member: Member, thread: ThreadId, first: Position, last: Option<Position> },
     Cursor { member: Member, position: Position },
-    KeyPackage { id: i64, device: DeviceId },
-    Name { account: AccountId },
+    KeyPackage { id: i64, device: DeviceId, package: Option<Vec<u8>> },
+    Name { account: AccountId, tag: Vec<u8>, sealed: Vec<u8> },
 }
 
 impl SqliteStore {
@@ -218,17 +218,19 @@ fn key_package(row: &SqliteRow) -> Result<SideRow, StoreError> {
     let id: i64 = row.get("id")?;
     let row = Reading { key: id.to_string(), ..row };
     let package: Option<Vec<u8>> = row.get("package")?;
-    if let Some(package) = package
-        && zixt_crypto::digest::attachment_digest(&package).as_ref() != row.get::<&[u8]>("digest")?
+    if let Some(package) = &package
+        && zixt_crypto::digest::attachment_digest(package).as_ref() != row.get::<&[u8]>("digest")?
     {
         return Err(row.corrupt("the package does not have the stored digest"));
     }
-    Ok(SideRow::KeyPackage { id, device: row.id("device")? })
+    Ok(SideRow::KeyPackage { id, device: row.id("device")?, package })
 }
 
 fn name(row: &SqliteRow) -> Result<SideRow, StoreError> {
     let row = Reading { row, table: "names", key: "?".to_owned() };
-    Ok(SideRow::Name { account: row.id("account")? })
+    let account: AccountId = row.id("account")?;
+    let row = Reading { key: account.to_string(), ..row };
+    Ok(SideRow::Name { account, tag: row.get("tag")?, sealed: row.get("sealed")? })
 }
 
 /// Names the row in an error that could not.

@@ -21,7 +21,14 @@ async fn filled() -> (Place, World) {
     }
     let device = world.bob.member.device;
     store.put_key_packages(&device, &[b"one".to_vec(), b"two".to_vec()], Some(b"last")).await.unwrap();
-    store.put_name(world.bob.member.account, b"sealed bob", b"tag of bob").await.unwrap();
+    // As much of an MLS key package as says who made it, for Bob and for the one whom the ledger does not know.
+    let of = |key: &[u8]| [&[0, 1, 0, 5, 0, 1, 0, 1, 1, 5, 1, 5, 0x47, 0xA0][..], key].concat();
+    store.put_key_packages(&device, &[of(&world.bob.mls), of(&[3; 1952])], None).await.unwrap();
+    store.put_key_packages(&world.alice.member.device, &[of(&world.alice.mls)], None).await.unwrap();
+    for account in [&world.alice, &world.bob].map(|person| person.member.account) {
+        let (sealed, tag) = (format!("sealed {account}"), format!("tag of {account}"));
+        store.put_name(account, sealed.as_bytes(), tag.as_bytes()).await.unwrap();
+    }
     store.acknowledge(&world.bob.member, Position(3)).await.unwrap();
     store.close().await.unwrap();
     (place, world)
@@ -30,7 +37,16 @@ async fn filled() -> (Place, World) {
 async fn check(store: &Store, world: &World) -> FsckReport {
     let network = &world.network;
     let genesis = (*network.state.genesis).clone();
-    fsck(store, genesis, network.keyring.clone(), &*network.backend).await.unwrap()
+    fsck(store, genesis, network.keyring.clone(), &*network.backend, Some(&judge_name)).await.unwrap()
+}
+
+/// The test's names are sealed by writing whose they are.
+fn judge_name(account: &Account, tag: &[u8], sealed: &[u8]) -> Result<(), &'static str> {
+    let text = |what: &str| format!("{what} {}", account.id);
+    if tag != text("tag of").as_bytes() {
+        return Err("another tag");
+    }
+    if sealed == text("sealed").as_bytes() { Ok(()) } else { Err("another name") }
 }
 
 async fn load(store: &Store, world: &World) -> Result<(), LoadError> {
@@ -213,7 +229,25 @@ const ATTACKS: &[(&str, &str, bool)] = &[
     ("INSERT INTO cursors VALUES (zeroblob(16), zeroblob(16), 1)", "cursors", false),
     ("UPDATE key_packages SET package = x'00' WHERE last_resort = 0", "key_packages", false),
     ("INSERT INTO key_packages VALUES (99, zeroblob(16), zeroblob(48), 0, NULL)", "key_packages", false),
-    ("UPDATE names SET account = zeroblob(16)", "names", false),
+    (
+        "INSERT INTO key_packages SELECT 99, (SELECT device FROM key_packages WHERE id = 1), digest, 0, package \
+      FROM key_packages WHERE id = 6",
+        "key_packages",
+        false,
+    ),
+    (
+        "UPDATE key_packages SET device = CASE device WHEN (SELECT min(device) FROM key_packages) \
+      THEN (SELECT max(device) FROM key_packages) ELSE (SELECT min(device) FROM key_packages) END",
+        "key_packages",
+        false,
+    ),
+    (
+        "UPDATE names SET account = zeroblob(16) WHERE account = (SELECT max(account) FROM names)",
+        "names",
+        false,
+    ),
+    ("UPDATE names SET sealed = (SELECT max(sealed) FROM names)", "names", false),
+    ("UPDATE names SET tag = x'00' WHERE account = (SELECT max(account) FROM names)", "names", false),
     // The schema and the file.
     ("CREATE TRIGGER later AFTER INSERT ON entries BEGIN DELETE FROM entries; END", "(schema)", false),
     ("CREATE TABLE notes (note TEXT)", "(schema)", false),

@@ -18,7 +18,7 @@ async fn height_left(path: &Path, world: &World) -> Height {
     let network = &world.network;
     let genesis = || (*network.state.genesis).clone();
     let state = store.load(genesis(), network.keyring.clone(), &*network.backend).await.unwrap();
-    let report = fsck(&store, genesis(), network.keyring.clone(), &*network.backend).await.unwrap();
+    let report = fsck(&store, genesis(), network.keyring.clone(), &*network.backend, None).await.unwrap();
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     assert_eq!(report.derived_to, state.height);
     if let Some(at) = state.height.0.checked_sub(1) {

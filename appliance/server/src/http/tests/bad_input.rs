@@ -3,7 +3,7 @@
 use crate::testing::{Stack, altered, item, tls_of};
 use http::StatusCode;
 use zixt_api::{Bytes64, ENDPOINTS, Listener, Method, SubmissionItem, SubmitRequest, Who, endpoints};
-use zixt_types::{Author, Canonical as _, Epoch, Hash, Payload, Seq, limits};
+use zixt_types::{Author, Canonical as _, Epoch, Hash, Payload, Seq, ShardId, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_of_an_entry_has_its_code() {
@@ -267,5 +267,20 @@ async fn an_invitation_works_once_and_names_are_unique() {
     assert!(message.body.to_bytes().len() < 1000);
     let answer = stack.post(&first, endpoints::ENROL, &enrol(&message, None)).await;
     assert_ne!(answer.status, StatusCode::OK);
+    stack.stop().await;
+}
+
+/// A row that says another shard or leaf than its entry has is the store's fault, not the caller's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_record_but_not_where_its_row_says_is_the_stores_fault() {
+    let mut stack = Stack::new().await;
+    stack.person("ada").await;
+    let latest = stack.app.view.latest().unwrap();
+    let shards = stack.net.state.genesis.shard_count;
+    for (shard, leaf) in [(shards, 0), (u16::MAX, 0), (0, 1_000), (0, u64::MAX)] {
+        let proof = stack.app.view.prove_entry(&stack.app.store, &latest, ShardId(shard), leaf).await;
+        let problem = crate::problem::of_proof(&proof.unwrap_err());
+        assert_eq!((problem.status, problem.code.code()), (500, "store-failed"), "{shard} {leaf}");
+    }
     stack.stop().await;
 }

@@ -123,7 +123,8 @@ async fn a_revoked_device_is_out_at_once() {
 
     let revocation = stack.net.revoke(second.member.device, &first);
     assert_eq!(stack.submit(&first, &[&revocation]).await.status, StatusCode::OK);
-    assert_eq!(stack.get(&second, endpoints::KEY_PACKAGES).await.code(), "unknown-caller");
+    let refused = stack.get(&second, endpoints::KEY_PACKAGES).await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::FORBIDDEN, "caller-revoked"));
     let last = loop {
         let frame = stream.frame().await.expect("the reason comes before the end").unwrap();
         let line: StreamLine = serde_json::from_slice(&frame.into_data().unwrap()).unwrap();
@@ -133,6 +134,10 @@ async fn a_revoked_device_is_out_at_once() {
     };
     assert_eq!(last.code.code(), "caller-revoked");
     assert!(stream.frame().await.is_none());
+    // The same after a restart: the ledger remembers whose the key was.
+    stack.stop().await;
+    stack.start_again().await;
+    assert_eq!(stack.get(&second, endpoints::KEY_PACKAGES).await.code(), "caller-revoked");
     stack.stop().await;
 }
 
