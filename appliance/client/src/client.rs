@@ -175,9 +175,15 @@ impl Client {
             prepared: None,
             failed: None,
         };
-        let mut batch = Batch::new();
-        self.core.put_outbox(&mut batch, self.core.outbox_key(), &item);
-        self.core.store.commit(batch).await?;
+        match self.engine.try_lock() {
+            Ok(mut engine) => engine.queue(item).await?,
+            // Somebody else is at work; it is encrypted when it is sent.
+            Err(_) => {
+                let mut batch = Batch::new();
+                self.core.put_outbox(&mut batch, self.core.outbox_key(), &item);
+                self.core.store.commit(batch).await?;
+            }
+        }
         self.core.wake.notify_one();
         Ok(id)
     }

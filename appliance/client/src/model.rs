@@ -47,7 +47,8 @@ impl Profile {
 pub enum Mark {
     /// It waits on this device.
     Queued,
-    /// It was handed to the appliance, whose answer is missing.
+    /// It was handed to the appliance, whose answer is missing. After a restart it counts as waiting until it is handed
+    /// in again.
     Sent,
     /// It is in the ledger: certified and proven to this device.
     Recorded,

@@ -6,11 +6,12 @@ use crate::model::{ClientEvent, Profile};
 use crate::records::{self, AccountRecord, OutboxRecord, Prepared, ProfileRecord, ThreadRecord};
 use crate::store::{Batch, Space, Store};
 use crate::trust::Checker;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
+use zeroize::Zeroizing;
 use zixt_api::{Bytes64, SubmissionItem};
 use zixt_crypto::{AeadKey, Backend, SigningKey, SigningSeed, cose, digest, fill_random};
 use zixt_crypto_fast::tls::PinnedKey;
@@ -37,6 +38,8 @@ pub struct Core {
     next: AtomicU64,
     /// Something was queued.
     pub wake: Notify,
+    /// Messages that this process has handed to the appliance.
+    handed_in: Mutex<HashSet<MessageId>>,
     /// Where events go while the client runs.
     sink: Mutex<Option<mpsc::UnboundedSender<ClientEvent>>>,
 }
@@ -122,6 +125,7 @@ impl Core {
             api: Api::new(transport),
             next: AtomicU64::new(next.map_or(0, |key| u64::from_be_bytes(key) + 1)),
             wake: Notify::new(),
+            handed_in: Mutex::default(),
             sink: Mutex::new(None),
             store,
         };
@@ -155,6 +159,21 @@ impl Core {
     /// Sets who listens.
     pub fn listen(&self, sink: Option<mpsc::UnboundedSender<ClientEvent>>) {
         *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = sink;
+    }
+
+    /// Notes that a message is on its way to the appliance; `false` if it was before.
+    pub fn hand_in(&self, message: MessageId) -> bool {
+        self.handed_in.lock().unwrap_or_else(PoisonError::into_inner).insert(message)
+    }
+
+    /// Whether a message was handed to the appliance. After a restart it counts as waiting until it is handed in again.
+    pub fn was_handed_in(&self, message: MessageId) -> bool {
+        self.handed_in.lock().unwrap_or_else(PoisonError::into_inner).contains(&message)
+    }
+
+    /// Forgets a message that is recorded, or given up.
+    pub fn settled(&self, message: MessageId) {
+        self.handed_in.lock().unwrap_or_else(PoisonError::into_inner).remove(&message);
     }
 
     /// A key for the next item of the outbox.
@@ -200,12 +219,18 @@ impl Core {
 
     /// The outbox, in order.
     pub async fn outbox(&self) -> Result<Vec<(u64, OutboxRecord)>, ClientError> {
+        let rows = self.outbox_rows().await?;
+        rows.into_iter().map(|(order, bytes)| Ok((order, records::decode(Space::Outbox, &bytes)?))).collect()
+    }
+
+    /// The outbox, in order and still encoded.
+    pub async fn outbox_rows(&self) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, ClientError> {
         let rows = self.store.scan(Space::Outbox, &[], &[], OUTBOX_MAX).await?;
-        rows.iter()
+        rows.into_iter()
             .map(|(key, bytes)| {
                 let key = <[u8; 8]>::try_from(key.as_slice())
                     .map_err(|_| crate::store::StoreError::Altered { space: Space::Outbox })?;
-                Ok((u64::from_be_bytes(key), records::decode(Space::Outbox, bytes)?))
+                Ok((u64::from_be_bytes(key), bytes))
             })
             .collect()
     }

@@ -7,6 +7,9 @@
 //!
 //! Everything that belongs together is written by one [`Batch`] in one transaction with one fsync. That is what
 //! 'persist before send' rests on.
+//!
+//! The small spaces, which every message asks for, stay open in memory once they were read: a question to SQLite is a
+//! trip to its thread and back.
 
 use nix::fcntl::{Flock, FlockArg};
 use sqlx::sqlite::{
@@ -17,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::hmac_sha384;
@@ -54,6 +57,29 @@ pub enum Space {
     /// Entries of a thread that are needed for evidence, by thread and place.
     Entry = 10,
 }
+
+impl Space {
+    /// Where the small spaces lie in [`Memory`].
+    const fn slot(self) -> Option<usize> {
+        match self {
+            Self::Account => Some(0),
+            Self::Thread => Some(1),
+            Self::Outbox => Some(2),
+            Self::Fact => Some(3),
+            Self::Profile
+            | Self::Header
+            | Self::MlsState
+            | Self::KeyPackage
+            | Self::Message
+            | Self::Entry => None,
+        }
+    }
+}
+
+/// The values of a space.
+type Values = BTreeMap<Vec<u8>, Zeroizing<Vec<u8>>>;
+/// The small spaces, unsealed; `None` while one has to be read (again).
+type Memory = [Option<Values>; 4];
 
 /// Why the store could not be used.
 #[derive(Debug, Error)]
@@ -116,6 +142,9 @@ impl From<RandomError> for StoreError {
     }
 }
 
+/// The last change of each place: by number of the space and key.
+type Changes = BTreeMap<(u8, Vec<u8>), (Space, Option<Zeroizing<Vec<u8>>>)>;
+
 /// Changes that happen together or not at all.
 #[derive(Default)]
 #[must_use = "nothing is stored before Store::commit"]
@@ -168,6 +197,10 @@ struct Inner {
     data: AeadKey,
     /// Hides the keys.
     index: AeadKey,
+    /// What the small spaces hold.
+    memory: Mutex<Memory>,
+    /// Held by whoever writes, or fills `memory`: what is read is never older than what is written.
+    turn: tokio::sync::Mutex<()>,
     path: PathBuf,
     /// Held as long as the store is open.
     _lock: Flock<File>,
@@ -248,7 +281,15 @@ impl Store {
     fn assemble(pool: SqlitePool, root: &[u8; 32], path: PathBuf, lock: Flock<File>) -> Self {
         let key =
             |purpose: &[u8]| zixt_crypto::hash::derive_key(&[], root, labels::CLIENT_STORE_DEK, &[purpose]);
-        Self(Arc::new(Inner { pool, data: key(b"data"), index: key(b"index"), path, _lock: lock }))
+        Self(Arc::new(Inner {
+            pool,
+            data: key(b"data"),
+            index: key(b"index"),
+            memory: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            path,
+            _lock: lock,
+        }))
     }
 
     /// Wraps the data key under another passphrase.
@@ -277,6 +318,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Altered`] if it was changed or exchanged; see [`StoreError`].
     pub async fn get(&self, space: Space, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        if let Some(slot) = space.slot() {
+            return self.kept(space, slot, |values| values.get(key).cloned()).await;
+        }
         let row = sqlx::query("SELECT value FROM sealed WHERE space = ? AND key = ?")
             .bind(space as u8)
             .bind(key)
@@ -297,6 +341,56 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>, StoreError> {
         let start = prefix.max(from);
+        if let Some(slot) = space.slot() {
+            let chosen = |values: &Values| {
+                values
+                    .range(start.to_vec()..)
+                    .take_while(|(key, _)| key.starts_with(prefix))
+                    .take(usize::try_from(limit).unwrap_or(usize::MAX))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect()
+            };
+            return self.kept(space, slot, chosen).await;
+        }
+        self.rows(space, start, prefix, limit).await
+    }
+
+    /// Reads a small space, from memory if it is there.
+    async fn kept<T>(
+        &self,
+        space: Space,
+        slot: usize,
+        read: impl FnOnce(&Values) -> T,
+    ) -> Result<T, StoreError> {
+        loop {
+            if let Some(values) = self.memory().get(slot).and_then(Option::as_ref) {
+                return Ok(read(values));
+            }
+            // Whoever writes has taken it out, and puts it back with the changes.
+            let _turn = self.0.turn.lock().await;
+            if self.memory().get(slot).is_some_and(Option::is_none) {
+                let values = self.rows(space, &[], &[], u32::MAX).await?.into_iter().collect();
+                self.replace(slot, Some(values));
+            }
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic while it was locked cannot leave anything wrong behind: a space is replaced whole.
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, slot: usize, values: Option<Values>) -> Option<Values> {
+        self.memory().get_mut(slot).and_then(|place| std::mem::replace(place, values))
+    }
+
+    async fn rows(
+        &self,
+        space: Space,
+        start: &[u8],
+        prefix: &[u8],
+        limit: u32,
+    ) -> Result<Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>, StoreError> {
         let rows = sqlx::query(
             "SELECT key, value FROM sealed WHERE space = ? AND key >= ? AND substr(key, 1, ?) = ? ORDER BY key LIMIT ?",
         )
@@ -356,20 +450,43 @@ impl Store {
         }
         // The last change of a place counts. One statement for all values and one for all removals: each statement is a
         // trip to SQLite's thread and back, and a batch of values alone is a transaction of itself.
-        let mut last = BTreeMap::new();
+        let mut last = Changes::new();
         for Change { space, key, value } in batch.0 {
             last.insert((space as u8, key), (space, value));
         }
+        let _turn = self.0.turn.lock().await;
+        // Taken out: if this fails, or nobody waits for its end, they are read anew.
+        let mut taken: BTreeMap<usize, Values> = BTreeMap::new();
+        for slot in last.values().filter_map(|(space, _)| space.slot()) {
+            if let Some(values) = self.replace(slot, None) {
+                taken.insert(slot, values);
+            }
+        }
+        self.write(&last).await?;
+        for ((_, key), (space, value)) in last {
+            let Some(values) = space.slot().and_then(|slot| taken.get_mut(&slot)) else { continue };
+            match value {
+                Some(value) => drop(values.insert(key, value)),
+                None => drop(values.remove(&key)),
+            }
+        }
+        for (slot, values) in taken {
+            self.replace(slot, Some(values));
+        }
+        Ok(())
+    }
+
+    async fn write(&self, changes: &Changes) -> Result<(), StoreError> {
         let mut puts = Vec::new();
         let mut deletes = Vec::new();
-        for ((number, key), (space, value)) in last {
+        for ((number, key), (space, value)) in changes {
             match value {
                 Some(value) => {
-                    let sealed = aead::seal(&self.0.data, &place(space, &key), &value)
+                    let sealed = aead::seal(&self.0.data, &place(*space, key), value)
                         .map_err(|error| StoreError::Crypto(error.to_string()))?;
-                    puts.push((number, key, sealed));
+                    puts.push((*number, key.as_slice(), sealed));
                 }
-                None => deletes.push((number, key)),
+                None => deletes.push((*number, key.as_slice())),
             }
         }
         if deletes.is_empty() && puts.len() <= ROWS_MAX {
@@ -385,7 +502,7 @@ impl Store {
         for rows in deletes.chunks(ROWS_MAX) {
             let mut query = QueryBuilder::new("DELETE FROM sealed WHERE (space, key) IN (");
             query.push_values(rows, |mut row, (space, key)| {
-                row.push_bind(*space).push_bind(key.as_slice());
+                row.push_bind(*space).push_bind(*key);
             });
             query.push(")").build().execute(&mut *transaction).await?;
         }
@@ -399,10 +516,7 @@ impl Store {
 }
 
 /// Writes values in one statement.
-async fn put(
-    connection: &mut SqliteConnection,
-    rows: Vec<(u8, Vec<u8>, Vec<u8>)>,
-) -> Result<(), sqlx::Error> {
+async fn put(connection: &mut SqliteConnection, rows: Vec<(u8, &[u8], Vec<u8>)>) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::new("INSERT INTO sealed (space, key, value) ");
     query.push_values(rows, |mut row, (space, key, value)| {
         row.push_bind(space).push_bind(key).push_bind(value);
@@ -559,8 +673,8 @@ mod tests {
     async fn exchanged_and_altered_values_are_found() {
         let (folder, store) = fresh().await;
         let mut batch = Batch::new();
-        batch.put(Space::Fact, b"a".as_slice(), b"one".as_slice());
-        batch.put(Space::Fact, b"b".as_slice(), b"two".as_slice());
+        batch.put(Space::Message, b"a".as_slice(), b"one".as_slice());
+        batch.put(Space::Message, b"b".as_slice(), b"two".as_slice());
         store.commit(batch).await.unwrap();
         let pool = raw(folder.path()).await;
         sqlx::query(
@@ -569,8 +683,47 @@ mod tests {
         .execute(&pool)
         .await
         .unwrap();
-        assert!(matches!(store.get(Space::Fact, b"a").await, Err(StoreError::Altered { .. })));
-        assert!(store.get(Space::Fact, b"b").await.is_ok());
+        assert!(matches!(store.get(Space::Message, b"a").await, Err(StoreError::Altered { .. })));
+        assert!(store.get(Space::Message, b"b").await.is_ok());
+    }
+
+    /// What stays in memory is what the file says, whatever is written, fails or is given up in the middle.
+    #[tokio::test]
+    async fn small_spaces_in_memory_are_those_of_the_file() {
+        let (_folder, store) = fresh().await;
+        let same = async |store: &Store| {
+            let kept = store.scan(Space::Fact, b"", b"", 100).await.unwrap();
+            assert_eq!(kept, store.rows(Space::Fact, b"", b"", 100).await.unwrap());
+            kept.len()
+        };
+        for round in 0..40u8 {
+            let mut batch = Batch::new();
+            batch.put(Space::Fact, [round % 7], vec![round]);
+            batch.delete(Space::Fact, [round % 5]);
+            batch.put(Space::Message, [round], vec![0; 20_000]);
+            let mut commit = Box::pin(store.commit(batch));
+            // Given up at another place in each round.
+            for _ in 0..round / 2 {
+                let waker = std::task::Waker::noop();
+                let mut context = std::task::Context::from_waker(waker);
+                if commit.as_mut().poll(&mut context).is_ready() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_micros(50)).await;
+            }
+            drop(commit);
+            same(&store).await;
+        }
+        let mut batch = Batch::new();
+        batch.put(Space::Fact, b"x".as_slice(), b"before".as_slice());
+        store.commit(batch).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.0.pool).await.unwrap();
+        let mut batch = Batch::new();
+        batch.put(Space::Fact, b"x".as_slice(), vec![1; 1 << 20]);
+        assert!(matches!(store.commit(batch).await, Err(StoreError::DiskFull)));
+        assert!(same(&store).await > 0);
+        assert_eq!(store.get(Space::Fact, b"x").await.unwrap().unwrap().as_slice(), b"before");
+        assert_eq!(store.scan(Space::Fact, b"x", b"", 0).await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -27,6 +27,22 @@ impl Names {
         Ok(Self(names))
     }
 
+    /// Those that one line shows.
+    pub async fn of_line(core: &Core, message: &MessageRecord) -> Result<Self, ClientError> {
+        let mut shown = vec![message.author.account];
+        if let LineRecord::Members { added, removed } = &message.line {
+            shown.extend(added.iter().chain(removed));
+        }
+        let mut names = BTreeMap::new();
+        for account in shown {
+            if let Some((name, _)) = core.account(account).await?.and_then(|record| record.name) {
+                names.insert(account, name);
+            }
+        }
+        names.insert(core.me().account, core.profile.name.clone());
+        Ok(Self(names))
+    }
+
     /// The name, or the id while it is not known.
     pub fn of(&self, account: AccountId) -> String {
         self.0.get(&account).cloned().unwrap_or_else(|| account.to_string())
@@ -120,7 +136,7 @@ pub fn queued(core: &Core, item: &OutboxRecord) -> Option<MessageView> {
         text,
         sent_at: item.at,
         ledger_time: None,
-        mark: if item.prepared.is_some() { Mark::Sent } else { Mark::Queued },
+        mark: if core.was_handed_in(item.id) { Mark::Sent } else { Mark::Queued },
     })
 }
 

@@ -12,19 +12,22 @@ mod key_package;
 mod load;
 mod membership;
 mod model;
+mod recent;
 mod sqlite;
 
 pub use cache::{Cache, InProcess};
 pub use error::{CommitError, LoadError, OpenError, PutKeyPackagesError, PutNameError, StoreError};
 pub use fsck::{Finding, FindingKind, FsckReport, NameCheck, fsck};
 pub use model::{
-    Committed, Delivery, KeyPackage, KeyPackageCounts, Position, SealedName, StoredEntry, StoredHeader,
+    Committed, Delivery, KeyPackage, KeyPackageCounts, Mailbox, Position, SealedName, StoredEntry,
+    StoredHeader,
 };
 pub use sqlite::SqliteStore;
 
 use sqlite::{HeightRows, SideRow};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use zixt_crypto::Backend;
 use zixt_ledger::tree::NodeId;
 use zixt_ledger::{Keyring, LedgerState, ProposedBlock, Thread, TreeId};
@@ -45,6 +48,10 @@ macro_rules! on {
         }
     };
 }
+
+/// A height that is written and not yet durable; see [`Store::stage_batch`].
+#[derive(Debug)]
+pub struct Staged(sqlite::StagedHeight);
 
 impl Store {
     /// Opens the embedded store at `path`; creates it if there is none, and brings its schema up to date.
@@ -78,6 +85,28 @@ impl Store {
         load::load(self, genesis, keyring, backend).await
     }
 
+    /// Writes a height that consensus has still to decide into the open transaction of the next commit, so that little
+    /// is left to do once it is certified. No reader sees it, and a crash or a drop undoes it. Until the result is
+    /// committed or dropped, whatever else writes waits.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; nothing is staged then, and [`Store::commit_batch`] can still store the height.
+    pub async fn stage_batch(&self, block: Arc<ProposedBlock>) -> Result<Staged, CommitError> {
+        on!(self, store => store.stage_batch(block)).map(Staged)
+    }
+
+    /// Makes a staged height durable: what is missing is its certificate and one fsync.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; nothing of the height is stored then.
+    pub async fn commit_staged(
+        &self,
+        staged: Staged,
+        certificate: &Certificate,
+    ) -> Result<Committed, CommitError> {
+        on!(self, store => store.commit_staged(staged.0, certificate))
+    }
+
     /// Stores a certified height: one transaction, one fsync. When it returns, the height is durable and every reader
     /// sees it. A height that is stored already is compared and left alone, so that start-up may run it again.
     ///
@@ -85,7 +114,7 @@ impl Store {
     /// See [`CommitError`]; nothing of the height is stored then.
     pub async fn commit_batch(
         &self,
-        block: &ProposedBlock,
+        block: &Arc<ProposedBlock>,
         certificate: &Certificate,
     ) -> Result<Committed, CommitError> {
         on!(self, store => store.commit_batch(block, certificate))
@@ -174,7 +203,7 @@ impl Store {
     }
 
     /// What a device is told of, in order, at most `limit` entries after `after`; fewer if their envelopes are large.
-    /// Empty only if there is nothing more.
+    /// Without any only if there is nothing more.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -183,7 +212,7 @@ impl Store {
         member: &Member,
         after: Position,
         limit: usize,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Mailbox, StoreError> {
         on!(self, store => store.mailbox(member, after, limit))
     }
 
@@ -281,7 +310,10 @@ impl Store {
     /// Empties the cache of recent entries. Nothing depends on what is in it; tests and measurements of cold reads do.
     pub fn forget_cached(&self) {
         match self {
-            Self::Sqlite(store) => store.cache().clear(),
+            Self::Sqlite(store) => {
+                store.cache().clear();
+                *store.recent() = recent::Recent::default();
+            }
         }
     }
 

@@ -120,6 +120,15 @@ pub struct Delivery {
     pub envelope: Option<Arc<Vec<u8>>>,
 }
 
+/// A part of what a device is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mailbox {
+    /// The entries, in order.
+    pub deliveries: Vec<Delivery>,
+    /// Up to here, there is nothing else for the device: where to go on.
+    pub upto: Position,
+}
+
 /// A header with its certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredHeader {

@@ -3,7 +3,7 @@
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
-use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
+use crate::records::{self, Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
 use crate::shared::{now, wire};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
@@ -103,11 +103,19 @@ impl Engine {
                     self.encrypt(order, item.clone(), &record).await?
                 }
             };
+            if self.core.hand_in(item.id) {
+                let (thread, message) = (item.thread, item.id);
+                self.core.emit(ClientEvent::Mark { thread, message, seq: None, mark: Mark::Sent });
+            }
             match self.submit(item.thread, &prepared).await? {
-                Answer::Recorded => return Ok(()),
+                Answer::Recorded => {
+                    self.core.settled(item.id);
+                    return Ok(());
+                }
                 Answer::Refused(problem) => self.refused(order, item.thread, *problem).await?,
             }
             if self.core.outbox_item(order).await?.is_some_and(|item| item.failed.is_some()) {
+                self.core.settled(item.id);
                 return Ok(());
             }
         }
@@ -115,12 +123,50 @@ impl Engine {
         Ok(())
     }
 
+    /// Queues a message durably. If nothing stands before it, it is encrypted in the same transaction; whether it may
+    /// go out as it is, is asked again when it is sent.
+    pub async fn queue(&mut self, item: OutboxRecord) -> Result<(), ClientError> {
+        let order = self.core.outbox_key();
+        if self.is_next(item.thread).await?
+            && let Some(record) = self.core.thread(item.thread).await?
+        {
+            match self.encrypt(order, item.clone(), &record).await {
+                Ok(_) => return Ok(()),
+                Err(error @ ClientError::Store(_)) => return Err(error),
+                // Sending finds the same, and says it.
+                Err(error) => {
+                    self.conversations.remove(&item.thread);
+                    log::debug!("queued without being encrypted: {}", with_sources(&error));
+                }
+            }
+        }
+        let mut batch = Batch::new();
+        self.core.put_outbox(&mut batch, order, &item);
+        self.commit(batch, Vec::new()).await
+    }
+
+    /// Whether a message would be the next entry of this device: nothing of the conversation waits, and no commit is due
+    /// before it.
+    async fn is_next(&mut self, thread: ThreadId) -> Result<bool, ClientError> {
+        for (_, item) in self.core.outbox_rows().await? {
+            let item: OutboxRecord = records::decode(Space::Outbox, &item)?;
+            if item.thread == thread && item.failed.is_none() {
+                return Ok(false);
+            }
+        }
+        match self.untidy(thread).await {
+            Ok(untidy) => Ok(untidy == (false, false, false)),
+            Err(ClientError::Messaging(_) | ClientError::UnknownThread(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Encrypts a message and stores the exact bytes with the state that made them, before anything leaves.
     async fn encrypt(
         &mut self,
         order: u64,
         mut item: OutboxRecord,
-        record: &crate::records::ThreadRecord,
+        record: &ThreadRecord,
     ) -> Result<Prepared, ClientError> {
         let seen = self.ledger.tip().map(|tip| SeenHeader { height: tip.height(), hash: tip.hash });
         let content = match &item.what {
@@ -149,9 +195,8 @@ impl Engine {
         let mut batch = Batch::new();
         self.core.put_state(&mut batch, item.thread, message.state);
         self.core.put_outbox(&mut batch, order, &item);
-        let sent = ClientEvent::Mark { thread: item.thread, message: item.id, seq: None, mark: Mark::Sent };
         // Point of no return: from here on these bytes are handed in, or nothing is.
-        self.commit(batch, vec![sent]).await?;
+        self.commit(batch, Vec::new()).await?;
         self.put_back(conversation);
         Ok(prepared)
     }

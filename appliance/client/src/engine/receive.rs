@@ -310,11 +310,16 @@ impl Engine {
         author: Member,
     ) -> Result<bool, ClientError> {
         let Some(seen) = entry.body.last_seen else { return Ok(true) };
-        let is_same = seen.seq < entry.seq()
-            && self
-                .stored_entry(entry.body.thread, seen.seq)
-                .await?
-                .is_none_or(|known| known.hash == seen.hash);
+        let is_same = if seen.seq.next() == entry.seq() {
+            // The usual case, and this device's head until now: the chain was checked.
+            entry.position.prev == seen.hash
+        } else {
+            seen.seq < entry.seq()
+                && self
+                    .stored_entry(entry.body.thread, seen.seq)
+                    .await?
+                    .is_none_or(|known| known.hash == seen.hash)
+        };
         if !is_same {
             let name = views::Names::load(&self.core).await?.of(author.account);
             let other = TrustError::OtherLastSeen { seq: entry.seq(), seen: seen.seq, author, name };
@@ -385,7 +390,14 @@ impl Engine {
         let same = |item: &OutboxRecord| {
             item.prepared.as_ref().is_some_and(|prepared| prepared.body == entry.body_bytes)
         };
-        Ok(self.core.outbox().await?.into_iter().find(|(_, item)| same(item)))
+        for (order, item) in self.core.outbox_rows().await? {
+            // Nearly always the first.
+            let item = records::decode(Space::Outbox, &item)?;
+            if same(&item) {
+                return Ok(Some((order, item)));
+            }
+        }
+        Ok(None)
     }
 
     async fn own_start(&self, entry: &CheckedEntry) -> Result<bool, ClientError> {
@@ -584,7 +596,7 @@ impl Engine {
         };
         let key = self.core.place_key(record.thread, entry.seq());
         effect.batch.put(Space::Message, key, records::encode(&message));
-        let names = views::Names::load(&self.core).await?;
+        let names = views::Names::of_line(&self.core, &message).await?;
         let view = views::message(&self.core, record, message, &names);
         effect.events.push(ClientEvent::Message(Box::new(view)));
         Ok(())

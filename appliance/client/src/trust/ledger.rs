@@ -16,6 +16,9 @@ const TRIES: usize = 8;
 /// States of one shard that wait for the proof that they continue each other.
 const SHARD_STATES_MAX: usize = 16;
 
+/// Headers that stay in memory once they are stored.
+const RECENT_MAX: usize = 64;
+
 const TIP: &[u8] = b"ledger/tip";
 const SHARDS: &[u8] = b"ledger/shards";
 
@@ -28,8 +31,8 @@ pub struct Ledger {
     /// States seen of each shard; the first of each was proven to continue everything before it.
     shards: BTreeMap<u16, Vec<ShardState>>,
     changes: Batch,
-    /// Headers in `changes`.
-    fresh: BTreeMap<Height, VerifiedHeader>,
+    /// Headers in `changes`, and some of those stored last: others' messages name them.
+    recent: BTreeMap<Height, VerifiedHeader>,
 }
 
 #[derive(Encode, Decode)]
@@ -53,7 +56,7 @@ impl Ledger {
             tip: None,
             shards: BTreeMap::new(),
             changes: Batch::new(),
-            fresh: BTreeMap::new(),
+            recent: BTreeMap::new(),
         };
         if let Some(bytes) = ledger.store.get(Space::Fact, TIP).await? {
             let height: Height = crate::records::decode(Space::Fact, &bytes)?;
@@ -76,7 +79,9 @@ impl Ledger {
 
     /// Hands over what has to be stored.
     pub fn take(&mut self) -> Batch {
-        self.fresh.clear();
+        while self.recent.len() > RECENT_MAX {
+            self.recent.pop_first();
+        }
         std::mem::take(&mut self.changes)
     }
 
@@ -88,7 +93,7 @@ impl Ledger {
         if let Some(header) = self.tip.as_ref().filter(|tip| tip.height() == height) {
             return Ok(Some(header.clone()));
         }
-        if let Some(header) = self.fresh.get(&height) {
+        if let Some(header) = self.recent.get(&height) {
             return Ok(Some(header.clone()));
         }
         let Some(bytes) = self.store.get(Space::Header, &height.0.to_be_bytes()).await? else {
@@ -315,7 +320,7 @@ impl Ledger {
             self.changes.put(Space::Fact, TIP, crate::records::encode(&height));
             self.tip = Some(header.clone());
         }
-        self.fresh.insert(height, header);
+        self.recent.insert(height, header);
     }
 
     /// The proof that two certified headers cannot both be true.

@@ -44,7 +44,7 @@ impl App {
             noted.map_err(|error| problem::of_store(&error))?;
         }
         let (lines, events) = mpsc::channel(LINES_MAX);
-        let stream = Stream { app: Arc::clone(self), caller, tls, cursor, subscription, lines };
+        let stream = Stream { app: Arc::clone(self), caller, tls, cursor, upto: cursor, subscription, lines };
         tokio::spawn(stream.run());
         Ok(events)
     }
@@ -58,7 +58,10 @@ struct Stream {
     app: Arc<App>,
     caller: Member,
     tls: Hash,
+    /// The last event that was sent, or acknowledged before.
     cursor: Position,
+    /// There is nothing for the device between the cursor and this.
+    upto: Position,
     subscription: Subscription,
     lines: mpsc::Sender<StreamLine>,
 }
@@ -109,12 +112,13 @@ impl Stream {
     /// Sends everything after the cursor.
     async fn catch_up(&mut self) -> Result<Result<(), Gone>, Problem> {
         loop {
-            let page = self.app.store.mailbox(&self.caller, self.cursor, limits::EVENTS_PAGE_MAX).await;
+            let page = self.app.store.mailbox(&self.caller, self.upto, limits::EVENTS_PAGE_MAX).await;
             let page = page.map_err(|error| problem::of_store(&error))?;
-            if page.is_empty() {
+            if page.deliveries.is_empty() {
+                self.upto = page.upto;
                 return Ok(Ok(()));
             }
-            for Delivery { entry, envelope } in page {
+            for Delivery { entry, envelope } in page.deliveries {
                 let position = entry.position;
                 let line = StreamLine::Event {
                     position: position.0,
@@ -127,6 +131,7 @@ impl Stream {
                 }
                 self.cursor = position;
             }
+            self.upto = page.upto;
             if self.app.shutdown.is_cancelled() {
                 return Ok(Ok(()));
             }

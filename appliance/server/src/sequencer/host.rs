@@ -2,6 +2,7 @@
 
 use super::Sequencer;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zixt_consensus::{
     Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer,
@@ -25,7 +26,7 @@ pub(super) struct Host<'a> {
     /// What we would propose.
     offered: Option<Proposed>,
     /// Blocks that were built or judged good at this height.
-    blocks: HashMap<Hash, ProposedBlock>,
+    blocks: HashMap<Hash, Arc<ProposedBlock>>,
     timers: BTreeMap<Timer, Instant>,
     /// What was decided and not yet committed.
     pub decision: Option<Decision>,
@@ -37,13 +38,13 @@ impl<'a> Host<'a> {
     }
 
     /// What to propose at the next height.
-    pub fn offer(&mut self, proposed: Proposed, block: ProposedBlock) {
+    pub fn offer(&mut self, proposed: Proposed, block: Arc<ProposedBlock>) {
         self.blocks.insert(proposed.header, block);
         self.offered = Some(proposed);
     }
 
     /// All blocks of the height, which is over.
-    pub fn take_blocks(&mut self) -> HashMap<Hash, ProposedBlock> {
+    pub fn take_blocks(&mut self) -> HashMap<Hash, Arc<ProposedBlock>> {
         self.offered = None;
         self.timers.clear();
         std::mem::take(&mut self.blocks)
@@ -84,7 +85,7 @@ impl zixt_consensus::Host for Host<'_> {
         let inner = self.sequencer.view.read();
         match ProposedBlock::rebuild(&inner.state, batch, &*self.sequencer.backend) {
             Ok(block) if block.header_hash == *header && block.header().to_bytes() == content.header => {
-                self.blocks.insert(*header, block);
+                self.blocks.insert(*header, Arc::new(block));
                 Ok(true)
             }
             Ok(_) => reject(&"its entries lead to another header"),

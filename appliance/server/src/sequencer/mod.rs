@@ -272,10 +272,15 @@ impl Sequencer {
         waiting: &mut VecDeque<Pending>,
     ) -> Result<(), Setback> {
         let (block, tickets, refused) = match batch {
-            Some(Batch { block, tickets, refused }) => (Some(block), tickets, refused),
+            Some(Batch { block, tickets, refused }) => (Some(Arc::new(block)), tickets, refused),
             None => (None, Vec::new(), Vec::new()),
         };
         let ours = block.as_ref().map(|block| block.header_hash);
+        // What can be written before the decision is written beside it.
+        let staged = block.clone().map(|block| {
+            let store = self.store.clone();
+            self.runtime.spawn(async move { store.stage_batch(block).await })
+        });
 
         // 1. Decide. The engine writes the batch to its log and has custody sign both votes; each is durable before it
         //    is released. Until the precommit, a crash loses the batch, and nobody was told otherwise.
@@ -303,8 +308,18 @@ impl Sequencer {
         let block = blocks.remove(&header).ok_or(SequencerError::BlockMissing(header))?;
 
         // 2. Commit: entries, envelopes, header, certificate, mailboxes; one transaction, one fsync.
+        let mut staged = staged.filter(|_| ours == Some(header));
         loop {
-            match self.runtime.block_on(self.store.commit_batch(&block, &certificate)) {
+            let committed = self.runtime.block_on(async {
+                if let Some(staged) = staged.take()
+                    && let Ok(Ok(staged)) = staged.await
+                {
+                    return self.store.commit_staged(staged, &certificate).await;
+                }
+                // Nothing is staged, or it could not be: that is tried again, and reported, here.
+                self.store.commit_batch(&block, &certificate).await
+            });
+            match committed {
                 Ok(_) => break,
                 Err(CommitError::Store(error @ StoreError::Full)) if !self.shutdown.is_cancelled() => {
                     // The log keeps the height; room may be made while we wait.
@@ -322,21 +337,10 @@ impl Sequencer {
         }
         // POINT OF NO RETURN: the height is durable. From here on it may be acknowledged, and the log may forget it.
 
-        // 3. Publish: readers see it, authors get their receipts, recipients are woken. Start-up needs no part of this
+        // 3. Publish: readers see it, recipients are woken, authors get their receipts. Start-up needs no part of this
         //    again: state is loaded from the store, receipts are found by message id, streams read the store.
         self.view.publish(&block, &certificate);
         self.vitals.committed(now());
-        if ours == Some(header) {
-            for (entry, ticket) in block.entries.iter().zip(tickets) {
-                ticket.answer(Ok(Recorded::from(entry)));
-            }
-        } else if let Some(ours) = ours.and_then(|ours| blocks.remove(&ours)) {
-            // The log brought an older batch back, and that was decided instead of ours: ours comes next.
-            for (entry, ticket) in ours.entries.into_iter().zip(tickets).rev() {
-                waiting.push_front(Pending { submission: queue::resubmit(entry), ticket });
-            }
-        }
-        refused.into_iter().for_each(|(ticket, why)| ticket.answer(Err(why)));
         for entry in &block.entries {
             self.push.wake(&entry.recipients);
             if let Payload::DeviceRevoke { device, .. } = entry.body.payload
@@ -346,6 +350,17 @@ impl Sequencer {
                 self.push.wake([&Member { account, device }]);
             }
         }
+        if ours == Some(header) {
+            for (entry, ticket) in block.entries.iter().zip(tickets) {
+                ticket.answer(Ok(Recorded::from(entry)));
+            }
+        } else if let Some(ours) = ours.and_then(|ours| blocks.remove(&ours)) {
+            // The log brought an older batch back, and that was decided instead of ours: ours comes next.
+            for (entry, ticket) in Arc::unwrap_or_clone(ours).entries.into_iter().zip(tickets).rev() {
+                waiting.push_front(Pending { submission: queue::resubmit(entry), ticket });
+            }
+        }
+        refused.into_iter().for_each(|(ticket, why)| ticket.answer(Err(why)));
         let (height, entries) = (block.header().height, block.header().entries);
         log::debug!("height {height}: {entries} entries, header {header}");
         Ok(())
@@ -356,7 +371,7 @@ impl Sequencer {
         &self,
         engine: &mut Engine,
         host: &mut Host<'_>,
-        block: Option<ProposedBlock>,
+        block: Option<Arc<ProposedBlock>>,
     ) -> Result<Option<Decision>, SequencerError> {
         let proposed = block.map(|block| {
             let content = Content { header: block.header().to_bytes(), batch: block.batch.to_bytes() };

@@ -1,43 +1,54 @@
 //! The one durable step of a height.
 
 use super::rows::{self, Reading};
-use super::{SqliteStore, Tip, int};
+use super::{SqliteStore, Tip, Writer, int};
 use crate::membership::{self, Change};
+use crate::recent::Told;
 use crate::{CommitError, Committed, Delivery, Position, StoreError, StoredEntry};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
 use zixt_ledger::{ProposedBlock, RecordedEntry, Thread, TreeId};
 use zixt_types::{AccountId, Attachment, Canonical, Certificate, Hash, Height, Member, ThreadId};
 
+/// A height in an open transaction. If this is dropped, the transaction is undone by whoever writes next.
+#[derive(Debug)]
+pub(crate) struct StagedHeight {
+    block: Arc<ProposedBlock>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The height was stored before, with another certificate perhaps.
+    Stored { first: Position },
+    /// Everything but header and certificate is written.
+    Written { writer: OwnedMutexGuard<Writer>, first: Position, cursors: HashMap<Member, Position> },
+}
+
 impl SqliteStore {
-    /// See [`crate::Store::commit_batch`].
-    pub(crate) async fn commit_batch(
-        &self,
-        block: &ProposedBlock,
-        certificate: &Certificate,
-    ) -> Result<Committed, CommitError> {
+    /// See [`crate::Store::stage_batch`].
+    pub(crate) async fn stage_batch(&self, block: Arc<ProposedBlock>) -> Result<StagedHeight, CommitError> {
         let header = block.header();
-        if certificate.height != header.height || certificate.header != block.header_hash {
-            return Err(CommitError::Certificate(header.height));
-        }
         let mut writer = self.writer().await;
         // Taken out: if this future is dropped or fails half-way, the next one reads it again.
         let tip = match writer.tip.take() {
             Some(tip) => tip,
             None => tip(&mut writer.connection).await?,
         };
-        if header.height <= tip.height {
+        if header.height != tip.height.next() || header.previous != tip.hash {
             writer.tip = Some(tip);
-            return stored_already(&mut writer.connection, block).await;
+        }
+        if header.height <= tip.height {
+            let first = stored_already(&mut writer.connection, &block).await?;
+            return Ok(StagedHeight { block, step: Step::Stored { first } });
         }
         if header.height != tip.height.next() {
-            writer.tip = Some(tip);
             return Err(CommitError::Gap { last: tip.height, given: header.height });
         }
         if header.previous != tip.hash {
-            writer.tip = Some(tip);
             return Err(CommitError::Previous {
                 height: header.height,
                 stored: tip.hash,
@@ -46,20 +57,37 @@ impl SqliteStore {
         }
 
         let first = tip.next;
-        let cursors: HashMap<Member, Position> = std::mem::take(&mut *self.cursors());
+        let cursors = self.cursors().clone();
         let written = match writer.begin().await {
-            Ok(connection) => write(connection, block, certificate, first, &cursors).await,
+            Ok(connection) => write(connection, &block, first, &cursors).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = writer.end(written).await {
-            self.return_cursors(cursors);
-            return Err(CommitError::Store(error));
+        if let Err(error) = written {
+            return Err(CommitError::Store(writer.undo(error).await));
         }
-        writer.tip = Some(Tip {
-            height: header.height,
-            hash: block.header_hash,
-            next: Position(first.0 + block.entries.len() as u64),
-        });
+        Ok(StagedHeight { block, step: Step::Written { writer, first, cursors } })
+    }
+
+    /// See [`crate::Store::commit_staged`].
+    pub(crate) async fn commit_staged(
+        &self,
+        staged: StagedHeight,
+        certificate: &Certificate,
+    ) -> Result<Committed, CommitError> {
+        let StagedHeight { block, step } = staged;
+        let header = block.header();
+        if certificate.height != header.height || certificate.header != block.header_hash {
+            return Err(CommitError::Certificate(header.height));
+        }
+        let (mut writer, first, cursors) = match step {
+            Step::Written { writer, first, cursors } => (writer, first, cursors),
+            Step::Stored { first } => return Ok(Committed::AlreadyStored { first }),
+        };
+        let written = write_header(&mut writer.connection, &block, certificate, first).await;
+        writer.end(written).await.map_err(CommitError::Store)?;
+        self.forget_cursors(&cursors);
+        let next = Position(first.0 + block.entries.len() as u64);
+        writer.tip = Some(Tip { height: header.height, hash: block.header_hash, next });
         drop(writer);
 
         let mut bytes = 0;
@@ -67,30 +95,61 @@ impl SqliteStore {
             let position = Position(first.0 + index);
             bytes += 8192 + entry.item.attachments.iter().map(|a| a.0.len() as u64).sum::<u64>();
             self.cache().put(delivery(entry, header.height, position));
+            let first = entry.item.attachments.first().map(|Attachment(bytes)| bytes.as_slice());
+            self.recent().push(Told {
+                position,
+                recipients: entry.recipients.clone(),
+                envelope_bytes: u64::try_from(rows::envelope_bytes(&entry.body, first)).unwrap_or(u64::MAX),
+            });
         }
+        self.saw_end(next.0 - 1);
         self.checkpoint_when_due(bytes);
         Ok(Committed::Stored { first })
     }
+
+    /// See [`crate::Store::commit_batch`].
+    pub(crate) async fn commit_batch(
+        &self,
+        block: &Arc<ProposedBlock>,
+        certificate: &Certificate,
+    ) -> Result<Committed, CommitError> {
+        let header = block.header();
+        if certificate.height != header.height || certificate.header != block.header_hash {
+            return Err(CommitError::Certificate(header.height));
+        }
+        let staged = self.stage_batch(Arc::clone(block)).await?;
+        self.commit_staged(staged, certificate).await
+    }
 }
 
-/// Everything of a height.
-async fn write(
+async fn write_header(
     connection: &mut SqliteConnection,
     block: &ProposedBlock,
     certificate: &Certificate,
     first: Position,
-    cursors: &HashMap<Member, Position>,
 ) -> Result<(), StoreError> {
     let header = block.header();
-    let height = int(header.height.0);
     sqlx::query("INSERT INTO headers (height, hash, header, certificate, first) VALUES (?, ?, ?, ?, ?)")
-        .bind(height)
+        .bind(int(header.height.0))
         .bind(block.header_hash.as_ref())
         .bind(header.to_bytes())
         .bind(certificate.to_bytes())
         .bind(int(first.0))
         .execute(&mut *connection)
         .await?;
+    Ok(())
+}
+
+/// Everything of a height but its header, which comes with the certificate.
+async fn write(
+    connection: &mut SqliteConnection,
+    block: &ProposedBlock,
+    first: Position,
+    cursors: &HashMap<Member, Position>,
+) -> Result<(), StoreError> {
+    let height = int(block.header().height.0);
+    // Entries name the header, which comes last.
+    sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *connection).await?;
     let threads = write_threads(connection, &block.threads).await?;
     let number = |thread: &ThreadId| {
         threads
@@ -238,7 +297,7 @@ fn node_rows(block: &ProposedBlock) -> Vec<(i64, u64, Vec<u8>)> {
 async fn stored_already(
     connection: &mut SqliteConnection,
     block: &ProposedBlock,
-) -> Result<Committed, CommitError> {
+) -> Result<Position, CommitError> {
     let height = block.header().height;
     let row = sqlx::query("SELECT height, hash, header, certificate, first FROM headers WHERE height = ?")
         .bind(int(height.0))
@@ -248,7 +307,7 @@ async fn stored_already(
         .ok_or_else(|| StoreError::corrupt("headers", height, "the row is missing"))?;
     let stored = rows::header(&row)?;
     if stored.hash == block.header_hash {
-        Ok(Committed::AlreadyStored { first: stored.first })
+        Ok(stored.first)
     } else {
         Err(CommitError::OtherHeader { height, stored: stored.hash, given: block.header_hash })
     }

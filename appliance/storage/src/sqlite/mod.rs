@@ -10,9 +10,11 @@ mod rows;
 mod side;
 mod walk;
 
+pub(crate) use commit::StagedHeight;
 pub(crate) use walk::{EntryRow, HeightRows, SideRow};
 
 use crate::cache::Cache;
+use crate::recent::Recent;
 use crate::{OpenError, Position, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, SqlitePool};
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, MutexGuard as SyncMutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use zixt_types::{Hash, Height, Member};
 
 /// The schema, one step for each version. Steps are only ever added.
@@ -48,11 +50,14 @@ pub struct SqliteStore(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     cache: Cache,
+    recent: SyncMutex<Recent>,
     /// Acknowledgements that the next commit takes along: an fsync for each would cost more than losing some.
     cursors: SyncMutex<HashMap<Member, Position>>,
+    /// The last position that is known to be stored; 0 before anybody asked.
+    end: AtomicU64,
     unchecked_bytes: AtomicU64,
     checkpointing: AtomicBool,
 }
@@ -90,11 +95,20 @@ impl Writer {
             },
             Err(error) => Err(error),
         };
-        if done.is_err() {
-            self.roll_back().await;
+        match done {
+            Ok(value) => {
+                self.open = false;
+                Ok(value)
+            }
+            Err(error) => Err(self.undo(error).await),
         }
+    }
+
+    /// Undoes what was done since [`Self::begin`].
+    async fn undo<E>(&mut self, error: E) -> E {
+        self.roll_back().await;
         self.open = false;
-        done
+        error
     }
 
     async fn roll_back(&mut self) {
@@ -134,10 +148,12 @@ impl SqliteStore {
             );
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
-            writer: Mutex::new(Writer { connection, open: false, tip: None }),
+            writer: Arc::new(Mutex::new(Writer { connection, open: false, tip: None })),
             readers,
             cache: Cache::in_process(CACHE_BYTES),
+            recent: SyncMutex::default(),
             cursors: SyncMutex::default(),
+            end: AtomicU64::new(0),
             unchecked_bytes: AtomicU64::new(0),
             checkpointing: AtomicBool::new(false),
         })))
@@ -165,13 +181,35 @@ impl SqliteStore {
         &self.0.cache
     }
 
+    pub(crate) fn recent(&self) -> SyncMutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.0.readers
     }
 
+    /// The last position, or one that was last a moment ago.
+    async fn end(&self) -> Result<u64, StoreError> {
+        match self.0.end.load(Ordering::Acquire) {
+            0 => {
+                let end: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
+                    .fetch_one(self.readers())
+                    .await?;
+                self.saw_end(u64::try_from(end).unwrap_or_default());
+                Ok(self.0.end.load(Ordering::Acquire))
+            }
+            end => Ok(end),
+        }
+    }
+
+    fn saw_end(&self, end: u64) {
+        self.0.end.fetch_max(end, Ordering::AcqRel);
+    }
+
     /// The writer, outside of any transaction. What an abandoned one did must not even be read.
-    async fn writer(&self) -> MutexGuard<'_, Writer> {
-        let mut writer = self.0.writer.lock().await;
+    async fn writer(&self) -> OwnedMutexGuard<Writer> {
+        let mut writer = Arc::clone(&self.0.writer).lock_owned().await;
         if writer.open {
             writer.roll_back().await;
             writer.open = false;

@@ -2,7 +2,8 @@
 
 use super::rows::{self, Reading, entry_columns};
 use super::{SqliteStore, int};
-use crate::{Delivery, Position, StoreError, StoredEntry, StoredHeader};
+use crate::recent::Places;
+use crate::{Delivery, Mailbox, Position, StoreError, StoredEntry, StoredHeader};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
@@ -91,15 +92,17 @@ impl SqliteStore {
         member: &Member,
         after: Position,
         limit: usize,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Mailbox, StoreError> {
+        let recent = self.recent().since(member, after, limit, PAGE_BYTES_MAX);
+        if let Some(Places { positions, upto }) = recent {
+            return Ok(Mailbox { deliveries: self.deliveries(&positions).await?, upto });
+        }
         // Each membership contributes a range of the index (thread, position); only the window's part is looked at.
         let sql = "SELECT e.position, e.envelope_bytes FROM memberships m \
                    JOIN entries e INDEXED BY entries_by_thread ON e.thread = m.thread \
                    AND e.position >= max(m.first, ?1) AND e.position <= min(coalesce(m.last, ?2), ?2) \
                    WHERE m.account = ?3 AND m.device = ?4 ORDER BY e.position LIMIT ?5";
-        let end: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
-            .fetch_one(self.readers())
-            .await?;
+        let end = int(self.end().await?);
         let mut found: Vec<SqliteRow> = Vec::new();
         let (mut from, mut window) = (int(after.0).saturating_add(1), int(WINDOW));
         while from <= end && found.len() < limit {
@@ -116,7 +119,12 @@ impl SqliteStore {
             from = to.saturating_add(1);
             window = window.saturating_mul(8);
         }
-        self.deliveries(&page(&found)?).await
+        let positions = page(&found)?;
+        let upto = match positions.last() {
+            Some(last) if positions.len() < found.len() || found.len() >= limit => *last,
+            _ => after.max(Position(u64::try_from(end).unwrap_or_default())),
+        };
+        Ok(Mailbox { deliveries: self.deliveries(&positions).await?, upto })
     }
 
     /// Entries with their envelopes: what the cache has, and the rest in one query.

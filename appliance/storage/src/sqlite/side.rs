@@ -35,7 +35,7 @@ impl SqliteStore {
 
     pub(super) async fn flush_cursors(&self) -> Result<(), StoreError> {
         let mut writer = self.writer().await;
-        let cursors = std::mem::take(&mut *self.cursors());
+        let cursors = self.cursors().clone();
         if cursors.is_empty() {
             return Ok(());
         }
@@ -43,20 +43,15 @@ impl SqliteStore {
             Ok(connection) => write_cursors(connection, &cursors).await,
             Err(error) => Err(error),
         };
-        let written = writer.end(written).await;
-        if written.is_err() {
-            self.return_cursors(cursors);
-        }
-        written
+        writer.end(written).await?;
+        self.forget_cursors(&cursors);
+        Ok(())
     }
 
-    /// Takes acknowledgements back that could not be written.
-    pub(super) fn return_cursors(&self, cursors: HashMap<Member, Position>) {
-        let mut waiting = self.cursors();
-        for (member, position) in cursors {
-            let known = waiting.entry(member).or_default();
-            *known = position.max(*known);
-        }
+    /// Forgets acknowledgements that are written, unless they have grown since.
+    pub(super) fn forget_cursors(&self, written: &HashMap<Member, Position>) {
+        self.cursors()
+            .retain(|member, position| written.get(member).is_none_or(|written| *position > *written));
     }
 
     pub(crate) async fn put_name(

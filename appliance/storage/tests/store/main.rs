@@ -52,6 +52,7 @@ on_sqlite!(
     usual::a_height_comes_back_as_it_went_in,
     usual::a_state_comes_back_as_it_was,
     usual::a_height_is_stored_once,
+    usual::a_staged_height_is_nothing_until_it_is_committed,
     usual::a_mailbox_holds_what_the_ledger_says,
     usual::proofs_find_their_nodes,
     usual::acknowledgements_only_grow,

@@ -7,7 +7,7 @@ use zixt_ledger::{ProposedBlock, Submission, label_for};
 use zixt_types::{Attachment, Author, Canonical, Certificate, Hash, MessageId, Payload, SuiteId, ThreadId};
 
 /// A certified block.
-pub(crate) type Sealed = (ProposedBlock, Certificate);
+pub(crate) type Sealed = (Arc<ProposedBlock>, Certificate);
 
 /// Two people, a device more, a conversation, and every block so far.
 pub(crate) struct World {
@@ -25,26 +25,26 @@ impl World {
         let mut blocks = Vec::new();
         let (alice_invitation, first) = network.invite("alice");
         let (bob_invitation, second) = network.invite("bob");
-        blocks.push(network.seal(vec![first, second]));
+        blocks.push(shared(network.seal(vec![first, second])));
         let (alice, first) = network.device(alice_invitation.account, Ok(&alice_invitation));
         let (bob, second) = network.device(bob_invitation.account, Ok(&bob_invitation));
-        blocks.push(network.seal(vec![first, second]));
+        blocks.push(shared(network.seal(vec![first, second])));
         let (laptop, submission) = network.device(alice.member.account, Err(&alice));
-        blocks.push(network.seal(vec![submission]));
+        blocks.push(shared(network.seal(vec![submission])));
         let thread = network.thread_id();
         let submission = network.commit(thread, &alice, vec![bob.member, laptop.member], Vec::new());
-        blocks.push(network.seal(vec![submission]));
+        blocks.push(shared(network.seal(vec![submission])));
         let submission = network.commit(thread, &alice, Vec::new(), vec![laptop.member]);
-        blocks.push(network.seal(vec![submission]));
+        blocks.push(shared(network.seal(vec![submission])));
         let submission = network.revoke(laptop.member.device, &alice);
-        blocks.push(network.seal(vec![submission]));
+        blocks.push(shared(network.seal(vec![submission])));
         Self { network, alice, bob, thread, blocks }
     }
 
     /// A block of `count` messages of Alice's, with envelopes of `bytes` bytes.
     pub(crate) fn messages(&mut self, count: usize, bytes: usize) -> &Sealed {
         let submissions = (0..count as u64).map(|later| self.message(later, bytes)).collect();
-        let sealed = self.network.seal(submissions);
+        let sealed = shared(self.network.seal(submissions));
         self.blocks.push(sealed);
         self.blocks.last().unwrap()
     }
@@ -66,4 +66,8 @@ impl World {
         let signature = cose::sign(&*self.alice.identity, label_for(&body.author), &bytes).unwrap();
         Submission::parse(bytes, signature, None, vec![Attachment(envelope)]).unwrap()
     }
+}
+
+fn shared((block, certificate): (ProposedBlock, Certificate)) -> Sealed {
+    (Arc::new(block), certificate)
 }

@@ -2,6 +2,7 @@
 
 use crate::sample::World;
 use std::collections::HashSet;
+use std::sync::Arc;
 use zixt_ledger::TreeId;
 use zixt_ledger::tree::{inclusion_plan, leaf_hash, verify_inclusion};
 use zixt_storage::{CommitError, Committed, Position, PutKeyPackagesError, PutNameError, Store};
@@ -19,7 +20,7 @@ pub(crate) async fn an_empty_store_is_a_new_ledger(store: &Store) {
     assert_eq!(state.height, Height(0));
     assert_eq!(store.last_header().await.unwrap(), None);
     let mailbox = store.mailbox(&world.bob.member, Position(0), 10).await.unwrap();
-    assert!(mailbox.is_empty());
+    assert!(mailbox.deliveries.is_empty());
 }
 
 async fn load(store: &Store, world: &World) -> zixt_ledger::LedgerState {
@@ -136,6 +137,47 @@ pub(crate) async fn a_height_is_stored_once(store: &Store) {
     assert!(matches!(refused, Err(CommitError::Gap { .. })), "{refused:?}");
 }
 
+/// What is staged is not there until it is committed, and undone if it is dropped.
+pub(crate) async fn a_staged_height_is_nothing_until_it_is_committed(store: &Store) {
+    let mut world = World::new();
+    world.messages(3, 10);
+    let (last, earlier) = world.blocks.split_last().unwrap();
+    for (block, certificate) in earlier {
+        store.commit_batch(block, certificate).await.unwrap();
+    }
+    let (block, certificate) = last;
+    let member = world.bob.member;
+    let head = store.last_header().await.unwrap();
+    let before = store.mailbox(&member, Position(0), 100).await.unwrap();
+    store.acknowledge(&member, Position(1)).await.unwrap();
+    for give_up_at_once in [false, true] {
+        if give_up_at_once {
+            let mut staging = Box::pin(store.stage_batch(Arc::clone(block)));
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(staging.as_mut().poll(context).is_pending());
+        } else {
+            let staged = store.stage_batch(Arc::clone(block)).await.unwrap();
+            assert_eq!(store.last_header().await.unwrap(), head);
+            store.forget_cached();
+            assert_eq!(store.mailbox(&member, Position(0), 100).await.unwrap(), before);
+            drop(staged);
+        }
+        // Whoever writes next undoes it.
+        store.put_key_packages(&member.device, &[], Some(b"last")).await.unwrap();
+        assert_eq!(store.last_header().await.unwrap(), head);
+        assert_eq!(load(store, &world).await.height.next(), block.header().height);
+    }
+    let staged = store.stage_batch(Arc::clone(block)).await.unwrap();
+    let refused = store.commit_staged(staged, &earlier[0].1).await;
+    assert!(matches!(refused, Err(CommitError::Certificate(_))), "{refused:?}");
+    let staged = store.stage_batch(Arc::clone(block)).await.unwrap();
+    assert!(matches!(store.commit_staged(staged, certificate).await, Ok(Committed::Stored { .. })));
+    let staged = store.stage_batch(Arc::clone(block)).await.unwrap();
+    assert!(matches!(store.commit_staged(staged, certificate).await, Ok(Committed::AlreadyStored { .. })));
+    assert_eq!(load(store, &world).await.height, block.header().height);
+    assert_eq!(store.acknowledged(&member).await.unwrap(), Position(1));
+}
+
 /// Compared with the ledger's own list of recipients, for every device that there is.
 pub(crate) async fn a_mailbox_holds_what_the_ledger_says(store: &Store) {
     let mut world = World::new();
@@ -160,10 +202,13 @@ pub(crate) async fn a_mailbox_holds_what_the_ledger_says(store: &Store) {
         let mut after = Position(0);
         loop {
             let page = store.mailbox(&member, after, 7).await.unwrap();
-            let Some(last) = page.last() else { break };
-            after = last.entry.position;
-            got.extend(page.iter().map(|delivery| delivery.entry.position.0));
-            for delivery in &page {
+            if page.deliveries.is_empty() {
+                assert_eq!(page.upto.0, recorded.len() as u64);
+                break;
+            }
+            after = page.upto;
+            got.extend(page.deliveries.iter().map(|delivery| delivery.entry.position.0));
+            for delivery in &page.deliveries {
                 let envelope = recorded[delivery.entry.position.0 as usize - 1]
                     .item
                     .attachments
