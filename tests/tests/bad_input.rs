@@ -362,6 +362,8 @@ fn rules(talk: &Talk, found: &mut Findings) {
     found.check("too many key packages", &many, 409, ErrorCode::TooManyKeyPackages);
     let long = packages(vec![vec![1; limits::KEY_PACKAGE_BYTES_MAX + 1]]);
     found.check("a key package that is too long", &long, 400, ErrorCode::KeyPackageTooLong);
+    let foreign = packages(vec![vec![1; 1_000]]);
+    found.check("what is no key package of this device", &foreign, 400, ErrorCode::KeyPackageForeign);
     found.check("an empty key package", &packages(vec![vec![]]), 400, ErrorCode::KeyPackageTooLong);
     let claim = |accounts: Vec<String>| {
         let claim = serde_json::json!({ "accounts": accounts });

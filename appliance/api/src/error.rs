@@ -117,6 +117,8 @@ codes! {
     // Key packages
     /// A key package is empty or too long.
     KeyPackageTooLong, "key-package-too-long", 400, "A key package is empty or longer than allowed.";
+    /// It is another device's, or none at all.
+    KeyPackageForeign, "key-package-foreign", 400, "A key package was not made by the device that uploads it.";
     /// As many as allowed wait already.
     TooManyKeyPackages, "too-many-key-packages", 409, "As many key packages as allowed wait already.";
 

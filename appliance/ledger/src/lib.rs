@@ -10,6 +10,7 @@ mod block;
 pub mod certificate;
 mod conversation;
 pub mod evidence;
+pub mod key_package;
 pub mod map;
 mod state;
 mod submission;

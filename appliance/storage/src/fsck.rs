@@ -12,7 +12,6 @@
 //! cut off together with everything that they wrote. A shorter ledger is a valid ledger; clients, who keep their last
 //! header, and the consensus log find that.
 
-use crate::key_package;
 use crate::membership::{self, Change};
 use crate::sqlite::{EntryRow, HeightRows, SideRow};
 use crate::{Position, Store, StoreError, StoredEntry, StoredHeader};
@@ -20,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use zixt_crypto::Backend;
 use zixt_ledger::{
     Account, BlockBuilder, Keyring, LedgerState, ProposedBlock, RecordedEntry, Submission, TreeId,
-    certificate,
+    certificate, key_package,
 };
 use zixt_types::{
     AccountId, Attachment, BodyKind, DeviceId, Genesis, Hash, Header, Height, Member, ShardId, ThreadId,

@@ -8,7 +8,6 @@
 mod cache;
 mod error;
 mod fsck;
-mod key_package;
 mod load;
 mod membership;
 mod model;

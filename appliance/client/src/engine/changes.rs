@@ -316,7 +316,8 @@ fn change(add: Vec<AccountId>, remove: Vec<AccountId>, rotate: bool) -> Outgoing
 /// A package names its device and carries its MLS key. A true device's client puts there what its own entry in the
 /// ledger says, and cannot do otherwise. So a package that is whole and names another device, or has another key, was
 /// swapped: by the appliance, which has everybody's packages and could thus read what is meant for somebody else, or by
-/// the owner of the device, who uploads what he likes. Nobody can tell which of the two, but it is never an accident.
+/// the owner of the device, as far as the appliance lets him (it takes packages with the uploader's own key only). Nobody
+/// can tell which of the two, but it is never an accident.
 ///
 /// A package that cannot even be read says nothing about whose it is. One of another suite cannot have the device's key:
 /// it is of no use, whoever made it.

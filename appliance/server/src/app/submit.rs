@@ -9,7 +9,7 @@ use zixt_api::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, EnrolRequest, Err
 use zixt_api::{
     KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse,
 };
-use zixt_ledger::{Refusal, Submission};
+use zixt_ledger::{Refusal, Submission, key_package};
 use zixt_types::{Attachment, Author, Member, Payload, limits};
 
 /// Accounts whose key packages one request may claim: the largest group.
@@ -198,10 +198,11 @@ impl App {
         })
     }
 
-    /// Takes key packages of the calling device.
+    /// Takes key packages of the calling device. Whose they are is looked at, so that a package of somebody else among
+    /// those handed out is this appliance's doing, and no device's.
     ///
     /// # Errors
-    /// They are too many or too long.
+    /// They are too many, too long, or not its own.
     pub async fn upload_key_packages(
         &self,
         caller: Member,
@@ -213,8 +214,22 @@ impl App {
             return Err(Problem::new(ErrorCode::TooManyKeyPackages, detail));
         }
         let last_resort = upload.last_resort.as_ref().map(AsRef::as_ref);
-        if one_time.iter().any(Vec::is_empty) || last_resort.is_some_and(<[u8]>::is_empty) {
-            return Err(Problem::new(ErrorCode::KeyPackageTooLong, "a key package is empty"));
+        let all = || one_time.iter().map(Vec::as_slice).chain(last_resort);
+        if all().any(|package| package.is_empty() || package.len() > limits::KEY_PACKAGE_BYTES_MAX) {
+            let detail = format!("a key package has 1 to {} bytes", limits::KEY_PACKAGE_BYTES_MAX);
+            return Err(Problem::new(ErrorCode::KeyPackageTooLong, detail));
+        }
+        let own = {
+            let inner = self.view.read();
+            let account = inner.state.account(caller.account);
+            account.and_then(|account| account.device(caller.device)).map(|device| device.keys.mls)
+        };
+        let is_own = |package: &[u8]| key_package::signer(package).any(|key| Some(key) == own);
+        if !all().all(is_own) {
+            return Err(Problem::new(
+                ErrorCode::KeyPackageForeign,
+                "a key package has another signature key",
+            ));
         }
         let counts = self.store.put_key_packages(&caller.device, &one_time, last_resort).await;
         counts.map(counts_of).map_err(|error| problem::of_key_packages(&error))

@@ -101,13 +101,15 @@ async fn two_people_meet_and_every_proof_holds() {
 
     // Key packages go out once; the one of last resort again and again.
     let upload = KeyPackageUpload {
-        one_time: vec![Bytes64(b"one".to_vec())],
-        last_resort: Some(Bytes64(b"last".to_vec())),
+        one_time: vec![Bytes64(bob.key_package(1))],
+        last_resort: Some(Bytes64(bob.key_package(2))),
     };
+    // Nobody else's, not even to somebody's harm.
+    assert_eq!(stack.post(&ada, endpoints::KEY_PACKAGES, &upload).await.code(), "key-package-foreign");
     let counts: KeyPackageCounts = stack.post(&bob, endpoints::KEY_PACKAGES, &upload).await.json();
     assert_eq!(counts, KeyPackageCounts { one_time: 1, last_resort: true });
     let claim = ClaimRequest { accounts: vec![bob.member.account.into(), ada.member.account.into()] };
-    for (bytes, last_resort) in [(b"one".to_vec(), false), (b"last".to_vec(), true)] {
+    for (bytes, last_resort) in [(bob.key_package(1), false), (bob.key_package(2), true)] {
         let claimed: ClaimResponse = stack.post(&ada, endpoints::KEY_PACKAGES_CLAIM, &claim).await.json();
         let [package] = &claimed.key_packages[..] else { panic!("{claimed:?}") };
         assert_eq!((&package.key_package.0, package.last_resort), (&bytes, last_resort));

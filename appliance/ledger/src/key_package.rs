@@ -1,10 +1,11 @@
-//! The little of an MLS key package that says who made it. The server takes packages unread; only `fsck` looks.
+//! The little of an MLS key package that says who made it, without linking MLS: the server takes a device's own packages
+//! only, and `fsck` looks again.
 
 use zixt_crypto::digest;
 use zixt_types::{Hash, SuiteId};
 
 /// The hashes, one for each suite, that the key would have which signs this package. Nothing if it is no package.
-pub(crate) fn signer(package: &[u8]) -> impl Iterator<Item = Hash> {
+pub fn signer(package: &[u8]) -> impl Iterator<Item = Hash> {
     let key = signature_key(package);
     SuiteId::ALL.iter().filter_map(move |suite| Some(digest::key_hash(*suite, key?)))
 }
