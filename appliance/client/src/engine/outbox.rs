@@ -7,6 +7,7 @@ use crate::records::{self, Blob, Disclosed, OutboxRecord, Outgoing, Prepared, Th
 use crate::shared::{now, wire};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
+use std::collections::HashSet;
 use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
 use zixt_messaging::{Content, SeenHeader};
 use zixt_types::{Body, Canonical as _, Epoch, Member, Payload, Seq, ThreadId};
@@ -22,26 +23,37 @@ pub(super) enum Answer {
     Refused(Box<Problem>),
 }
 
+/// Conversations in which nothing can be sent now, and why not in the first of them.
+#[derive(Default)]
+struct Stuck {
+    threads: HashSet<ThreadId>,
+    first: Option<ClientError>,
+}
+
 impl Engine {
     /// Sends what waits, in order. Returns how many messages became recorded.
     pub async fn flush(&mut self) -> Result<u64, ClientError> {
         let before = self.counts.sent;
         // Commits first: messages of the same conversation wait for the epoch that they begin. Then titles, which
         // commits queue, and last what people say.
+        let mut stuck = Stuck::default();
         for rank in 0..3 {
-            self.flush_rank(rank).await?;
+            self.flush_rank(rank, &mut stuck).await?;
         }
-        Ok(self.counts.sent - before)
+        match stuck.first {
+            Some(error) => Err(error),
+            None => Ok(self.counts.sent - before),
+        }
     }
 
-    async fn flush_rank(&mut self, rank: u8) -> Result<(), ClientError> {
+    async fn flush_rank(&mut self, rank: u8, stuck: &mut Stuck) -> Result<(), ClientError> {
         for (order, item) in self.core.outbox().await? {
             let (own, change) = match item.what {
                 Outgoing::Change { .. } => (0, true),
                 Outgoing::Title(_) => (1, false),
                 Outgoing::Text(_) => (2, false),
             };
-            if own != rank || item.failed.is_some() {
+            if own != rank || item.failed.is_some() || stuck.threads.contains(&item.thread) {
                 continue;
             }
             let result = if change { self.change(order, None).await } else { self.text(order).await };
@@ -60,6 +72,12 @@ impl Engine {
                 Err(error @ (ClientError::Messaging(_) | ClientError::Removed)) => {
                     self.conversations.remove(&item.thread);
                     self.fail(order, item.thread, error.to_string()).await?;
+                }
+                // It takes somebody else, or another moment. Other conversations go on.
+                Err(error @ (ClientError::NoKeys(_) | ClientError::Moving)) => {
+                    self.conversations.remove(&item.thread);
+                    stuck.threads.insert(item.thread);
+                    stuck.first.get_or_insert(error);
                 }
                 Err(error) => {
                     self.conversations.remove(&item.thread);

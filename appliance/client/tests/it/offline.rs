@@ -1,6 +1,8 @@
 //! Lost answers, races, restarts and an appliance that is away.
 
 use crate::appliance::{Appliance, Person};
+use serde_json::json;
+use zixt_api::{ErrorCode, Problem};
 use zixt_client::{ClientError, Mark};
 
 #[tokio::test]
@@ -121,6 +123,40 @@ async fn a_message_that_lost_against_a_commit_is_encrypted_again() {
     assert_eq!(ada.texts(thread).await, ["late", "later"]);
     assert_eq!(cay.texts(thread).await, ["late"]);
     assert!(bob.alarms().await.is_empty());
+}
+
+/// A change of members that waits for somebody's keys holds up its own conversation only.
+#[tokio::test]
+async fn who_has_no_keys_holds_up_one_conversation_only() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let (_cay, dan) = (appliance.enrol("cay").await, appliance.enrol("dan").await);
+    let (first, other) = (
+        ada.client().start_conversation(&["bob"], None).await.unwrap(),
+        ada.client().start_conversation(&["dan"], None).await.unwrap(),
+    );
+    bob.sync().await;
+    appliance.lock().refuse = Some(("/v1/submissions", Problem::new(ErrorCode::Busy, "later")));
+    assert!(ada.client().add_members(first, &["cay"]).await.is_err());
+    appliance.lock().refuse = None;
+    // The change that waits is for an epoch that is over now; it takes cay's keys once more, and they are gone.
+    bob.client().add_members(first, &["dan"]).await.unwrap();
+    appliance.lock().tamper = Some(Box::new(|path, answer| {
+        if path.starts_with("/v1/key-packages/claim") {
+            answer["key_packages"] = json!([]);
+        }
+    }));
+    for (thread, text) in [(first, "waits"), (other, "goes")] {
+        ada.client().send(thread, text).await.unwrap();
+    }
+    let error = ada.client().flush().await.unwrap_err();
+    assert!(matches!(&error, ClientError::NoKeys(name) if name == "cay"), "{error}");
+    dan.sync().await;
+    assert_eq!((dan.texts(other).await, dan.texts(first).await), (vec!["goes".to_owned()], vec![]));
+    appliance.lock().tamper = None;
+    assert_eq!(ada.client().flush().await.unwrap(), 1);
+    dan.sync().await;
+    assert_eq!(dan.texts(first).await, ["waits"]);
 }
 
 #[tokio::test]
