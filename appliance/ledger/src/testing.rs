@@ -34,7 +34,7 @@ impl SampleDevice {
     /// What looks like a key package of this device as far as [`crate::key_package`] reads; `number` tells them apart.
     #[must_use]
     pub fn key_package(&self, number: u8) -> Vec<u8> {
-        let length = u32::try_from(self.mls.len()).unwrap() | 2 << 30;
+        let length = u32::try_from(self.mls.len()).expect("a short key") | 2 << 30;
         let head = [0, 1, 0, 5, 0, 1, 0xF0, 0xA1, 1, number, 1, 0];
         [&head[..], &length.to_be_bytes(), &self.mls].concat()
     }
