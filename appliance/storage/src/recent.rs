@@ -57,7 +57,7 @@ impl Recent {
     ) -> Option<Places> {
         let first = self.entries.front()?.position.0;
         let last = self.entries.back()?.position;
-        let skip = usize::try_from((after.0 + 1).checked_sub(first)?).ok()?;
+        let skip = usize::try_from(after.0.checked_add(1)?.checked_sub(first)?).ok()?;
         let mine = self.entries.iter().skip(skip).filter(|told| told.recipients.contains(member));
         let mut places = Places { positions: Vec::new(), upto: last.max(after) };
         let mut bytes = 0u64;
@@ -138,5 +138,7 @@ mod tests {
         recent.push(told(200, RECIPIENTS_MAX));
         assert_eq!(recent.since(&member(1), Position(100), 9, 0), None);
         assert_eq!(recent.since(&member(1), Position(199), 9, 0).unwrap().positions, [Position(200)]);
+        // Whoever asks may name any position.
+        assert_eq!(recent.since(&member(1), Position(u64::MAX), 9, 0), None);
     }
 }
