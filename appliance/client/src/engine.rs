@@ -128,7 +128,8 @@ impl Engine {
         if record.removed { Err(ClientError::Removed) } else { Ok(record) }
     }
 
-    /// Raises an alarm and stops the conversation that it concerns, if it has to stop. An alarm that was raised before is not repeated.
+    /// Raises an alarm and stops the conversation that it concerns, if it has to stop. An alarm that was raised before
+    /// is not repeated.
     pub async fn alarm(
         &mut self,
         error: &TrustError,

@@ -86,8 +86,8 @@ impl Engine {
         Ok(record)
     }
 
-    /// Looks everybody up in a conversation whom this device has not looked up lately, so that nothing is encrypted to a
-    /// device that was revoked since.
+    /// Looks everybody up in a conversation whom this device has not looked up for [`ACCOUNT_AGE_MAX`], so that
+    /// nothing is encrypted to a device that was revoked before that.
     pub(super) async fn refresh_members(&mut self, members: &[Member]) -> Result<(), ClientError> {
         let mut accounts: Vec<AccountId> = members.iter().map(|member| member.account).collect();
         accounts.sort_unstable();

@@ -214,7 +214,7 @@ impl Engine {
     ///
     /// One that nobody asked for, or that is another's than the ledger says, is a lie and raises an alarm: see
     /// [`mismatch`]. Any other that cannot be used (not a package, expired, its signature not good) is its device's
-    /// fault as likely as not: the appliance takes packages without reading them, and giving out a broken one wins it no
+    /// fault as likely as not: the appliance reads no more of a package than whose key signs it, and giving out a broken one wins it no
     /// more than giving out none, which nobody can prove. Such a device is left out, as if it had published nothing. So
     /// is one that was revoked a moment ago.
     async fn claim(&mut self, accounts: &[AccountId], start: bool) -> Result<Vec<Vec<u8>>, ClientError> {

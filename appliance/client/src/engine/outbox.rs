@@ -126,14 +126,10 @@ impl Engine {
                 self.core.emit(ClientEvent::Mark { thread, message, seq: None, mark: Mark::Sent });
             }
             match self.submit(item.thread, &prepared).await? {
-                Answer::Recorded => {
-                    self.core.settled(item.id);
-                    return Ok(());
-                }
+                Answer::Recorded => return Ok(()),
                 Answer::Refused(problem) => self.refused(order, item.thread, *problem).await?,
             }
             if self.core.outbox_item(order).await?.is_some_and(|item| item.failed.is_some()) {
-                self.core.settled(item.id);
                 return Ok(());
             }
         }
@@ -141,8 +137,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Queues a message durably. If nothing stands before it, it is encrypted in the same transaction; whether it may
-    /// go out as it is, is asked again when it is sent.
+    /// Queues a message durably. If nothing stands before it, it is encrypted in the same transaction. When it is sent,
+    /// revoked devices are removed first, and it is encrypted anew; a rotation of keys that has only come due by then
+    /// waits for the next message.
     pub async fn queue(&mut self, item: OutboxRecord) -> Result<(), ClientError> {
         let order = self.core.outbox_key();
         if self.is_next(item.thread).await?
@@ -345,6 +342,7 @@ impl Engine {
     /// Gives a message up; it stays visible with its reason.
     async fn fail(&mut self, order: u64, thread: ThreadId, reason: String) -> Result<(), ClientError> {
         let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        self.core.settled(item.id);
         let mut batch = Batch::new();
         if matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
             batch.delete(Space::Outbox, order.to_be_bytes());

@@ -342,6 +342,7 @@ impl Engine {
         };
         record.counter = entry.body.counter + 1;
         effect.batch.delete(Space::Outbox, order.to_be_bytes());
+        self.core.settled(item.id);
         match &item.what {
             Outgoing::Text(_) | Outgoing::Title(_) => {
                 let Some(disclosed) = item.prepared.as_ref().and_then(|it| it.disclosure.clone()) else {

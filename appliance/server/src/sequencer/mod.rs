@@ -307,14 +307,16 @@ impl Sequencer {
         let mut blocks = host.take_blocks();
         let block = blocks.remove(&header).ok_or(SequencerError::BlockMissing(header))?;
 
-        // 2. Commit: entries, envelopes, header, certificate, mailboxes; one transaction, one fsync.
+        // 2. Commit: entries, envelopes, header, certificate; one transaction, one fsync.
         let mut staged = staged.filter(|_| ours == Some(header));
         loop {
             let committed = self.runtime.block_on(async {
-                if let Some(staged) = staged.take()
-                    && let Ok(Ok(staged)) = staged.await
-                {
-                    return self.store.commit_staged(staged, &certificate).await;
+                if let Some(staged) = staged.take() {
+                    match staged.await {
+                        Ok(Ok(staged)) => return self.store.commit_staged(staged, &certificate).await,
+                        Ok(Err(error)) => log::debug!("not staged: {}", crate::logging::chain(&error)),
+                        Err(error) => log::debug!("not staged: {error}"),
+                    }
                 }
                 // Nothing is staged, or it could not be: that is tried again, and reported, here.
                 self.store.commit_batch(&block, &certificate).await

@@ -33,14 +33,11 @@ impl SqliteStore {
     pub(crate) async fn stage_batch(&self, block: Arc<ProposedBlock>) -> Result<StagedHeight, CommitError> {
         let header = block.header();
         let mut writer = self.writer().await;
-        // Taken out: if this future is dropped or fails half-way, the next one reads it again.
-        let tip = match writer.tip.take() {
+        let tip = match writer.tip {
             Some(tip) => tip,
             None => tip(&mut writer.connection).await?,
         };
-        if header.height != tip.height.next() || header.previous != tip.hash {
-            writer.tip = Some(tip);
-        }
+        writer.tip = Some(tip);
         if header.height <= tip.height {
             let first = stored_already(&mut writer.connection, &block).await?;
             return Ok(StagedHeight { block, step: Step::Stored { first } });
@@ -56,6 +53,8 @@ impl SqliteStore {
             });
         }
 
+        // If this future is dropped or fails half-way, whoever comes next reads it again.
+        writer.tip = None;
         let first = tip.next;
         let cursors = self.cursors().clone();
         let written = match writer.begin().await {
