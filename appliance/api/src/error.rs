@@ -221,6 +221,19 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+impl ErrorCode {
+    /// Whether the answer is about what was asked, so that the same question gets the same answer again. `false`: it is
+    /// about the moment, the way, or versions that do not fit; what was to be sent waits. A code that this program does
+    /// not know settles nothing.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Unknown | Self::UnknownEndpoint | Self::MethodNotAllowed | Self::RequestTimeout => false,
+            code => code.status().is_client_error() && code.status() != StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+}
+
 /// Why a request was refused (RFC 9457 problem details).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {

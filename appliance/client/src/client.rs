@@ -7,7 +7,7 @@ use crate::model::{
     Alarm, ClientEvent, ContactView, DeviceView, MessageView, Profile, SyncReport, ThreadSummary,
 };
 use crate::records::{self, OutboxRecord, Outgoing};
-use crate::shared::{Core, now, random};
+use crate::shared::{Core, OUTBOX_MAX, now, random};
 use crate::store::{Batch, Space};
 use crate::{enrol, evidence, live, views};
 use std::path::Path;
@@ -165,6 +165,9 @@ impl Client {
         {
             return Err(ClientError::Blocked(fork.text));
         }
+        if self.core.outbox_rows().await?.len() >= OUTBOX_MAX {
+            return Err(ClientError::OutboxFull);
+        }
         let id = MessageId(random()?);
         let item = OutboxRecord {
             version: records::VERSION,
@@ -194,6 +197,16 @@ impl Client {
     /// The first fault; what was sent before stays sent, the rest stays queued.
     pub async fn flush(&self) -> Result<u64, ClientError> {
         self.engine.lock().await.flush().await
+    }
+
+    /// Takes up a conversation that an alarm had stopped: everything is fetched and checked again from where it stopped. The
+    /// alarm stays on record. Does nothing to one that is not stopped. Needs the appliance.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A [`ClientError::Trust`] says that it is as bad as before, and the conversation is stopped
+    /// again.
+    pub async fn recheck(&self, thread: ThreadId) -> Result<(), ClientError> {
+        self.engine.lock().await.recheck(thread).await
     }
 
     /// Calls a conversation by a title that stays on this device, whatever its members call it; `None` takes that back.

@@ -7,6 +7,7 @@ mod join;
 mod keys;
 mod outbox;
 mod receive;
+mod verdict;
 
 use crate::error::ClientError;
 use crate::model::{Alarm, ClientEvent, SyncReport};
@@ -73,16 +74,17 @@ impl Engine {
 
     /// Stores a batch together with what the ledger learnt, then tells who listens.
     async fn commit(&mut self, mut batch: Batch, events: Vec<ClientEvent>) -> Result<(), ClientError> {
-        let mut all = self.ledger.take();
-        if let Some(error) = {
-            all.append(std::mem::take(&mut batch));
-            self.core.store.commit(all).await.err()
-        } {
+        // What the ledger learnt stays there until it is stored: if nobody waits for the end of this, it is stored with
+        // the next batch.
+        let mut all = self.ledger.changes().clone();
+        all.append(std::mem::take(&mut batch));
+        if let Err(error) = self.core.store.commit(all).await {
             // The memory is ahead of the store now.
             self.conversations.clear();
             self.ledger = Ledger::load(self.core.checker()?, self.core.store.clone()).await?;
             return Err(error.into());
         }
+        self.ledger.stored();
         for event in events {
             self.core.emit(event);
         }
@@ -176,10 +178,7 @@ impl Engine {
                 TrustError::Fork(proof) => Some(proof.to_bytes()),
                 _ => None,
             },
-            author: match error {
-                TrustError::OtherLastSeen { author, .. } => Some(*author),
-                _ => None,
-            },
+            author: error.author(),
         };
         let known = alarms(&self.core).await?;
         let same = |old: &AlarmRecord| {

@@ -150,7 +150,7 @@ async fn resume(
         ledger.saw_shard(state);
     }
     record.enrolling = None;
-    let mut batch = ledger.take();
+    let mut batch = ledger.changes().clone();
     batch.put(Space::Profile, PROFILE, records::encode(&record));
     store.commit(batch).await?;
 

@@ -1,6 +1,7 @@
 //! Every way in which the client can fail, and what to do about it.
 
 use crate::connection::ConnectionError;
+use crate::shared::OUTBOX_MAX;
 use crate::store::StoreError;
 use crate::trust::TrustError;
 use std::path::PathBuf;
@@ -61,6 +62,9 @@ pub enum ClientError {
         /// What is allowed.
         max: usize,
     },
+    /// Too much waits.
+    #[error("{OUTBOX_MAX} messages wait to be sent; no more are queued")]
+    OutboxFull,
     /// No such message.
     #[error("the conversation has no recorded message {0}")]
     UnknownMessage(u64),
@@ -134,7 +138,7 @@ impl ClientError {
                 ConnectionError::Protocol(_) | ConnectionError::TooLarge { .. } => Advice::Fault,
                 _ => Advice::Wait,
             },
-            Self::Moving | Self::NoKeys(_) => Advice::Wait,
+            Self::Moving | Self::NoKeys(_) | Self::OutboxFull => Advice::Wait,
             Self::Refused(problem) => match problem.code {
                 ErrorCode::OtherHistory | ErrorCode::CounterReplayed => Advice::Alarm,
                 ErrorCode::CustodyLocked
@@ -178,6 +182,7 @@ impl ClientError {
             Self::Invitation(_) => "Ask for a new invitation.",
             Self::UnknownPerson(_) => "Check the spelling.",
             Self::Removed => "The history stays. Ask a member to add you again.",
+            Self::OutboxFull => "Connect to the appliance and run `zixt sync`: it sends what waits.",
             Self::TextTooLong { .. } => "Split the text.",
             Self::NoContent(_) => "Export without content.",
             _ => match self.kind() {

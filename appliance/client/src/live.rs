@@ -157,7 +157,7 @@ async fn connected(core: &Core, engine: &Mutex<Engine>, was_up: &mut bool) -> Re
             match engine.flush().await {
                 Ok(_) => {}
                 // The appliance is busy or locked: what waits, waits.
-                Err(ClientError::Refused(problem)) if problem.status >= 500 => {
+                Err(ClientError::Refused(problem)) if !problem.code.is_final() => {
                     log::info!("the outbox waits: {problem}");
                 }
                 Err(error) => return Err(error),

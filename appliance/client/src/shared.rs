@@ -22,8 +22,8 @@ use zixt_types::{
     Timestamp,
 };
 
-/// Most items that the outbox holds: what a person queues while the appliance is away.
-const OUTBOX_MAX: u32 = 100_000;
+/// Most messages that may wait: what a person or a program queues while the appliance is away.
+pub const OUTBOX_MAX: usize = 10_000;
 
 /// What every part shares.
 pub struct Core {
@@ -225,7 +225,7 @@ impl Core {
 
     /// The outbox, in order and still encoded.
     pub async fn outbox_rows(&self) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, ClientError> {
-        let rows = self.store.scan(Space::Outbox, &[], &[], OUTBOX_MAX).await?;
+        let rows = self.store.scan(Space::Outbox, &[], &[], u32::MAX).await?;
         rows.into_iter()
             .map(|(key, bytes)| {
                 let key = <[u8; 8]>::try_from(key.as_slice())

@@ -146,10 +146,11 @@ impl From<RandomError> for StoreError {
 type Changes = BTreeMap<(u8, Vec<u8>), (Space, Option<Zeroizing<Vec<u8>>>)>;
 
 /// Changes that happen together or not at all.
-#[derive(Default)]
+#[derive(Clone, Default)]
 #[must_use = "nothing is stored before Store::commit"]
 pub struct Batch(Vec<Change>);
 
+#[derive(Clone)]
 struct Change {
     space: Space,
     key: Vec<u8>,

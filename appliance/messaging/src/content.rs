@@ -160,6 +160,9 @@ impl Canonical for Content {
         if !self.attachments.is_empty() {
             return Err("attachments are reserved");
         }
+        if self.seen_header.is_some_and(|seen| seen.height == Height(0)) {
+            return Err("no header has height 0");
+        }
         Ok(())
     }
 }
@@ -270,6 +273,14 @@ mod tests {
         content.attachments.push(AttachmentRef { digest: Hash([1; 48]), key: [2; 32], bytes: 3 });
         assert!(matches!(Content::parse(&content.to_bytes()), Err(ParseError::Invalid { .. })));
         assert!(!format!("{:?}", content.attachments).contains('2'), "the key does not show");
+    }
+
+    /// No block has it. A receiver that asked for such a header would be told that it cannot be proven.
+    #[test]
+    fn a_header_of_height_0_is_refused() {
+        let seen = SeenHeader { height: Height(0), ..SEEN };
+        let content = Content::text(MessageId([1; 16]), "x", Some(seen)).unwrap();
+        assert!(matches!(Content::parse(&content.to_bytes()), Err(ParseError::Invalid { .. })));
     }
 
     #[test]

@@ -128,6 +128,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         export_fork: Option<PathBuf>,
     },
+    /// Take up a conversation that an alarm stopped: everything is fetched and checked again.
+    Recheck {
+        /// A name, title or id.
+        #[arg(value_parser = text())]
+        to: String,
+    },
     /// Change the passphrase of the local store.
     Passphrase {
         /// Read the new one from the first line of a file instead of asking.
@@ -246,6 +252,7 @@ mod tests {
             "verify bob --mark",
             "devices",
             "alarms --export-fork f",
+            "recheck bob",
             "passphrase --new-passphrase-file f",
             "completions bash",
         ] {

@@ -98,6 +98,7 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         }
         Command::Verify { name, mark } => proof::verify(&session, &name, mark).await,
         Command::Devices => proof::devices(&session).await,
+        Command::Recheck { to } => proof::recheck(&session, &to).await,
         Command::Alarms { export_fork } => proof::alarms(&session, export_fork.as_deref()).await,
     }
 }

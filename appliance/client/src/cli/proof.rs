@@ -9,7 +9,7 @@ use crate::tui::clock;
 use serde_json::json;
 use std::path::Path;
 use zixt_client::ContactView;
-use zixt_types::Seq;
+use zixt_types::{Seq, ThreadId};
 
 /// `zixt evidence export`
 pub async fn export(
@@ -100,12 +100,36 @@ pub async fn devices(session: &Session) -> Result<(), Failure> {
     session.output.result(&document, || devices.iter().map(output::device_lines).collect())
 }
 
+/// `zixt recheck`
+pub async fn recheck(session: &Session, to: &str) -> Result<(), Failure> {
+    let thread = session.find(to).await?;
+    session.wait(session.client.recheck(thread.thread)).await?;
+    let was_stopped = thread.blocked.is_some();
+    let document = json!({ "thread": thread.thread.to_hex(), "was_stopped": was_stopped });
+    session.output.result(&document, || {
+        if was_stopped {
+            "Everything that came since was checked, and holds: the conversation goes on. The alarm stays on record."
+        } else {
+            "The conversation was not stopped."
+        }
+        .to_owned()
+    })
+}
+
 /// `zixt alarms`
 pub async fn alarms(session: &Session, export: Option<&Path>) -> Result<(), Failure> {
     let alarms = session.client.alarms().await?;
     if let Some(path) = export {
         session.client.export_fork(path).await?;
     }
+    let stopped: Vec<ThreadId> = session
+        .client
+        .threads()
+        .await?
+        .into_iter()
+        .filter(|thread| thread.blocked.is_some())
+        .map(|thread| thread.thread)
+        .collect();
     let mut document = list("alarms", alarms.iter().map(output::alarm).collect());
     output::merge(&mut document, json!({ "exported": export }));
     session.output.result(&document, || {
@@ -122,7 +146,8 @@ pub async fn alarms(session: &Session, export: Option<&Path>) -> Result<(), Fail
                 escape(&alarm.text).replace('\n', "\n    "),
             ));
             if let Some(thread) = alarm.thread {
-                text.push_str(&format!("    conversation {thread} is stopped\n"));
+                let state = if stopped.contains(&thread) { "is stopped" } else { "goes on" };
+                text.push_str(&format!("    conversation {thread} {state}\n"));
             }
             if alarm.has_proof && export.is_none() {
                 text.push_str("    there is a proof: zixt alarms --export-fork FILE\n");

@@ -89,7 +89,11 @@ impl Engine {
     /// Looks everybody up in a conversation whom this device has not looked up for [`ACCOUNT_AGE_MAX`], so that
     /// nothing is encrypted to a device that was revoked before that.
     pub(super) async fn refresh_members(&mut self, members: &[Member]) -> Result<(), ClientError> {
-        let mut accounts: Vec<AccountId> = members.iter().map(|member| member.account).collect();
+        self.refresh_accounts(members.iter().map(|member| member.account).collect()).await
+    }
+
+    /// [`Engine::refresh_members`], of accounts.
+    pub(super) async fn refresh_accounts(&mut self, mut accounts: Vec<AccountId>) -> Result<(), ClientError> {
         accounts.sort_unstable();
         accounts.dedup();
         for account in accounts {

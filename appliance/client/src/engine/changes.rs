@@ -141,7 +141,7 @@ impl Engine {
                     self.abandon(order, &item, false).await?;
                     return Err(ClientError::Removed);
                 }
-                _ if problem.status >= 500 || problem.status == 429 => return Err((*problem).into()),
+                code if !code.is_final() => return Err((*problem).into()),
                 _ => {
                     self.abandon(order, &item, false).await?;
                     return Err((*problem).into());
@@ -228,6 +228,8 @@ impl Engine {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        // A change may have waited long: packages are judged by what their devices are now.
+        self.refresh_accounts(wanted.clone()).await?;
         let claimed = self.core.api.claim_key_packages(&wanted).await?;
         let mut packages = Vec::new();
         let mut reached = Vec::new();

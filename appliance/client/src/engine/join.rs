@@ -111,7 +111,7 @@ impl Engine {
         self.core.put_thread(&mut effect.batch, &record);
         self.members_line(&mut effect, &record, &entry).await?;
         Self::put_cursor(&mut effect.batch, position);
-        let Effect { batch, events } = effect;
+        let Effect { batch, events, .. } = effect;
         self.commit(batch, events).await?;
         self.put_back(joined.conversation);
         self.cursor = position;

@@ -56,16 +56,13 @@ impl Engine {
             if own != rank || item.failed.is_some() || stuck.threads.contains(&item.thread) {
                 continue;
             }
-            let result = if change { self.change(order, None).await } else { self.text(order).await };
+            let result =
+                if change { self.waiting_change(order, item.thread).await } else { self.text(order).await };
             match result {
                 Ok(()) => {}
                 Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
                     self.conversations.remove(&item.thread);
                     self.alarm(&fault, Some(item.thread), None).await?;
-                    if !fault.stops_its_conversation() {
-                        // It would only be found again, whatever else is sent.
-                        self.fail(order, item.thread, fault.to_string()).await?;
-                    }
                 }
                 // Alarmed before; it waits for a decision of its user.
                 Err(ClientError::Blocked(_)) => {}
@@ -86,6 +83,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Makes a change of the outbox happen. What can never happen is given up here: whatever waits for it goes on.
+    async fn waiting_change(&mut self, order: u64, thread: ThreadId) -> Result<(), ClientError> {
+        let reason = match self.change(order, None).await {
+            Err(ClientError::Trust(fault)) if !fault.stops_its_conversation() => {
+                self.alarm(&fault, Some(thread), None).await?;
+                fault.to_string()
+            }
+            Err(error @ ClientError::Messaging(_)) => error.to_string(),
+            done => return done,
+        };
+        self.conversations.remove(&thread);
+        self.fail(order, thread, reason).await
     }
 
     /// Sends the titles that a change of members has queued. They are queued for good: whatever stands in the way now,
@@ -111,8 +122,10 @@ impl Engine {
             let Some(item) = self.core.outbox_item(order).await? else { return Ok(()) };
             let record = self.writable(item.thread).await?;
             self.refresh_members(&record.state.members).await?;
-            // What lies encrypted may have to wait, too: a commit overtakes it, and it is encrypted anew.
-            self.tidy_before_sending(item.thread, item.prepared.is_none()).await?;
+            // What lies encrypted may have to wait, too: a commit overtakes it, and it is encrypted anew. What was handed
+            // in may be recorded already, and is asked for first.
+            let renew = item.prepared.is_none() || !self.core.was_handed_in(item.id);
+            self.tidy_before_sending(item.thread, renew).await?;
             let Some(item) = self.core.outbox_item(order).await? else { return Ok(()) };
             let prepared = match item.prepared.clone() {
                 Some(prepared) => prepared,
@@ -137,9 +150,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Queues a message durably. If nothing stands before it, it is encrypted in the same transaction. When it is sent,
-    /// revoked devices are removed first, and it is encrypted anew; a rotation of keys that has only come due by then
-    /// waits for the next message.
+    /// Queues a message durably. If nothing stands before it, it is encrypted in the same transaction. If a device was
+    /// revoked or the keys have come due until it is sent, that commit comes first, and the message is encrypted anew.
     pub async fn queue(&mut self, item: OutboxRecord) -> Result<(), ClientError> {
         let order = self.core.outbox_key();
         if self.is_next(item.thread).await?
@@ -163,7 +175,8 @@ impl Engine {
     /// Whether a message would be the next entry of this device: nothing of the conversation waits, and no commit is due
     /// before it.
     async fn is_next(&mut self, thread: ThreadId) -> Result<bool, ClientError> {
-        for (_, item) in self.core.outbox_rows().await? {
+        // What waits for the same conversation was queued last, as a rule.
+        for (_, item) in self.core.outbox_rows().await?.into_iter().rev() {
             let item: OutboxRecord = records::decode(Space::Outbox, &item)?;
             if item.thread == thread && item.failed.is_none() {
                 return Ok(false);
@@ -294,8 +307,8 @@ impl Engine {
                 self.core.put_outbox(&mut batch, order, &item);
                 self.commit(batch, Vec::new()).await
             }
-            _ if problem.status >= 500 || problem.status == 429 => Err(problem.into()),
             ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
+            code if !code.is_final() => Err(problem.into()),
             _ => self.fail(order, thread, problem.to_string()).await,
         }
     }
@@ -366,7 +379,7 @@ impl Engine {
             // A commit that was made before somebody was revoked: it comes first.
             for (order, item) in self.core.outbox().await? {
                 if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
-                    self.change(order, None).await?;
+                    self.waiting_change(order, thread).await?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Entries that come: each is checked, continues its chain, and is stored with everything that it changes.
 
+use super::verdict::{self, Verdict};
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
@@ -11,7 +12,7 @@ use crate::store::{Batch, Space};
 use crate::trust::{CheckedEntry, TrustError};
 use crate::views;
 use zixt_api::{Entry, EntryProof, ErrorCode, StreamLine};
-use zixt_messaging::{CommitEntry, CommitOutcome, DecryptError, MessageEntry, SeenHeader};
+use zixt_messaging::{CommitEntry, CommitOutcome, Conversation, DecryptError, MessageEntry, SeenHeader};
 use zixt_types::{AccountId, Author, Member, MessageId, Payload, Seq, ThreadId, ThreadKind};
 
 /// What one entry does to the store and to who listens.
@@ -19,6 +20,8 @@ use zixt_types::{AccountId, Author, Member, MessageId, Payload, Seq, ThreadId, T
 pub(super) struct Effect {
     pub batch: Batch,
     pub events: Vec<ClientEvent>,
+    /// The conversation as it is when the batch is stored, and not before: if nobody waits for that, it is dropped.
+    conversation: Option<Conversation>,
 }
 
 impl Engine {
@@ -31,21 +34,57 @@ impl Engine {
         let thread = entry.thread.0;
         self.counts.events += 1;
         let attachment = attachment.map(|bytes| bytes.0);
-        match self.event(position, &entry, attachment, &proof).await {
-            Ok(()) => {
-                self.cursor = self.cursor.max(position);
-                Ok(())
-            }
-            // A fault of one conversation stops that conversation only.
-            Err(ClientError::Trust(fault)) if !fault.is_ledger_wide() => {
-                self.conversations.remove(&thread);
-                self.alarm(&fault, Some(thread), Some(position)).await
-            }
-            Err(error) => {
-                self.conversations.remove(&thread);
-                Err(self.noticed(error, None).await?)
-            }
+        let Err(error) = self.event(position, &entry, attachment, &proof).await else {
+            self.cursor = self.cursor.max(position);
+            return Ok(());
+        };
+        self.conversations.remove(&thread);
+        match verdict::of(error, Seq(entry.seq)) {
+            Verdict::Conversation(fault) => self.alarm(&fault, Some(thread), Some(position)).await,
+            Verdict::Everything(error) | Verdict::Later(error) => Err(self.noticed(error, None).await?),
         }
+    }
+
+    /// Takes up a conversation that an alarm had stopped: everything that came since is fetched and checked again, and if
+    /// it is as bad as before, the conversation stops again. The alarm stays on record.
+    pub async fn recheck(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+        if let Some(text) = &self.stopped {
+            return Err(ClientError::Blocked(text.clone()));
+        }
+        let mut record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if record.blocked.take().is_none() {
+            return Ok(());
+        }
+        self.conversations.remove(&thread);
+        // If the process ends in between, the next entry does the same.
+        let mut batch = Batch::new();
+        self.core.put_thread(&mut batch, &record);
+        self.commit(batch, Vec::new()).await?;
+        let Err(error) = self.fetch_all(thread).await else { return Ok(()) };
+        self.conversations.remove(&thread);
+        let next = self.core.thread(thread).await?.unwrap_or(record).head.seq.next();
+        match verdict::of(error, next) {
+            Verdict::Conversation(fault) => {
+                self.alarm(&fault, Some(thread), None).await?;
+                Err(ClientError::Trust(fault))
+            }
+            Verdict::Everything(error) | Verdict::Later(error) => Err(self.noticed(error, None).await?),
+        }
+    }
+
+    /// Fetches and applies a conversation up to the head that the ledger certifies.
+    async fn fetch_all(&mut self, thread: ThreadId) -> Result<(), ClientError> {
+        let api = self.core.api.clone();
+        let upto = match api.thread(thread).await {
+            Ok(view) => {
+                let header = self.ledger.accept(&api, &view.proof.certified).await?;
+                self.ledger.checker.head(thread, &view.proof, &header)?.1.map(|head| head.seq)
+            }
+            // Who was removed meanwhile reads up to that, and not where the others are.
+            Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownThread => None,
+            Err(error) => return Err(error),
+        };
+        self.catch_up(thread, upto).await
     }
 
     async fn event(
@@ -281,8 +320,11 @@ impl Engine {
         if let Some(position) = position {
             Self::put_cursor(&mut effect.batch, position);
         }
-        let Effect { batch, events } = effect;
+        let Effect { batch, events, conversation } = effect;
         self.commit(batch, events).await?;
+        if let Some(conversation) = conversation {
+            self.put_back(conversation);
+        }
         self.cursor = position.unwrap_or(self.cursor);
         Ok(())
     }
@@ -378,7 +420,7 @@ impl Engine {
                     .map_err(|error| TrustError::Commit { seq, reason: with_sources(&error) })?;
                 if let CommitOutcome::NewEpoch { state, .. } = outcome {
                     self.core.put_state(&mut effect.batch, record.thread, state);
-                    self.put_back(conversation);
+                    effect.conversation = Some(conversation);
                 }
                 self.members_line(effect, record, entry).await?;
             }
@@ -423,7 +465,7 @@ impl Engine {
             None => self.fetch_attachment(record.thread, entry.seq(), 0).await?,
         };
         match &entry.body.payload {
-            Payload::Message { .. } => self.apply_message(effect, record, entry, envelope).await,
+            Payload::Message { .. } => self.apply_message(effect, record, entry, author, envelope).await,
             Payload::Commit { .. } => self.apply_commit(effect, record, entry, envelope).await,
             _ => Err(TrustError::OtherEntry(entry.seq()).into()),
         }
@@ -447,6 +489,7 @@ impl Engine {
         effect: &mut Effect,
         record: &mut ThreadRecord,
         entry: &CheckedEntry,
+        author: Member,
         envelope: Option<Vec<u8>>,
     ) -> Result<(), ClientError> {
         let seq = entry.seq();
@@ -459,9 +502,9 @@ impl Engine {
                     Ok(received) => {
                         self.core.put_state(&mut effect.batch, record.thread, received.state);
                         if let Some(seen) = received.content.seen_header {
-                            self.compare_header(seq, seen).await?;
+                            self.compare_header(effect, entry, author, seen).await?;
                         }
-                        self.put_back(conversation);
+                        effect.conversation = Some(conversation);
                         views::line_of(Disclosed {
                             content: received.content_bytes,
                             k: *received.key.as_bytes(),
@@ -531,7 +574,7 @@ impl Engine {
         match outcome {
             CommitOutcome::NewEpoch { lost, state, .. } => {
                 self.core.put_state(&mut effect.batch, record.thread, state);
-                self.put_back(conversation);
+                effect.conversation = Some(conversation);
                 if lost.is_some() {
                     self.void_changes(effect, record.thread).await?;
                 }
@@ -642,29 +685,37 @@ impl Engine {
         Ok(())
     }
 
-    /// Compares the header that an author had verified with this device's ledger.
-    async fn compare_header(&mut self, seq: Seq, seen: SeenHeader) -> Result<(), ClientError> {
-        let split = TrustError::SplitView { seq, height: seen.height };
+    /// Compares the header that an author says it had verified with this device's ledger. Another one raises an alarm, and
+    /// the conversation goes on: see [`Engine::has_seen_the_same`]. If the appliance can show it as certified, that is a
+    /// fork, which stops everything.
+    async fn compare_header(
+        &mut self,
+        effect: &mut Effect,
+        entry: &CheckedEntry,
+        author: Member,
+        seen: SeenHeader,
+    ) -> Result<(), ClientError> {
+        let tip = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
         let own = match self.ledger.known(seen.height).await? {
-            Some(own) => own,
+            Some(own) => Some(own),
+            // The author signed before the entry was recorded, and this device knows a later header.
+            None if seen.height > tip => None,
             None => {
-                let tip = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
-                // The author signed before the entry was recorded, and this device knows a later header.
-                if seen.height > tip {
-                    return Err(split.into());
-                }
                 let api = self.core.api.clone();
-                let shown = match api.header(seen.height).await {
-                    // It is below a header that this device has verified.
-                    Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownHeight => {
-                        return Err(TrustError::Unproven(seen.height).into());
-                    }
-                    shown => shown?,
-                };
-                self.ledger.accept(&api, &shown).await?
+                match api.header(seen.height).await {
+                    // The appliance has every header below the tip. What it does not show, nobody can compare.
+                    Err(ClientError::Refused(problem)) if problem.code.is_final() => None,
+                    shown => Some(self.ledger.accept(&api, &shown?).await?),
+                }
             }
         };
-        if own.hash == seen.hash { Ok(()) } else { Err(split.into()) }
+        if own.is_none_or(|own| own.hash != seen.hash) {
+            let name = views::Names::load(&self.core).await?.of(author.account);
+            let split = TrustError::SplitView { seq: entry.seq(), height: seen.height, author, name };
+            let sink = (&mut effect.batch, &mut effect.events);
+            self.note_alarm(&split, Some(entry.body.thread), sink).await?;
+        }
+        Ok(())
     }
 }
 

@@ -187,13 +187,29 @@ pub enum TrustError {
         /// The author's name.
         name: String,
     },
-    /// An author saw another ledger.
-    #[error("the author of entry {seq} saw another header of height {height} than this device: a split view")]
+    /// An author says that it saw another ledger. As with [`TrustError::OtherLastSeen`], one of two lies, and nobody can
+    /// tell which: what is certified twice is a [`TrustError::Fork`] and proves itself.
+    #[error(
+        "{name} (device {}) says in entry {seq} that the ledger's header of height {height} is another one than this \
+         device has verified: the appliance shows the two of you different ledgers, or {name}'s client lies", .author.device
+    )]
     SplitView {
         /// Its place.
         seq: Seq,
         /// The height.
         height: Height,
+        /// Who says so.
+        author: Member,
+        /// The author's name.
+        name: String,
+    },
+    /// What this device keeps of a conversation does not work with an entry of it.
+    #[error("entry {seq} cannot be processed with what this device keeps of the conversation: {reason}")]
+    Unusable {
+        /// Its place.
+        seq: Seq,
+        /// Why.
+        reason: String,
     },
     /// An account's thread does not end with its certified head.
     #[error("the account's entries do not lead to the head that the ledger certifies")]
@@ -289,6 +305,7 @@ impl TrustError {
             Self::Rules { .. } => "rules",
             Self::OtherLastSeen { .. } => "other-last-seen",
             Self::SplitView { .. } => "split-view",
+            Self::Unusable { .. } => "unusable",
             Self::AccountHead(_) => "account-head",
             Self::MapProof(_) => "map-proof",
             Self::AccountHistory(_) => "account-history",
@@ -317,12 +334,15 @@ impl TrustError {
             Self::NotMine(_) => {
                 "Never restore this device's store from a backup. Have the device revoked and enrol a new one."
             }
-            Self::OtherLastSeen { .. } => {
+            Self::OtherLastSeen { .. } | Self::SplitView { .. } => {
                 "The conversation goes on. Compare with that person over another channel, and tell an administrator. \
                  Evidence of the entry proves who signed it."
             }
-            Self::SplitView { .. } => {
-                "Compare with the other person over another channel, and tell an administrator."
+            Self::Unusable { .. } => {
+                "Nothing was lost on the appliance. Try `zixt recheck`; if it stays, start a new conversation and report it."
+            }
+            Self::Withheld { .. } => {
+                "Tell an administrator. When the appliance shows them again, `zixt recheck` goes on from there."
             }
             Self::Commit { .. } => "Start a new conversation without whoever made that change.",
             Self::KeyPackage { .. } => {
@@ -338,11 +358,20 @@ impl TrustError {
         }
     }
 
-    /// Whether the conversation in which it was found has to stop. A key package is about who was to be added: whoever
-    /// publishes a false one must not be able to end the conversations to which others try to add that device.
+    /// Whether the conversation in which it was found has to stop. Nothing that any member can say alone may end a
+    /// conversation: a claim about what its author saw, or a key package of who was to be added.
     #[must_use]
     pub const fn stops_its_conversation(&self) -> bool {
-        !matches!(self, Self::KeyPackage { .. })
+        !matches!(self, Self::KeyPackage { .. } | Self::OtherLastSeen { .. } | Self::SplitView { .. })
+    }
+
+    /// The member on whose word it rests.
+    #[must_use]
+    pub const fn author(&self) -> Option<Member> {
+        match self {
+            Self::OtherLastSeen { author, .. } | Self::SplitView { author, .. } => Some(*author),
+            _ => None,
+        }
     }
 
     /// Whether it concerns the whole ledger, not one conversation.

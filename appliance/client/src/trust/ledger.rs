@@ -22,7 +22,7 @@ const RECENT_MAX: usize = 64;
 const TIP: &[u8] = b"ledger/tip";
 const SHARDS: &[u8] = b"ledger/shards";
 
-/// The verified ledger. Changes wait in a batch until [`Ledger::take`] hands them to the store's next transaction.
+/// The verified ledger. Changes wait in a batch for the store's next transaction.
 pub struct Ledger {
     /// What checks objects.
     pub checker: Checker,
@@ -77,12 +77,17 @@ impl Ledger {
         self.tip.as_ref()
     }
 
-    /// Hands over what has to be stored.
-    pub fn take(&mut self) -> Batch {
+    /// What has to be stored.
+    pub const fn changes(&self) -> &Batch {
+        &self.changes
+    }
+
+    /// Says that [`Ledger::changes`] are stored.
+    pub fn stored(&mut self) {
+        self.changes = Batch::new();
         while self.recent.len() > RECENT_MAX {
             self.recent.pop_first();
         }
-        std::mem::take(&mut self.changes)
     }
 
     /// A header that this device has verified before.

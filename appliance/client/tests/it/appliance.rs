@@ -1,6 +1,8 @@
 //! An appliance in memory behind the client's [`Transport`]. It speaks the JSON of the API, so that the client's
 //! whole path but TLS is used, and a test can change every answer.
 
+mod liar;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -553,9 +555,14 @@ impl Inner {
         let unknown = || Problem::new(ErrorCode::UnknownThread, "test");
         let known = self.net.state.thread(&thread).ok_or_else(unknown)?;
         let conversation = known.conversation().ok_or_else(unknown)?;
-        if !conversation.has(&caller) {
-            return Err(unknown());
-        }
+        // Who was removed reads up to its removal.
+        let removes = |entry: &&RecordedEntry| matches!(&entry.body.payload, Payload::Commit { removed, .. } if removed.contains(&caller));
+        let removal = self.net.entries_of(thread).filter(removes).last();
+        let upto = match (conversation.has(&caller), removal) {
+            (true, _) => u64::MAX,
+            (false, Some(entry)) => entry.item.position.seq.0,
+            (false, None) => return Err(unknown()),
+        };
         match rest {
             [] => ok(ThreadView {
                 thread: thread.into(),
@@ -572,7 +579,7 @@ impl Inner {
                 let all: Vec<Entry> = self
                     .net
                     .entries_of(thread)
-                    .filter(|entry| entry.item.position.seq.0 >= from)
+                    .filter(|entry| (from..=upto).contains(&entry.item.position.seq.0))
                     .map(|entry| self.entry(entry))
                     .collect();
                 // Small pages, so that paging is tested.
@@ -580,11 +587,13 @@ impl Inner {
                 ok(EntryPage { entries: all.into_iter().take(3).collect(), next })
             }
             ["entries", seq, "proof"] => {
-                let entry = self.find(thread, seq.parse().unwrap()).filter(|_| !self.hide_proofs);
+                let seq = seq.parse().unwrap();
+                let entry = self.find(thread, seq).filter(|_| !self.hide_proofs && seq <= upto);
                 ok(self.proof(&entry.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, "test"))?))
             }
             ["entries", seq, "attachments", index] => {
-                let entry = self.find(thread, seq.parse().unwrap());
+                let seq = seq.parse().unwrap();
+                let entry = self.find(thread, seq).filter(|_| seq <= upto);
                 let bytes = entry.and_then(|entry| {
                     entry.item.attachments.get(index.parse::<usize>().unwrap()).map(|bytes| bytes.0.clone())
                 });

@@ -1,0 +1,223 @@
+//! No single entry, whoever wrote it and whatever the appliance says about it, holds up what comes after it.
+
+use crate::appliance::{Appliance, Person};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use zixt_api::{ErrorCode, Problem};
+use zixt_client::ClientError;
+use zixt_types::{Hash, ThreadId};
+
+async fn trio(appliance: &Arc<Appliance>) -> (Person, Person, Person) {
+    (appliance.enrol("ada").await, appliance.enrol("bob").await, appliance.enrol("cay").await)
+}
+
+/// Refuses everything that is asked about a conversation.
+fn refuse(appliance: &Appliance, thread: ThreadId, code: ErrorCode) {
+    let path: &'static str = format!("/v1/threads/{}", thread.to_hex()).leak();
+    appliance.lock().refuse = Some((path, Problem::new(code, "the test says so")));
+}
+
+#[tokio::test]
+async fn who_was_added_and_removed_while_away_goes_on() {
+    let appliance = Appliance::new();
+    let (ada, bob, mut cay) = trio(&appliance).await;
+    let group = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    ada.say(group, "without cay").await.unwrap();
+    ada.client().add_members(group, &["cay"]).await.unwrap();
+    ada.say(group, "with cay").await.unwrap();
+    ada.client().remove_members(group, &["cay"]).await.unwrap();
+    ada.say(group, "without cay again").await.unwrap();
+    let pair = ada.client().start_conversation(&["cay"], None).await.unwrap();
+    ada.say(pair, "hello").await.unwrap();
+
+    cay.sync().await;
+    assert_eq!(cay.texts(pair).await, ["hello"]);
+    assert_eq!(cay.texts(group).await, ["with cay"]);
+    let threads = cay.client().threads().await.unwrap();
+    let summary = threads.iter().find(|summary| summary.thread == group).unwrap();
+    assert!(summary.removed && summary.blocked.is_none());
+    assert!(cay.alarms().await.is_empty());
+    // Again, once and twice, and the last time it stays.
+    for _ in 0..2 {
+        bob.sync().await;
+        bob.client().add_members(group, &["cay"]).await.unwrap();
+        bob.client().remove_members(group, &["cay"]).await.unwrap();
+    }
+    bob.client().add_members(group, &["cay"]).await.unwrap();
+    bob.say(group, "back").await.unwrap();
+    cay.restart().await;
+    cay.sync().await;
+    assert_eq!(cay.texts(group).await, ["with cay", "back"]);
+    assert_eq!(cay.say(group, "thanks").await.unwrap(), 1);
+    assert!(cay.alarms().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_refused_stops_its_conversation_only_and_can_be_taken_up_again() {
+    for code in [ErrorCode::UnknownThread, ErrorCode::UnknownEntry, ErrorCode::Forbidden] {
+        let appliance = Appliance::new();
+        let (ada, bob, cay) = trio(&appliance).await;
+        let group = ada.client().start_conversation(&["bob"], None).await.unwrap();
+        ada.say(group, "one").await.unwrap();
+        bob.sync().await;
+        // The stream leaves one out, and what was left out cannot be fetched.
+        ada.say(group, "two").await.unwrap();
+        ada.say(group, "three").await.unwrap();
+        ada.client().add_members(group, &["cay"]).await.unwrap();
+        appliance.lock().hide = vec![(group, 2)];
+        refuse(&appliance, group, code);
+        let pair = ada.client().start_conversation(&["bob", "cay"], None).await.unwrap();
+        ada.say(pair, "elsewhere").await.unwrap();
+        for person in [&bob, &cay] {
+            person.sync().await;
+            assert_eq!(person.texts(pair).await, ["elsewhere"], "{code}");
+            assert_eq!(person.alarms().await, ["withheld"], "{code}");
+        }
+        assert!(matches!(bob.client().send(group, "x").await, Err(ClientError::Blocked(_))));
+        let again = bob.client().recheck(group).await;
+        assert!(matches!(&again, Err(ClientError::Trust(fault)) if fault.code() == "withheld"), "{again:?}");
+        assert!(matches!(bob.client().send(group, "x").await, Err(ClientError::Blocked(_))));
+        appliance.lock().refuse = None;
+        bob.client().recheck(group).await.unwrap();
+        assert_eq!(bob.texts(group).await, ["one", "two", "three"]);
+        assert_eq!(bob.say(group, "four").await.unwrap(), 1);
+        assert!(!bob.alarms().await.is_empty(), "what happened stays on record");
+        bob.client().recheck(group).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_member_says_about_the_ledger_ends_nothing() {
+    let appliance = Appliance::new();
+    let (ada, mut bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let mut mallory = appliance.enrol_liar("mallory");
+    let thread = ada.client().start_conversation(&["bob", "mallory"], None).await.unwrap();
+    mallory.join(thread);
+    let (height, hash) = {
+        let inner = appliance.lock();
+        (inner.net.state.height.0, inner.net.state.header_hash)
+    };
+    mallory.say(thread, "true", Some((height, hash)));
+    bob.sync().await;
+    assert!(bob.alarms().await.is_empty());
+    let mut said = vec!["true".to_owned()];
+    let late = appliance.enrol("cay").await;
+    for (number, height) in
+        [1, 2, height, height + 1, height + 2, height + 1000, u64::MAX].into_iter().enumerate()
+    {
+        let text = format!("false {number}");
+        mallory.say(thread, &text, Some((height, Hash([7; 48]))));
+        said.push(text);
+    }
+    for person in [&ada, &bob] {
+        person.sync().await;
+        assert_eq!(person.texts(thread).await, said);
+        let alarms = person.client().alarms().await.unwrap();
+        assert_eq!(alarms.len(), 1, "once for each author and conversation");
+        assert_eq!((alarms[0].code.as_str(), alarms[0].thread), ("split-view", Some(thread)));
+        for word in ["mallory", "different ledgers", "client lies"] {
+            assert!(alarms[0].text.contains(word), "{word}: {}", alarms[0].text);
+        }
+    }
+    bob.restart().await;
+    bob.say(thread, "it goes on").await.unwrap();
+    ada.sync().await;
+    assert_eq!(ada.texts(thread).await.last().unwrap(), "it goes on");
+    // So does everything else.
+    let pair = late.client().start_conversation(&["bob"], None).await.unwrap();
+    late.say(pair, "hello").await.unwrap();
+    bob.sync().await;
+    assert_eq!(bob.texts(pair).await, ["hello"]);
+    assert!(bob.client().threads().await.unwrap().iter().all(|thread| thread.blocked.is_none()));
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_compared_holds_nothing_up() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let mut mallory = appliance.enrol_liar("mallory");
+    let thread = ada.client().start_conversation(&["bob", "mallory"], None).await.unwrap();
+    mallory.join(thread);
+    let first = appliance.lock().net.blocks[0].0.header_hash;
+    mallory.say(thread, "true", Some((1, first)));
+    appliance.lock().refuse = Some(("/v1/headers", Problem::new(ErrorCode::UnknownHeight, "x")));
+    bob.sync().await;
+    assert_eq!(
+        (bob.texts(thread).await, bob.alarms().await),
+        (vec!["true".to_owned()], vec!["split-view".to_owned()])
+    );
+    appliance.lock().refuse = None;
+    ada.sync().await;
+    assert_eq!((ada.texts(thread).await, ada.alarms().await), (vec!["true".to_owned()], vec![]));
+}
+
+#[tokio::test]
+async fn only_what_the_ledger_has_judged_is_given_up() {
+    let appliance = Appliance::new();
+    let (ada, _bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    let refuse = |code| appliance.lock().refuse = Some(("/v1/submissions", Problem::new(code, "x")));
+    let queued = async || ada.client().threads().await.unwrap()[0].queued;
+    ada.client().send(thread, "waits").await.unwrap();
+    for code in [
+        ErrorCode::RequestTimeout,
+        ErrorCode::TooManyStreams,
+        ErrorCode::Busy,
+        ErrorCode::StoreFailed,
+        ErrorCode::CustodyLocked,
+        ErrorCode::CallerRevoked,
+        ErrorCode::UnknownEndpoint,
+        ErrorCode::Unknown,
+    ] {
+        refuse(code);
+        let error = ada.client().flush().await.unwrap_err();
+        assert!(matches!(&error, ClientError::Refused(problem) if problem.code == code), "{code}: {error}");
+        assert_eq!(queued().await, 1, "{code}");
+    }
+    refuse(ErrorCode::AttachmentTooLong);
+    ada.client().send(thread, "never").await.unwrap();
+    ada.client().flush().await.unwrap();
+    appliance.lock().refuse = None;
+    ada.say(thread, "goes").await.unwrap();
+    assert_eq!(ada.texts(thread).await, ["goes"]);
+    let lines = ada.client().history(thread, None, 10).await.unwrap();
+    let given_up = |text: &str| lines.iter().any(|line| line.text == text && line.seq.is_none());
+    assert!(given_up("waits") && given_up("never"));
+}
+
+/// Whoever waits may stop waiting at any moment: what was queued is sent once, and nothing is in the way afterwards.
+#[tokio::test]
+async fn a_dropped_call_loses_nothing_and_does_nothing_twice() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    let mut queued = Vec::new();
+    for round in 0..60_u64 {
+        let text = format!("message {round}");
+        let patience = Duration::from_micros(round * 150);
+        if let Ok(sent) = timeout(patience, ada.client().send(thread, &text)).await {
+            sent.unwrap();
+            queued.push(text);
+        }
+        if let Ok(flushed) = timeout(patience, ada.client().flush()).await {
+            flushed.unwrap();
+        }
+        if let Ok(synced) = timeout(patience, bob.client().sync_once()).await {
+            synced.unwrap();
+        }
+    }
+    ada.sync().await;
+    bob.sync().await;
+    assert!(queued.len() > 10, "{} calls ended in time", queued.len());
+    let got = bob.texts(thread).await;
+    assert_eq!(got, ada.texts(thread).await);
+    let mut times: HashMap<String, usize> = HashMap::new();
+    got.into_iter().for_each(|text| *times.entry(text).or_default() += 1);
+    assert!(times.values().all(|count| *count == 1), "{times:?}");
+    for text in &queued {
+        assert!(times.contains_key(text), "{text} was queued and is lost");
+    }
+    assert!(ada.alarms().await.is_empty() && bob.alarms().await.is_empty());
+}
