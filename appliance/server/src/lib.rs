@@ -15,6 +15,7 @@ pub mod logging;
 mod names;
 mod problem;
 mod push;
+mod room;
 mod sequencer;
 #[cfg(test)]
 mod testing;

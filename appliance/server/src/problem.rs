@@ -84,7 +84,10 @@ pub(crate) fn of_unrecorded(why: &Unrecorded) -> Problem {
     match why {
         Unrecorded::Refused(refusal) => of_refusal(refusal),
         Unrecorded::NotTried => {
-            Problem::new(ErrorCode::MalformedRequest, "an entry before it was refused, so it was not tried")
+            Problem::new(ErrorCode::Busy, "an entry before it was refused, so it was not tried")
+        }
+        Unrecorded::Undone => {
+            Problem::new(ErrorCode::Busy, "the height that it was tried for came to nothing; try again")
         }
         Unrecorded::Busy => Problem::new(ErrorCode::Busy, "too many entries wait for their height"),
         Unrecorded::Custody(state) => of_custody(*state),

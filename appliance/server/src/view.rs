@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+use tokio::sync::watch;
 use zixt_api::{CertifiedHeader, Consistency, EntryProof, HeadProof, ShardConsistency, ShardProof};
 use zixt_ledger::tree::{self, MemoryTree, NodeId, Plan};
 use zixt_ledger::{LedgerState, ProposedBlock, TreeId, shard_states};
@@ -10,6 +12,10 @@ use zixt_types::{Canonical, Certificate, Hash, Header, Height, ShardId, ShardSta
 
 /// Nodes kept from recent heights, so that the receipt of a new entry needs no read of the store.
 const NODES_MAX: usize = 16_384;
+
+/// A height is durable before it is published, and readers of the store see it in between. Longer than this it can only
+/// be missing.
+const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The last committed height, ready to be sent.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub fn certified(header: &Header, certificate: &Certificate) -> CertifiedHeader 
 /// The ledger as everybody reads it.
 pub struct View {
     inner: RwLock<Inner>,
+    /// The height that was published last.
+    published: watch::Sender<Height>,
     nodes: Mutex<HashMap<(TreeId, NodeId), Hash>>,
 }
 
@@ -92,8 +100,12 @@ pub enum ProofFault {
     #[error("the ledger has no such entry, shard or height")]
     Absent,
     /// An entry is on record, but not where its row says: the row is not what was committed.
-    #[error("an entry's row says leaf {leaf} of {shard:?}, where the ledger has none. Run zixt-admin fsck")]
+    #[error(
+        "an entry's row says height {height}, {shard:?}, leaf {leaf}, where the ledger has none. Run zixt-admin fsck"
+    )]
     Misplaced {
+        /// The height that the row says.
+        height: Height,
         /// The shard that the row says.
         shard: ShardId,
         /// The leaf that the row says.
@@ -114,7 +126,8 @@ impl View {
         let latest = last.map(|last| {
             Arc::new(Latest::new(&last.header, last.hash, &last.certificate, shard_states(&state.shards)))
         });
-        Self { inner: RwLock::new(Inner { state, latest }), nodes: Mutex::default() }
+        let published = watch::Sender::new(state.height);
+        Self { inner: RwLock::new(Inner { state, latest }), published, nodes: Mutex::default() }
     }
 
     /// Reads state and last header together. Not to be held for long: the next height waits.
@@ -141,6 +154,21 @@ impl View {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.state.apply(block);
         inner.latest = Some(Arc::new(latest));
+        drop(inner);
+        self.published.send_replace(block.header().height);
+    }
+
+    /// The last height, once it is at least `height`. Whoever has read the store may be ahead of it for a moment.
+    async fn latest_from(&self, height: Height) -> Option<Arc<Latest>> {
+        if let Some(latest) = self.latest()
+            && latest.height >= height
+        {
+            return Some(latest);
+        }
+        let mut published = self.published.subscribe();
+        let published = published.wait_for(|published| *published >= height);
+        tokio::time::timeout(PUBLISH_WAIT_MAX, published).await.ok()?.ok()?;
+        self.latest()
     }
 
     async fn build(&self, store: &Store, tree: TreeId, plan: &Plan) -> Result<Vec<Hash>, ProofFault> {
@@ -168,18 +196,19 @@ impl View {
         Ok(plan.build(|id| known.get(&id).copied())?)
     }
 
-    /// Proves an entry that is on record, at the last height.
+    /// Proves an entry that is on record since `height`, at the last height.
     ///
     /// # Errors
     /// See [`ProofFault`].
     pub async fn prove_entry(
         &self,
         store: &Store,
-        latest: &Latest,
+        height: Height,
         shard: ShardId,
         leaf: u64,
     ) -> Result<EntryProof, ProofFault> {
-        let misplaced = || ProofFault::Misplaced { shard, leaf };
+        let misplaced = || ProofFault::Misplaced { height, shard, leaf };
+        let latest = self.latest_from(height).await.ok_or_else(misplaced)?;
         let shard_proof = latest.shard(shard).ok_or_else(misplaced)?;
         let plan = tree::inclusion_plan(leaf, shard_proof.size).map_err(|_| misplaced())?;
         let path = self.build(store, TreeId::Shard(shard), &plan).await?;

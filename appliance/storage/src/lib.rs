@@ -139,8 +139,7 @@ impl Store {
         on!(self, store => store.entry(thread, seq))
     }
 
-    /// Entries of a thread with their envelopes, in order, at most `limit` from `from` on; fewer if their envelopes
-    /// are large. An account's entries stand in the thread [`zixt_crypto::digest::account_thread`].
+    /// Entries of a thread, in order, at most `limit` from `from` on; fewer if they are large. An account's entries stand in the thread [`zixt_crypto::digest::account_thread`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -149,7 +148,7 @@ impl Store {
         thread: &ThreadId,
         from: Seq,
         limit: usize,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<StoredEntry>, StoreError> {
         on!(self, store => store.entries(thread, from, limit))
     }
 
@@ -157,13 +156,8 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn attachment(
-        &self,
-        thread: &ThreadId,
-        seq: Seq,
-        index: usize,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        on!(self, store => store.attachment(thread, seq, index))
+    pub async fn attachment(&self, entry: &StoredEntry, index: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        on!(self, store => store.attachment(entry, index))
     }
 
     /// The header of a height.
@@ -201,8 +195,8 @@ impl Store {
         on!(self, store => store.nodes(wanted))
     }
 
-    /// What a device is told of, in order, at most `limit` entries after `after`; fewer if their envelopes are large.
-    /// Without any only if there is nothing more.
+    /// Where what a device is told of is, in order, at most `limit` entries after `after`; fewer if their envelopes are
+    /// large. Without any only if there is nothing more.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -213,6 +207,35 @@ impl Store {
         limit: usize,
     ) -> Result<Mailbox, StoreError> {
         on!(self, store => store.mailbox(member, after, limit))
+    }
+
+    /// The entries at these positions with their envelopes.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn deliveries(&self, positions: &[Position]) -> Result<Vec<Delivery>, StoreError> {
+        on!(self, store => store.deliveries(positions))
+    }
+
+    /// The last entry that somebody is told of who is no member of the thread any more: the one that removed them.
+    /// `None` for who was never removed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn last_told(
+        &self,
+        thread: &ThreadId,
+        member: &Member,
+    ) -> Result<Option<Position>, StoreError> {
+        on!(self, store => store.last_told(thread, member))
+    }
+
+    /// Where the last entry is; 0 before the first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn last_position(&self) -> Result<Position, StoreError> {
+        on!(self, store => store.last_position())
     }
 
     /// Notes that a device has everything up to `position`. Becomes durable with the next commit: a crash may forget

@@ -120,11 +120,13 @@ pub struct Delivery {
     pub envelope: Option<Arc<Vec<u8>>>,
 }
 
-/// A part of what a device is told.
+/// A part of what a device is told. [`crate::Store::deliveries`] reads it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mailbox {
-    /// The entries, in order.
-    pub deliveries: Vec<Delivery>,
+    /// Where the entries are, in order.
+    pub positions: Vec<Position>,
+    /// What their envelopes take. More than about a MiB only if it is a single one.
+    pub envelope_bytes: u64,
     /// Up to here, there is nothing else for the device: where to go on.
     pub upto: Position,
 }

@@ -1,6 +1,6 @@
 //! Who is told of the last entries, in memory: the stream of a device that is up to date asks no index.
 
-use crate::Position;
+use crate::{Mailbox, Position};
 use std::collections::VecDeque;
 use zixt_types::Member;
 
@@ -21,14 +21,6 @@ pub(crate) struct Told {
     pub(crate) recipients: Vec<Member>,
     /// What its envelope takes, as `entries.envelope_bytes` says.
     pub(crate) envelope_bytes: u64,
-}
-
-/// Places in a mailbox.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Places {
-    pub(crate) positions: Vec<Position>,
-    /// There is nothing else for the device up to here.
-    pub(crate) upto: Position,
 }
 
 impl Recent {
@@ -54,23 +46,23 @@ impl Recent {
         after: Position,
         limit: usize,
         bytes_max: u64,
-    ) -> Option<Places> {
+    ) -> Option<Mailbox> {
         let first = self.entries.front()?.position.0;
         let last = self.entries.back()?.position;
         let skip = usize::try_from(after.0.checked_add(1)?.checked_sub(first)?).ok()?;
         let mine = self.entries.iter().skip(skip).filter(|told| told.recipients.contains(member));
-        let mut places = Places { positions: Vec::new(), upto: last.max(after) };
-        let mut bytes = 0u64;
+        let mut mailbox = Mailbox { positions: Vec::new(), envelope_bytes: 0, upto: last.max(after) };
         for told in mine {
-            bytes = bytes.saturating_add(told.envelope_bytes);
-            let full = places.positions.len() >= limit || bytes > bytes_max;
-            if full && let Some(last) = places.positions.last() {
-                places.upto = *last;
+            let bytes = mailbox.envelope_bytes.saturating_add(told.envelope_bytes);
+            let full = mailbox.positions.len() >= limit || bytes > bytes_max;
+            if full && let Some(last) = mailbox.positions.last() {
+                mailbox.upto = *last;
                 break;
             }
-            places.positions.push(told.position);
+            mailbox.positions.push(told.position);
+            mailbox.envelope_bytes = bytes;
         }
-        Some(places)
+        Some(mailbox)
     }
 }
 

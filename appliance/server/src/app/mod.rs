@@ -11,10 +11,11 @@ use crate::custody::CustodyWatch;
 use crate::health::Vitals;
 use crate::problem;
 use crate::push::Push;
+use crate::room::{Held, LARGE_BYTES, Room, Rooms};
 use crate::sequencer::Queue;
 use crate::view::View;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{CustodyState, ErrorCode, Health, Problem};
@@ -25,6 +26,8 @@ use zixt_types::{Hash, Member};
 /// Requests whose signatures are checked at the same time: one for each core of a small appliance, and one that waits
 /// for memory. More would only take turns.
 const VERIFICATIONS_MAX: usize = 3;
+/// A large answer waits for room no longer than this.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// What administrators are told about this appliance.
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ pub struct App {
     pub(crate) about: About,
     pub(crate) started: Instant,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) rooms: Rooms,
     verifications: Arc<Semaphore>,
     /// One account is created at a time, so that no two get the same name.
     naming: Mutex<()>,
@@ -76,6 +80,19 @@ pub struct Parts {
     pub shutdown: CancellationToken,
 }
 
+/// An answer, with the memory that is reserved for it if it is a large one. To be dropped once it is sent.
+#[derive(Debug)]
+pub struct Kept<T> {
+    pub(crate) value: T,
+    pub(crate) room: Option<Held>,
+}
+
+impl<T> Kept<T> {
+    const fn small(value: T) -> Self {
+        Self { value, room: None }
+    }
+}
+
 impl App {
     /// Puts the parts together.
     #[must_use]
@@ -92,6 +109,7 @@ impl App {
             about,
             started: Instant::now(),
             shutdown,
+            rooms: Rooms::default(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
             naming: Mutex::new(()),
         }
@@ -119,6 +137,23 @@ impl App {
     #[must_use]
     pub fn health(&self) -> Health {
         health(&self.vitals, self.custody.state(), self.view.read().state.height.0)
+    }
+
+    /// Room for what is to be sent and holds `bytes` bytes, but takes more on its way. Small ones need none.
+    async fn room_for(
+        &self,
+        room: &Room,
+        tls: Hash,
+        bytes: u64,
+        takes: u64,
+    ) -> Result<Option<Held>, Problem> {
+        if bytes <= LARGE_BYTES as u64 {
+            return Ok(None);
+        }
+        match tokio::time::timeout(ROOM_WAIT_MAX, room.wait(tls, takes)).await {
+            Ok(room) => Ok(room),
+            Err(_) => Err(Problem::new(ErrorCode::Busy, "too many large answers at the same time")),
+        }
     }
 
     /// Refuses at once what could not be recorded anyway.

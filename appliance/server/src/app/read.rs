@@ -1,7 +1,7 @@
 //! Answering questions about the ledger.
 
-use super::App;
 use super::submit::member_ref;
+use super::{App, Kept};
 use crate::{problem, view};
 use std::collections::BTreeMap;
 use zixt_api::{
@@ -10,7 +10,7 @@ use zixt_api::{
 };
 use zixt_crypto::digest;
 use zixt_ledger::Refusal;
-use zixt_storage::StoredEntry;
+use zixt_storage::{Position, StoredEntry};
 use zixt_types::{
     AccountId, Author, Canonical, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind,
     limits,
@@ -109,10 +109,10 @@ impl App {
         while from <= last {
             let page = self.store.entries(&thread, from, limits::ENTRIES_PAGE_MAX).await;
             let page = page.map_err(|error| problem::of_store(&error))?;
-            let Some(end) = page.last().map(|delivery| delivery.entry.place.seq) else { break };
-            for delivery in page.into_iter().take_while(|delivery| delivery.entry.place.seq <= last) {
-                self.collect_keys(&delivery.entry, &mut keys).await?;
-                entries.push(entry_view(&delivery.entry));
+            let Some(end) = page.last().map(|entry| entry.place.seq) else { break };
+            for entry in page.into_iter().take_while(|entry| entry.place.seq <= last) {
+                self.collect_keys(&entry, &mut keys).await?;
+                entries.push(entry_view(&entry));
             }
             from = end.next();
         }
@@ -138,7 +138,7 @@ impl App {
         }
         if matches!(entry.body.payload, Payload::DeviceAdd { .. }) {
             for index in 0..entry.attachment_count() {
-                let key = self.store.attachment(&entry.thread(), entry.place.seq, index).await;
+                let key = self.store.attachment(entry, index).await;
                 if let Some(key) = key.map_err(|error| problem::of_store(&error))? {
                     keys.insert(digest::key_hash(suite, &key), (suite, key));
                 }
@@ -152,7 +152,9 @@ impl App {
     /// # Errors
     /// There is none, or the caller is not in it.
     pub fn thread(&self, caller: Member, id: ThreadId) -> Result<ThreadView, Problem> {
-        self.check_may_read(caller, &id)?;
+        if !self.is_open_to(caller, &id) {
+            return Err(unknown_thread());
+        }
         let inner = self.view.read();
         let (thread, proof) =
             inner.state.thread(&id).zip(inner.prove_head(&id)).ok_or_else(unknown_thread)?;
@@ -174,7 +176,7 @@ impl App {
     /// Entries of a thread, in order.
     ///
     /// # Errors
-    /// There is no such thread, or the caller is not in it.
+    /// There is no such thread, or the caller was never in it.
     pub async fn entries(
         &self,
         caller: Member,
@@ -182,13 +184,15 @@ impl App {
         from: Seq,
         limit: usize,
     ) -> Result<EntryPage, Problem> {
-        self.check_may_read(caller, &id)?;
+        let reach = self.reach(caller, &id).await?;
         let limit = limit.clamp(1, limits::ENTRIES_PAGE_MAX);
-        let page = self.store.entries(&id, from, limit).await.map_err(|error| problem::of_store(&error))?;
-        let entries: Vec<Entry> = page.iter().map(|delivery| entry_view(&delivery.entry)).collect();
+        let mut page =
+            self.store.entries(&id, from, limit).await.map_err(|error| problem::of_store(&error))?;
+        page.retain(|entry| reach.covers(entry));
         let head = self.view.read().state.thread(&id).map_or(Seq(0), |thread| thread.head.seq);
-        let last = page.last().map(|delivery| delivery.entry.place.seq);
-        Ok(EntryPage { entries, next: last.filter(|last| *last < head).map(|last| last.next().0) })
+        let more = |last: &&StoredEntry| last.place.seq < head && reach.goes_on_after(last);
+        let next = page.last().filter(more).map(|last| last.place.seq.next().0);
+        Ok(EntryPage { entries: page.iter().map(entry_view).collect(), next })
     }
 
     /// An attachment's bytes.
@@ -198,14 +202,24 @@ impl App {
     pub async fn attachment(
         &self,
         caller: Member,
+        tls: Hash,
         id: ThreadId,
         seq: Seq,
         index: usize,
-    ) -> Result<Vec<u8>, Problem> {
-        self.check_may_read(caller, &id)?;
+    ) -> Result<Kept<Vec<u8>>, Problem> {
+        let reach = self.reach(caller, &id).await?;
         let unknown = || Problem::new(ErrorCode::UnknownAttachment, "the entry has no such attachment");
-        let found = self.store.attachment(&id, seq, index).await;
-        found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)
+        let entry = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
+        let entry = entry.filter(|entry| reach.covers(entry)).ok_or_else(unknown)?;
+        // Only commits carry large ones.
+        let bytes_max = match entry.body.payload {
+            Payload::Commit { .. } => limits::COMMIT_BYTES_MAX as u64,
+            _ => 0,
+        };
+        let room = self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max).await?;
+        let found = self.store.attachment(&entry, index).await;
+        let value = found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        Ok(Kept { value, room })
     }
 
     /// Proof of an entry at the last height.
@@ -213,28 +227,64 @@ impl App {
     /// # Errors
     /// There is no such entry, or the caller may not see it.
     pub async fn entry_proof(&self, caller: Member, id: ThreadId, seq: Seq) -> Result<EntryProof, Problem> {
-        self.check_may_read(caller, &id)?;
+        let reach = self.reach(caller, &id).await?;
         let found = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
-        let entry =
-            found.ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, format!("there is no entry {seq}")))?;
+        let entry = found
+            .filter(|entry| reach.covers(entry))
+            .ok_or_else(|| Problem::new(ErrorCode::UnknownEntry, format!("there is no entry {seq}")))?;
         self.prove(&entry).await
     }
 
     pub(super) async fn prove(&self, entry: &StoredEntry) -> Result<EntryProof, Problem> {
-        let latest = self.view.latest().ok_or_else(unknown_thread)?;
-        let proof = self.view.prove_entry(&self.store, &latest, entry.shard, entry.leaf).await;
+        let proof = self.view.prove_entry(&self.store, entry.height, entry.shard, entry.leaf).await;
         proof.map_err(|fault| problem::of_proof(&fault))
     }
 
     /// Conversations are for their members; accounts are for every device, because devices check each other's keys.
-    fn check_may_read(&self, caller: Member, id: &ThreadId) -> Result<(), Problem> {
+    fn is_open_to(&self, caller: Member, id: &ThreadId) -> bool {
         let inner = self.view.read();
-        let thread = inner.state.thread(id).ok_or_else(unknown_thread)?;
+        let Some(thread) = inner.state.thread(id) else { return false };
         match id.kind() {
-            Some(ThreadKind::Account) => Ok(()),
-            Some(ThreadKind::Conversation) if thread.conversation().is_some_and(|c| c.has(&caller)) => Ok(()),
+            Some(ThreadKind::Account) => true,
+            Some(ThreadKind::Conversation) => thread.conversation().is_some_and(|c| c.has(&caller)),
+            _ => false,
+        }
+    }
+
+    /// What a device may read of a thread. Who was removed while they were away still reads what they were told of, or
+    /// they could not tell a removal from a loss.
+    async fn reach(&self, caller: Member, id: &ThreadId) -> Result<Reach, Problem> {
+        if self.is_open_to(caller, id) {
+            return Ok(Reach::Everything);
+        }
+        match self.store.last_told(id, &caller).await.map_err(|error| problem::of_store(&error))? {
+            Some(last) if id.kind() == Some(ThreadKind::Conversation) => Ok(Reach::UpTo(last)),
             // Outsiders are not told which conversations exist.
             _ => Err(unknown_thread()),
+        }
+    }
+}
+
+/// Which entries of a thread a device may read.
+#[derive(Clone, Copy)]
+enum Reach {
+    Everything,
+    /// Nothing after the entry at this place, which removed the device.
+    UpTo(Position),
+}
+
+impl Reach {
+    fn covers(self, entry: &StoredEntry) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::UpTo(last) => entry.position <= last,
+        }
+    }
+
+    fn goes_on_after(self, entry: &StoredEntry) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::UpTo(last) => entry.position < last,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The push stream of a device.
 
-use super::App;
 use super::read::entry_view;
+use super::{App, Kept};
 use crate::problem;
 use crate::push::Subscription;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const LINES_MAX: usize = 16;
 const CONSUMER_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The lines of a stream, as they come.
-pub type Events = mpsc::Receiver<StreamLine>;
+pub type Events = mpsc::Receiver<Kept<StreamLine>>;
 
 impl App {
     /// Opens the stream of the device that holds `tls`. `after` acknowledges; without it, the stream begins after what
@@ -38,7 +38,14 @@ impl App {
         };
         let acknowledged =
             self.store.acknowledged(&caller).await.map_err(|error| problem::of_store(&error))?;
-        let cursor = after.map_or(acknowledged, Position);
+        let cursor = match after {
+            // What is not there yet cannot have been received: it will be told when it comes.
+            Some(after) => {
+                let end = self.store.last_position().await.map_err(|error| problem::of_store(&error))?;
+                Position(after).min(end)
+            }
+            None => acknowledged,
+        };
         if cursor > acknowledged {
             let noted = self.store.acknowledge(&caller, cursor).await;
             noted.map_err(|error| problem::of_store(&error))?;
@@ -63,7 +70,7 @@ struct Stream {
     /// There is nothing for the device between the cursor and this.
     upto: Position,
     subscription: Subscription,
-    lines: mpsc::Sender<StreamLine>,
+    lines: mpsc::Sender<Kept<StreamLine>>,
 }
 
 /// The stream is over and nobody listens.
@@ -106,7 +113,7 @@ impl Stream {
             };
         };
         // The best that can be done; a consumer that does not read will see the connection end.
-        let _ = self.lines.try_send(StreamLine::End { problem });
+        let _ = self.lines.try_send(Kept::small(StreamLine::End { problem }));
     }
 
     /// Sends everything after the cursor.
@@ -114,11 +121,15 @@ impl Stream {
         loop {
             let page = self.app.store.mailbox(&self.caller, self.upto, limits::EVENTS_PAGE_MAX).await;
             let page = page.map_err(|error| problem::of_store(&error))?;
-            if page.deliveries.is_empty() {
+            if page.positions.is_empty() {
                 self.upto = page.upto;
                 return Ok(Ok(()));
             }
-            for Delivery { entry, envelope } in page.deliveries {
+            // A large envelope comes alone: as it is stored, as it is sent, and copied once.
+            let (bytes, takes) = (page.envelope_bytes, page.envelope_bytes * 10 / 3);
+            let mut room = self.app.room_for(&self.app.rooms.lines, self.tls, bytes, takes).await?;
+            let deliveries = self.app.store.deliveries(&page.positions).await;
+            for Delivery { entry, envelope } in deliveries.map_err(|error| problem::of_store(&error))? {
                 let position = entry.position;
                 let line = StreamLine::Event {
                     position: position.0,
@@ -126,7 +137,7 @@ impl Stream {
                     attachment: envelope.map(|envelope| envelope.as_ref().clone().into()),
                     proof: self.app.prove(&entry).await?,
                 };
-                if self.send(line).await.is_err() {
+                if self.send(Kept { value: line, room: room.take() }).await.is_err() {
                     return Ok(Err(Gone));
                 }
                 self.cursor = position;
@@ -140,10 +151,10 @@ impl Stream {
 
     async fn heartbeat(&self) -> Result<(), Gone> {
         let height = self.app.view.read().state.height.0;
-        self.send(StreamLine::Heartbeat { position: self.cursor.0, height }).await
+        self.send(Kept::small(StreamLine::Heartbeat { position: self.cursor.0, height })).await
     }
 
-    async fn send(&self, line: StreamLine) -> Result<(), Gone> {
+    async fn send(&self, line: Kept<StreamLine>) -> Result<(), Gone> {
         match tokio::time::timeout(CONSUMER_WAIT_MAX, self.lines.send(line)).await {
             Ok(sent) => sent.map_err(|_| Gone),
             Err(_) => {

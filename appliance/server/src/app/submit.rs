@@ -1,6 +1,6 @@
 //! Taking entries.
 
-use super::App;
+use super::{App, Kept};
 use crate::problem;
 use crate::sequencer::{Recorded, Unrecorded};
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use zixt_api::{
     KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse,
 };
 use zixt_ledger::{Refusal, Submission, key_package};
-use zixt_types::{Attachment, Author, Member, Payload, limits};
+use zixt_types::{Attachment, Author, Hash, Member, Payload, limits};
 
 /// Accounts whose key packages one request may claim: the largest group.
 const CLAIM_ACCOUNTS_MAX: usize = limits::ROSTER_CHANGE_MAX;
@@ -184,8 +184,8 @@ impl App {
     }
 
     pub(super) async fn receipt(&self, recorded: Recorded) -> Result<Receipt, Problem> {
-        let latest = self.view.latest().ok_or_else(|| problem::of_unrecorded(&Unrecorded::Stopped))?;
-        let proof = self.view.prove_entry(&self.store, &latest, recorded.shard, recorded.leaf).await;
+        let Recorded { height, shard, leaf, .. } = recorded;
+        let proof = self.view.prove_entry(&self.store, height, shard, leaf).await;
         Ok(Receipt {
             message_id: recorded.message_id.into(),
             thread: recorded.thread.into(),
@@ -251,8 +251,9 @@ impl App {
     pub async fn claim_key_packages(
         &self,
         caller: Member,
+        tls: Hash,
         request: ClaimRequest,
-    ) -> Result<ClaimResponse, Problem> {
+    ) -> Result<Kept<ClaimResponse>, Problem> {
         if request.accounts.len() > CLAIM_ACCOUNTS_MAX {
             let detail = format!("at most {CLAIM_ACCOUNTS_MAX} accounts at once");
             return Err(Problem::new(ErrorCode::TooManyItems, detail));
@@ -274,6 +275,9 @@ impl App {
         if members.len() > limits::MEMBERS_MAX {
             return Err(problem::of_refusal(&Refusal::GroupTooLarge { max: limits::MEMBERS_MAX }));
         }
+        // As they are stored and as they are sent.
+        let bytes_max = (members.len() * limits::KEY_PACKAGE_BYTES_MAX) as u64;
+        let room = self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max * 7 / 3).await?;
         let devices: Vec<_> = members.iter().map(|member| member.device).collect();
         let claimed =
             self.store.claim_key_packages(&devices).await.map_err(|error| problem::of_store(&error))?;
@@ -289,7 +293,7 @@ impl App {
                 None => response.missing.push(member),
             }
         }
-        Ok(response)
+        Ok(Kept { value: response, room })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::clients::{health_answer, healthz};
-use super::request::{SMALL_BYTES_MAX, json, method_not_allowed, unknown_endpoint};
+use super::request::{SMALL_BYTES_MAX, Sender, json, method_not_allowed, unknown_endpoint};
 use crate::app::{self, App};
 use crate::custody::CustodyWatch;
 use crate::health::Vitals;
@@ -37,7 +37,7 @@ pub fn starting_router(vitals: Arc<Vitals>, custody: Arc<CustodyWatch>) -> Route
 }
 
 async fn invite(State(app): State<Arc<App>>, body: Body) -> Result<Json<Receipt>, Failure> {
-    let (request, _room) = json::<AdminInvitation>(body, SMALL_BYTES_MAX).await?;
+    let (request, _room) = json::<AdminInvitation>(&app, body, SMALL_BYTES_MAX, Sender::Admin).await?;
     Ok(Json(app.create_account(request).await?))
 }
 

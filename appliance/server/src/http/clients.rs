@@ -2,10 +2,11 @@
 
 use super::Failure;
 use super::request::{
-    Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, id, json, malformed,
-    method_not_allowed, query, unknown_endpoint,
+    Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id, json,
+    malformed, method_not_allowed, query, unknown_endpoint,
 };
-use crate::app::App;
+use crate::app::{App, Kept};
+use crate::room::Held;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use zixt_api::{
-    AccountName, AccountView, CertifiedHeader, ClaimRequest, ClaimResponse, Consistency, EnrolRequest,
-    EntryPage, EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest,
+    AccountName, AccountView, CertifiedHeader, ClaimRequest, Consistency, EnrolRequest, EntryPage,
+    EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest,
     SubmitResponse, ThreadView, endpoints,
 };
 use zixt_types::{Height, Seq, ShardId, limits};
@@ -91,7 +92,7 @@ async fn consistency(State(app): State<Arc<App>>, uri: Uri) -> Answer<Consistenc
 }
 
 async fn enrol(State(app): State<Arc<App>>, body: Body) -> Answer<Receipt> {
-    let (request, _room) = json::<EnrolRequest>(body, SMALL_BYTES_MAX).await?;
+    let (request, _room) = json::<EnrolRequest>(&app, body, SMALL_BYTES_MAX, Sender::Stranger).await?;
     Ok(Json(app.enrol(request).await?))
 }
 
@@ -122,7 +123,8 @@ async fn upload_key_packages(
     device: Device,
     body: Body,
 ) -> Answer<KeyPackageCounts> {
-    let (upload, _room) = json::<KeyPackageUpload>(body, KEY_PACKAGES_BYTES_MAX).await?;
+    let (upload, _room) =
+        json::<KeyPackageUpload>(&app, body, KEY_PACKAGES_BYTES_MAX, Sender::Device(device.tls)).await?;
     Ok(Json(app.upload_key_packages(device.member, upload).await?))
 }
 
@@ -130,13 +132,17 @@ async fn claim_key_packages(
     State(app): State<Arc<App>>,
     device: Device,
     body: Body,
-) -> Answer<ClaimResponse> {
-    let (request, _room) = json::<ClaimRequest>(body, SMALL_BYTES_MAX).await?;
-    Ok(Json(app.claim_key_packages(device.member, request).await?))
+) -> Result<Response, Failure> {
+    let (request, _room) =
+        json::<ClaimRequest>(&app, body, SMALL_BYTES_MAX, Sender::Device(device.tls)).await?;
+    let Kept { value, room } = app.claim_key_packages(device.member, device.tls, request).await?;
+    let bytes = serde_json::to_vec(&value).unwrap_or_default();
+    Ok(([(header::CONTENT_TYPE, JSON)], body_with_room(bytes, room)).into_response())
 }
 
 async fn submit(State(app): State<Arc<App>>, device: Device, body: Body) -> Answer<SubmitResponse> {
-    let (request, _room) = json::<SubmitRequest>(body, limits::REQUEST_BYTES_MAX).await?;
+    let (request, _room) =
+        json::<SubmitRequest>(&app, body, limits::REQUEST_BYTES_MAX, Sender::Device(device.tls)).await?;
     Ok(Json(app.submit(device.member, request).await?))
 }
 
@@ -171,8 +177,8 @@ async fn attachment(
     device: Device,
     PathParts((thread, seq, index)): PathParts<(String, u64, usize)>,
 ) -> Result<Response, Failure> {
-    let bytes = app.attachment(device.member, id(&thread)?, Seq(seq), index).await?;
-    Ok(([(header::CONTENT_TYPE, OCTETS)], bytes).into_response())
+    let kept = app.attachment(device.member, device.tls, id(&thread)?, Seq(seq), index).await?;
+    Ok(([(header::CONTENT_TYPE, OCTETS)], body_with_room(kept.value, kept.room)).into_response())
 }
 
 async fn proof(
@@ -191,12 +197,30 @@ struct StreamQuery {
 async fn stream(State(app): State<Arc<App>>, device: Device, uri: Uri) -> Result<Response, Failure> {
     let StreamQuery { after } = query(&uri)?;
     let events = app.stream(device.member, device.tls, after).await?;
-    let lines = ReceiverStream::new(events).map(|line| Ok::<_, Infallible>(render(&line)));
+    let lines = ReceiverStream::new(events).map(|line| Ok::<_, Infallible>(render(line)));
     Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
 }
 
-fn render(line: &StreamLine) -> Bytes {
-    let mut text = serde_json::to_vec(line).unwrap_or_default();
+fn render(line: Kept<StreamLine>) -> Bytes {
+    let mut text = serde_json::to_vec(&line.value).unwrap_or_default();
     text.push(b'\n');
-    text.into()
+    with_room(text, line.room)
+}
+
+fn body_with_room(bytes: Vec<u8>, room: Option<Held>) -> Body {
+    Body::from(with_room(bytes, room))
+}
+
+/// Bytes that give back their room when they are sent.
+fn with_room(bytes: Vec<u8>, room: Option<Held>) -> Bytes {
+    struct Owner(Vec<u8>, #[expect(dead_code, reason = "held until it is dropped")] Held);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    match room {
+        Some(room) => Bytes::from_owner(Owner(bytes, room)),
+        None => bytes.into(),
+    }
 }

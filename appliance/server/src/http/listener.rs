@@ -3,6 +3,7 @@
 use super::Peer;
 use super::patience::Patient;
 use crate::app::App;
+use crate::room::Turns;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,6 +31,8 @@ use zixt_types::limits;
 const CONNECTIONS_MAX: usize = 1024;
 /// Connections whose key is no device's yet. They enrol, or go away.
 const STRANGERS_MAX: usize = 64;
+/// Connections of one device: a client has two, and old ones may not have been noticed to be dead.
+const CONNECTIONS_EACH: usize = 16;
 /// Handshakes at the same time: each needs a signature of custody.
 const HANDSHAKES_MAX: usize = 32;
 /// A handshake has to be over by then.
@@ -74,6 +77,7 @@ pub async fn serve_clients(
     let router = super::client_router(Arc::clone(&app));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let devices = Arc::new(Turns::new(CONNECTIONS_EACH));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         // Whoever comes when the house is full waits in the kernel's queue.
@@ -91,16 +95,17 @@ pub async fn serve_clients(
         };
         let (acceptor, router, app) = (acceptor.clone(), router.clone(), Arc::clone(&app));
         let (strangers, handshakes) = (Arc::clone(&strangers), Arc::clone(&handshakes));
+        let devices = Arc::clone(&devices);
         let shutdown = shutdown.clone();
         connections.spawn(async move {
             let _permit = permit;
             let Some((stream, peer)) = shake_hands(stream, &acceptor, suite, &handshakes).await else {
                 return;
             };
-            let _stranger = match (app.knows(&peer.0), strangers.try_acquire_owned()) {
-                (true, _) => None,
-                (false, Ok(place)) => Some(place),
-                (false, Err(_)) => return,
+            let room = if app.knows(&peer.0) { devices.of(peer.0) } else { strangers };
+            let Ok(_place) = room.try_acquire_owned() else {
+                log::info!("connection: refused, others of the same kind are too many");
+                return;
             };
             app.vitals.connections.fetch_add(1, Ordering::Relaxed);
             let service = ServiceBuilder::new().layer(axum::Extension(peer)).service(router);

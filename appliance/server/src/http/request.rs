@@ -2,6 +2,7 @@
 
 use super::{Failure, Peer};
 use crate::app::App;
+use crate::room::{Full, Held, LARGE_BYTES};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
@@ -9,9 +10,8 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
-use zixt_types::Member;
+use zixt_types::{Hash, Member};
 
 /// A request that holds one entry without envelope, or ids.
 pub(super) const SMALL_BYTES_MAX: usize = 256 * 1024;
@@ -19,24 +19,24 @@ pub(super) const SMALL_BYTES_MAX: usize = 256 * 1024;
 pub(super) const KEY_PACKAGES_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// A request has to arrive within this: the largest one over 4 Mbit/s.
 const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Requests of all connections that are in memory at a time, in KiB: three of the largest.
-const ROOM_KIB: usize = 72 * 1024;
-/// A body that is parsed is in memory twice, with escapes in it three times: above this, one at a time is.
-const LARGE_BYTES: usize = 1024 * 1024;
 /// What is allocated for a large body, whatever its length: glibc keeps freed pieces of up to 32 MiB for the next time,
 /// in every thread's arena, and gives back larger ones. Pages that nothing is written to take no memory.
 const LARGE_CAPACITY: usize = 33 * 1024 * 1024;
 
-static ROOM: Semaphore = Semaphore::const_new(ROOM_KIB);
-static LARGE: Semaphore = Semaphore::const_new(1);
-
-/// The memory that a request takes. Kept until it is answered.
-pub(super) type Room = SemaphorePermit<'static>;
+/// Whose request is read.
+#[derive(Clone, Copy)]
+pub(super) enum Sender {
+    Admin,
+    /// Who enrols: never with a large one.
+    Stranger,
+    /// The device that holds this TLS key.
+    Device(Hash),
+}
 
 /// The calling device.
 pub(super) struct Device {
     pub member: Member,
-    pub tls: zixt_types::Hash,
+    pub tls: Hash,
 }
 
 impl FromRequestParts<Arc<App>> for Device {
@@ -50,8 +50,13 @@ impl FromRequestParts<Arc<App>> for Device {
     }
 }
 
-/// Reads a JSON body of at most `max` bytes.
-pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<(T, Room), Failure> {
+/// Reads a JSON body of at most `max` bytes. Its room is to be kept until it is answered.
+pub(super) async fn json<T: DeserializeOwned>(
+    app: &App,
+    body: Body,
+    max: usize,
+    sender: Sender,
+) -> Result<(T, Held), Failure> {
     use http_body::Body as _;
     let announced = body.size_hint().exact();
     let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -59,21 +64,25 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<
         return Err(too_large(max).into());
     }
     let expected = announced.unwrap_or(max);
-    let mut room = ROOM
-        .try_acquire_many(kib(expected))
-        .map_err(|_| Problem::new(ErrorCode::Busy, "too many large requests at the same time"))?;
-    let capacity = if expected > LARGE_BYTES { LARGE_CAPACITY.max(expected) } else { expected };
-    let bytes = tokio::time::timeout(ARRIVAL_WAIT_MAX, collect(body, capacity, max))
+    let large = expected > LARGE_BYTES;
+    let mut room = match sender {
+        Sender::Admin => app.rooms.admin.enter(),
+        Sender::Device(key) if large => app.rooms.large.enter_in_turn(key).map_err(|Full| {
+            Problem::new(ErrorCode::Busy, "the device has another large request under way")
+        })?,
+        Sender::Stranger | Sender::Device(_) => app.rooms.small.enter(),
+    };
+    let capacity = if large { LARGE_CAPACITY.max(expected) } else { expected };
+    let bytes = tokio::time::timeout(ARRIVAL_WAIT_MAX, collect(body, capacity, max, &mut room))
         .await
         .map_err(|_| Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time"))??;
-    drop(room.split(room.num_permits().saturating_sub(kib(bytes.len()) as usize)));
-    let _turn = if bytes.len() > LARGE_BYTES { LARGE.acquire().await.ok() } else { None };
+    let _turn = if bytes.len() > LARGE_BYTES { app.rooms.parsing.acquire().await.ok() } else { None };
     let request = serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
     Ok((request, room))
 }
 
 /// Reads a body into one piece of memory.
-async fn collect(mut body: Body, capacity: usize, max: usize) -> Result<Vec<u8>, Problem> {
+async fn collect(mut body: Body, capacity: usize, max: usize, room: &mut Held) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::with_capacity(capacity);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(ErrorCode::MalformedRequest, "the body ended early"))?;
@@ -82,6 +91,8 @@ async fn collect(mut body: Body, capacity: usize, max: usize) -> Result<Vec<u8>,
         if data.len() > max - bytes.len() {
             return Err(too_large(max));
         }
+        room.grow_to(bytes.len() + data.len())
+            .map_err(|Full| Problem::new(ErrorCode::Busy, "too many requests at the same time"))?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
@@ -89,10 +100,6 @@ async fn collect(mut body: Body, capacity: usize, max: usize) -> Result<Vec<u8>,
 
 fn too_large(max: usize) -> Problem {
     Problem::new(ErrorCode::RequestTooLarge, format!("at most {max} bytes are allowed"))
-}
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 /// The parameters of a query.

@@ -271,7 +271,7 @@ impl Sequencer {
         batch: Option<Batch>,
         waiting: &mut VecDeque<Pending>,
     ) -> Result<(), Setback> {
-        let (block, tickets, refused) = match batch {
+        let (block, tickets, mut refused) = match batch {
             Some(Batch { block, tickets, refused }) => (Some(Arc::new(block)), tickets, refused),
             None => (None, Vec::new(), Vec::new()),
         };
@@ -354,10 +354,12 @@ impl Sequencer {
         }
         if ours == Some(header) {
             for (entry, ticket) in block.entries.iter().zip(tickets) {
-                ticket.answer(Ok(Recorded::from(entry)));
+                ticket.answer(Ok(Recorded::at(block.header().height, entry)));
             }
         } else if let Some(ours) = ours.and_then(|ours| blocks.remove(&ours)) {
-            // The log brought an older batch back, and that was decided instead of ours: ours comes next.
+            // The log brought an older batch back, and that was decided instead of ours: ours comes next. Refusals rest on
+            // what ours would have recorded, and it may yet record something else.
+            refused.iter_mut().for_each(|(_, why)| *why = Unrecorded::Undone);
             for (entry, ticket) in Arc::unwrap_or_clone(ours).entries.into_iter().zip(tickets).rev() {
                 waiting.push_front(Pending { submission: queue::resubmit(entry), ticket });
             }

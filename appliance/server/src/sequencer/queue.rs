@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use zixt_api::CustodyState;
 use zixt_ledger::{RecordedEntry, Refusal, Submission};
 use zixt_storage::StoredEntry;
-use zixt_types::{Attachment, BatchItem, EntryPosition, Hash, MessageId, Salt, ShardId, ThreadId};
+use zixt_types::{Attachment, BatchItem, EntryPosition, Hash, Height, MessageId, Salt, ShardId, ThreadId};
 
 /// Entries that may wait: four full batches, some seconds of work.
 const ENTRIES_MAX: usize = 2048;
@@ -26,15 +26,19 @@ pub struct Recorded {
     pub salt: Salt,
     /// Its hash.
     pub hash: Hash,
+    /// Its height.
+    pub height: Height,
     /// Its shard.
     pub shard: ShardId,
     /// Its leaf.
     pub leaf: u64,
 }
 
-impl From<&RecordedEntry> for Recorded {
-    fn from(entry: &RecordedEntry) -> Self {
+impl Recorded {
+    /// An entry of the block of this height.
+    pub(super) fn at(height: Height, entry: &RecordedEntry) -> Self {
         Self {
+            height,
             message_id: entry.body.message_id,
             thread: entry.body.thread,
             position: entry.item.position,
@@ -54,6 +58,7 @@ impl From<&StoredEntry> for Recorded {
             position: entry.place,
             salt: entry.salt,
             hash: entry.hash,
+            height: entry.height,
             shard: entry.shard,
             leaf: entry.leaf,
         }
@@ -67,6 +72,8 @@ pub enum Unrecorded {
     Refused(Refusal),
     /// An entry before it in the same request was refused.
     NotTried,
+    /// What it was judged by came to nothing: it may be tried again.
+    Undone,
     /// Too much waits.
     Busy,
     /// The keys are not usable.

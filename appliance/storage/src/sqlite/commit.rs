@@ -101,7 +101,6 @@ impl SqliteStore {
                 envelope_bytes: u64::try_from(rows::envelope_bytes(&entry.body, first)).unwrap_or(u64::MAX),
             });
         }
-        self.saw_end(next.0 - 1);
         self.checkpoint_when_due(bytes);
         Ok(Committed::Stored { first })
     }

@@ -56,8 +56,6 @@ struct Inner {
     recent: SyncMutex<Recent>,
     /// Acknowledgements that the next commit takes along: an fsync for each would cost more than losing some.
     cursors: SyncMutex<HashMap<Member, Position>>,
-    /// The last position that is known to be stored; 0 before anybody asked.
-    end: AtomicU64,
     unchecked_bytes: AtomicU64,
     checkpointing: AtomicBool,
 }
@@ -153,7 +151,6 @@ impl SqliteStore {
             cache: Cache::in_process(CACHE_BYTES),
             recent: SyncMutex::default(),
             cursors: SyncMutex::default(),
-            end: AtomicU64::new(0),
             unchecked_bytes: AtomicU64::new(0),
             checkpointing: AtomicBool::new(false),
         })))
@@ -187,24 +184,6 @@ impl SqliteStore {
 
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.0.readers
-    }
-
-    /// The last position, or one that was last a moment ago.
-    async fn end(&self) -> Result<u64, StoreError> {
-        match self.0.end.load(Ordering::Acquire) {
-            0 => {
-                let end: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
-                    .fetch_one(self.readers())
-                    .await?;
-                self.saw_end(u64::try_from(end).unwrap_or_default());
-                Ok(self.0.end.load(Ordering::Acquire))
-            }
-            end => Ok(end),
-        }
-    }
-
-    fn saw_end(&self, end: u64) {
-        self.0.end.fetch_max(end, Ordering::AcqRel);
     }
 
     /// The writer, outside of any transaction. What an abandoned one did must not even be read.
@@ -241,9 +220,16 @@ impl SqliteStore {
     }
 
     async fn checkpoint(&self) -> Result<(), sqlx::Error> {
-        let mut reader = self.0.readers.acquire().await?;
-        // PASSIVE waits for nobody. `query_only` does not stop a checkpoint.
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *reader).await?;
+        const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+        {
+            let mut reader = self.0.readers.acquire().await?;
+            // PASSIVE waits for nobody. `query_only` does not stop a checkpoint.
+            sqlx::query(PASSIVE).execute(&mut *reader).await?;
+        }
+        // What was committed meanwhile, between two commits: only a log that is copied whole when a transaction begins is
+        // written from its beginning again. Under load one is always open, and the log would grow without an end.
+        let mut writer = self.writer().await;
+        sqlx::query(PASSIVE).execute(&mut writer.connection).await?;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use super::rows::{self, Reading, entry_columns};
 use super::{SqliteStore, int};
-use crate::recent::Places;
 use crate::{Delivery, Mailbox, Position, StoreError, StoredEntry, StoredHeader};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
@@ -13,8 +12,8 @@ use zixt_ledger::tree::NodeId;
 use zixt_ledger::{Thread, TreeId};
 use zixt_types::{Hash, Height, Member, MessageId, Seq, ThreadId, ThreadKind};
 
-/// Bytes of envelopes in one answer: a few of the largest commits, or thousands of messages.
-const PAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of envelopes, or of bodies, in one answer; but one at least. Some two hundred messages.
+const PAGE_BYTES_MAX: u64 = 1024 * 1024;
 /// How far a mailbox looks at first; it looks further when it finds too little. Keeps a page's cost independent of how
 /// much waits behind it.
 const WINDOW: u64 = 4096;
@@ -75,16 +74,51 @@ impl SqliteStore {
         thread: &ThreadId,
         from: Seq,
         limit: usize,
-    ) -> Result<Vec<Delivery>, StoreError> {
-        let sql = "SELECT e.position, e.envelope_bytes FROM threads t JOIN entries e ON e.thread = t.no \
-                   WHERE t.thread = ? AND e.seq >= ? ORDER BY e.seq LIMIT ?";
-        let found = sqlx::query(sql)
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            " FROM threads t JOIN entries e ON e.thread = t.no WHERE t.thread = ? AND e.seq >= ? \
+             ORDER BY e.seq LIMIT ?"
+        );
+        let mut rows = sqlx::query(sql)
             .bind(thread.as_ref())
             .bind(int(from.0))
             .bind(int(limit as u64))
-            .fetch_all(self.readers())
+            .fetch(self.readers());
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let entry = rows::entry(&row)?;
+            bytes += entry.body_bytes.len() as u64;
+            if bytes > PAGE_BYTES_MAX && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    pub(crate) async fn last_position(&self) -> Result<Position, StoreError> {
+        let last: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
+            .fetch_one(self.readers())
             .await?;
-        self.deliveries(&page(&found)?).await
+        Ok(Position(u64::try_from(last).unwrap_or_default()))
+    }
+
+    pub(crate) async fn last_told(
+        &self,
+        thread: &ThreadId,
+        member: &Member,
+    ) -> Result<Option<Position>, StoreError> {
+        let sql = "SELECT max(m.last) FROM memberships m JOIN threads t ON t.no = m.thread \
+                   WHERE t.thread = ? AND m.account = ? AND m.device = ?";
+        let last: Option<i64> = sqlx::query_scalar(sql)
+            .bind(thread.as_ref())
+            .bind(member.account.as_ref())
+            .bind(member.device.as_ref())
+            .fetch_one(self.readers())
+            .await?;
+        Ok(last.map(|last| Position(u64::try_from(last).unwrap_or_default())))
     }
 
     pub(crate) async fn mailbox(
@@ -94,15 +128,15 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Mailbox, StoreError> {
         let recent = self.recent().since(member, after, limit, PAGE_BYTES_MAX);
-        if let Some(Places { positions, upto }) = recent {
-            return Ok(Mailbox { deliveries: self.deliveries(&positions).await?, upto });
+        if let Some(mailbox) = recent {
+            return Ok(mailbox);
         }
         // Each membership contributes a range of the index (thread, position); only the window's part is looked at.
         let sql = "SELECT e.position, e.envelope_bytes FROM memberships m \
                    JOIN entries e INDEXED BY entries_by_thread ON e.thread = m.thread \
                    AND e.position >= max(m.first, ?1) AND e.position <= min(coalesce(m.last, ?2), ?2) \
                    WHERE m.account = ?3 AND m.device = ?4 ORDER BY e.position LIMIT ?5";
-        let end = int(self.end().await?);
+        let end = int(self.last_position().await?.0);
         let mut found: Vec<SqliteRow> = Vec::new();
         let (mut from, mut window) = (int(after.0).saturating_add(1), int(WINDOW));
         while from <= end && found.len() < limit {
@@ -119,16 +153,16 @@ impl SqliteStore {
             from = to.saturating_add(1);
             window = window.saturating_mul(8);
         }
-        let positions = page(&found)?;
+        let (positions, envelope_bytes) = page(&found)?;
         let upto = match positions.last() {
             Some(last) if positions.len() < found.len() || found.len() >= limit => *last,
             _ => after.max(Position(u64::try_from(end).unwrap_or_default())),
         };
-        Ok(Mailbox { deliveries: self.deliveries(&positions).await?, upto })
+        Ok(Mailbox { positions, envelope_bytes, upto })
     }
 
-    /// Entries with their envelopes: what the cache has, and the rest in one query.
-    async fn deliveries(&self, positions: &[Position]) -> Result<Vec<Delivery>, StoreError> {
+    /// What the cache has, and the rest in one query.
+    pub(crate) async fn deliveries(&self, positions: &[Position]) -> Result<Vec<Delivery>, StoreError> {
         let mut found: HashMap<Position, Delivery> = HashMap::with_capacity(positions.len());
         let mut missing = Vec::new();
         for position in positions {
@@ -163,11 +197,9 @@ impl SqliteStore {
 
     pub(crate) async fn attachment(
         &self,
-        thread: &ThreadId,
-        seq: Seq,
+        entry: &StoredEntry,
         index: usize,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(entry) = self.entry(thread, seq).await? else { return Ok(None) };
         if index >= entry.attachment_count() {
             return Ok(None);
         }
@@ -176,7 +208,7 @@ impl SqliteStore {
             .fetch_optional(self.readers())
             .await?;
         if let Some(bytes) = &bytes {
-            rows::check_attachment(&entry, index, bytes)?;
+            rows::check_attachment(entry, index, bytes)?;
         }
         Ok(bytes)
     }
@@ -301,19 +333,20 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
     Ok(Delivery { entry: Arc::new(entry), envelope: envelope.map(Arc::new) })
 }
 
-/// The positions of an answer, cut where their envelopes become too many bytes; never before the first.
-fn page(found: &[SqliteRow]) -> Result<Vec<Position>, StoreError> {
+/// The positions of an answer and the bytes of their envelopes, cut where their envelopes become too many bytes; never before the first.
+fn page(found: &[SqliteRow]) -> Result<(Vec<Position>, u64), StoreError> {
     let mut bytes = 0u64;
     let mut positions = Vec::with_capacity(found.len());
     for row in found {
         let row = Reading { row, table: "entries", key: "?".to_owned() };
-        bytes = bytes.saturating_add(row.number("envelope_bytes")?);
-        if bytes > PAGE_BYTES_MAX && !positions.is_empty() {
+        let more = bytes.saturating_add(row.number("envelope_bytes")?);
+        if more > PAGE_BYTES_MAX && !positions.is_empty() {
             break;
         }
+        bytes = more;
         positions.push(Position(row.number("position")?));
     }
-    Ok(positions)
+    Ok((positions, bytes))
 }
 
 fn json_list(numbers: impl Iterator<Item = u64>) -> String {

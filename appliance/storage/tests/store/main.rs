@@ -54,9 +54,18 @@ on_sqlite!(
     usual::a_height_is_stored_once,
     usual::a_staged_height_is_nothing_until_it_is_committed,
     usual::a_mailbox_holds_what_the_ledger_says,
+    usual::a_removed_member_has_a_last_entry,
     usual::proofs_find_their_nodes,
     usual::acknowledgements_only_grow,
     usual::a_key_package_is_handed_out_once,
     usual::concurrent_claims_never_share,
     usual::names_and_settings,
 );
+
+#[tokio::test]
+async fn the_log_does_not_grow_without_an_end() {
+    let place = Place::new();
+    let store = place.open().await;
+    usual::the_log_does_not_grow_without_an_end(&store, &place.path.with_extension("sqlite-wal")).await;
+    store.close().await.unwrap();
+}

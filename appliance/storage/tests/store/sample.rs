@@ -49,6 +49,12 @@ impl World {
         self.blocks.last().unwrap()
     }
 
+    /// A block of one entry.
+    pub(crate) fn record(&mut self, submission: Submission) {
+        let sealed = shared(self.network.seal(vec![submission]));
+        self.blocks.push(sealed);
+    }
+
     /// Alice's message that follows `later` others in the same block.
     fn message(&mut self, later: u64, bytes: usize) -> Submission {
         let unique = self.network.unique();

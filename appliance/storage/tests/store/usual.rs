@@ -2,6 +2,7 @@
 
 use crate::sample::World;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use zixt_ledger::TreeId;
 use zixt_ledger::tree::{inclusion_plan, leaf_hash, verify_inclusion};
@@ -20,7 +21,8 @@ pub(crate) async fn an_empty_store_is_a_new_ledger(store: &Store) {
     assert_eq!(state.height, Height(0));
     assert_eq!(store.last_header().await.unwrap(), None);
     let mailbox = store.mailbox(&world.bob.member, Position(0), 10).await.unwrap();
-    assert!(mailbox.deliveries.is_empty());
+    assert!(mailbox.positions.is_empty());
+    assert_eq!(store.last_position().await.unwrap(), Position(0));
 }
 
 async fn load(store: &Store, world: &World) -> zixt_ledger::LedgerState {
@@ -58,20 +60,23 @@ pub(crate) async fn a_height_comes_back_as_it_went_in(store: &Store) {
             let again = store.receipt_source(&thread, &entry.body.message_id).await.unwrap();
             assert_eq!(again.as_ref(), Some(&stored));
             for (index, Attachment(bytes)) in entry.item.attachments.iter().enumerate() {
-                let attachment = store.attachment(&thread, seq, index).await.unwrap();
+                let attachment = store.attachment(&stored, index).await.unwrap();
                 assert_eq!(attachment.as_ref(), Some(bytes));
             }
             let beyond = entry.item.attachments.len();
-            assert_eq!(store.attachment(&thread, seq, beyond).await.unwrap(), None);
+            assert_eq!(store.attachment(&stored, beyond).await.unwrap(), None);
         }
     }
-    let cached = store.entries(&world.thread, Seq(3), 256).await.unwrap();
-    store.forget_cached();
     let listed = store.entries(&world.thread, Seq(3), 256).await.unwrap();
-    assert_eq!(listed, cached);
     assert_eq!(listed.len(), 75);
-    assert!(listed.iter().zip(3..).all(|(found, seq)| found.entry.place.seq == Seq(seq)));
-    assert!(listed.iter().all(|found| found.envelope.as_ref().unwrap().len() == 3_000));
+    assert!(listed.iter().zip(3..).all(|(found, seq)| found.place.seq == Seq(seq)));
+    let positions: Vec<Position> = listed.iter().map(|entry| entry.position).collect();
+    let cached = store.deliveries(&positions).await.unwrap();
+    store.forget_cached();
+    assert_eq!(store.deliveries(&positions).await.unwrap(), cached);
+    assert!(cached.iter().zip(&listed).all(|(found, entry)| *found.entry == *entry));
+    assert!(cached.iter().all(|found| found.envelope.as_ref().unwrap().len() == 3_000));
+    assert_eq!(store.last_position().await.unwrap(), position);
     assert_eq!(store.entries(&world.thread, Seq(78), 256).await.unwrap(), []);
     let headers = store.headers(Height(2), 3).await.unwrap();
     assert_eq!(headers.iter().map(|header| header.header.height.0).collect::<Vec<_>>(), [2, 3, 4]);
@@ -178,6 +183,56 @@ pub(crate) async fn a_staged_height_is_nothing_until_it_is_committed(store: &Sto
     assert_eq!(store.acknowledged(&member).await.unwrap(), Position(1));
 }
 
+/// Who was removed is told up to that, and who was removed again after another time, up to the second.
+pub(crate) async fn a_removed_member_has_a_last_entry(store: &Store) {
+    let mut world = World::new();
+    world.messages(3, 10);
+    let (thread, bob) = (world.thread, world.bob.member);
+    let mut removals = Vec::new();
+    for _ in 0..2 {
+        let removal = world.network.commit(thread, &world.alice, vec![], vec![bob]);
+        world.record(removal);
+        removals.push(world.blocks.iter().map(|(block, _)| block.entries.len() as u64).sum::<u64>());
+        world.messages(2, 10);
+        let addition = world.network.commit(thread, &world.alice, vec![bob], vec![]);
+        world.record(addition);
+    }
+    let mut seen = Vec::new();
+    for (block, certificate) in &world.blocks {
+        store.commit_batch(block, certificate).await.unwrap();
+        seen.push(store.last_told(&thread, &bob).await.unwrap().map(|last| last.0));
+    }
+    seen.dedup();
+    assert_eq!(seen, [None, Some(removals[0]), Some(removals[1])]);
+    assert_eq!(store.last_told(&thread, &world.alice.member).await.unwrap(), None);
+    let other = world.network.thread_id();
+    assert_eq!(store.last_told(&other, &bob).await.unwrap(), None);
+}
+
+/// Under load a transaction is always open; the log has to be written from its beginning again all the same.
+pub(crate) async fn the_log_does_not_grow_without_an_end(store: &Store, log: &Path) {
+    let mut world = World::new();
+    for _ in 0..120 {
+        world.messages(8, 90_000);
+    }
+    let mut longest = 0;
+    let mut blocks = world.blocks.iter();
+    let (block, certificate) = blocks.next().unwrap();
+    let mut staged = (store.stage_batch(Arc::clone(block)).await.unwrap(), certificate);
+    for (block, certificate) in blocks {
+        let next = {
+            let (store, block) = (store.clone(), Arc::clone(block));
+            tokio::spawn(async move { store.stage_batch(block).await.unwrap() })
+        };
+        // It waits for the writer before the last height is durable.
+        tokio::task::yield_now().await;
+        store.commit_staged(staged.0, staged.1).await.unwrap();
+        longest = longest.max(std::fs::metadata(log).unwrap().len());
+        staged = (next.await.unwrap(), certificate);
+    }
+    assert!(longest > 0 && longest < 40 << 20, "the log reached {longest} bytes");
+}
+
 /// Compared with the ledger's own list of recipients, for every device that there is.
 pub(crate) async fn a_mailbox_holds_what_the_ledger_says(store: &Store) {
     let mut world = World::new();
@@ -202,13 +257,16 @@ pub(crate) async fn a_mailbox_holds_what_the_ledger_says(store: &Store) {
         let mut after = Position(0);
         loop {
             let page = store.mailbox(&member, after, 7).await.unwrap();
-            if page.deliveries.is_empty() {
+            if page.positions.is_empty() {
                 assert_eq!(page.upto.0, recorded.len() as u64);
                 break;
             }
             after = page.upto;
-            got.extend(page.deliveries.iter().map(|delivery| delivery.entry.position.0));
-            for delivery in &page.deliveries {
+            let deliveries = store.deliveries(&page.positions).await.unwrap();
+            got.extend(deliveries.iter().map(|delivery| delivery.entry.position.0));
+            let envelopes = deliveries.iter().filter_map(|delivery| delivery.envelope.as_ref());
+            assert_eq!(page.envelope_bytes, envelopes.map(|envelope| envelope.len() as u64).sum::<u64>());
+            for delivery in &deliveries {
                 let envelope = recorded[delivery.entry.position.0 as usize - 1]
                     .item
                     .attachments

@@ -2,7 +2,9 @@
 
 use crate::testing::{Stack, altered, item, tls_of};
 use http::StatusCode;
-use zixt_api::{Bytes64, ENDPOINTS, Listener, Method, SubmissionItem, SubmitRequest, Who, endpoints};
+use zixt_api::{
+    Bytes64, ENDPOINTS, EntryPage, Listener, Method, SubmissionItem, SubmitRequest, Who, endpoints,
+};
 use zixt_types::{Author, Canonical as _, Epoch, Hash, Payload, Seq, ShardId, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,20 +106,39 @@ async fn every_fault_of_an_entry_has_its_code() {
     assert_eq!(stack.submit(&ada, &[&good]).await.status, StatusCode::OK);
     stack.follow();
 
-    // A removed member says nothing more and reads nothing more.
+    // A removed member says nothing more, and reads nothing that came after the removal.
     let removal = stack.net.commit(thread, &ada, vec![], vec![bob.member]);
     assert_eq!(stack.submit(&ada, &[&removal]).await.status, StatusCode::OK);
     stack.follow();
     let late = stack.message_of(&bob, thread);
     assert_eq!(stack.submit(&bob, &[&late]).await.code(), "not-a-member");
+    let after = stack.message(thread, &ada, "without bob");
+    assert_eq!(stack.submit(&ada, &[&after]).await.status, StatusCode::OK);
+    stack.follow();
+    let entries = endpoints::fill(endpoints::ENTRIES, &[&thread]);
+    for (from, limit, seqs, next) in
+        [(0, 256, vec![0, 1, 2], None), (0, 2, vec![0, 1], Some(2)), (3, 9, vec![], None)]
+    {
+        let page: EntryPage = stack.get(&bob, &format!("{entries}?from={from}&limit={limit}")).await.json();
+        assert_eq!((page.entries.iter().map(|entry| entry.seq).collect(), page.next), (seqs, next));
+    }
+    for (seq, proof, attachment) in [(2, None, None), (3, Some("unknown-entry"), Some("unknown-attachment"))]
+    {
+        let answer = stack.get(&bob, &endpoints::fill(endpoints::PROOF, &[&thread, &seq])).await;
+        assert_eq!((answer.status != StatusCode::OK).then(|| answer.code()), proof);
+        let answer = stack.get(&bob, &endpoints::fill(endpoints::ATTACHMENT, &[&thread, &seq, &0])).await;
+        assert_eq!((answer.status != StatusCode::OK).then(|| answer.code()), attachment);
+    }
+    // Who is in it, and what it stands at, is no longer his to know.
     assert_eq!(
-        stack.get(&bob, &endpoints::fill(endpoints::ENTRIES, &[&thread])).await.code(),
+        stack.get(&bob, &endpoints::fill(endpoints::THREAD, &[&thread])).await.code(),
         "unknown-thread"
     );
+    assert_eq!(stack.get(&eve, &entries).await.code(), "unknown-thread");
 
     // The loser of two commits learns who won.
     let stale = altered(&stack, &removal, &ada, |body| {
-        body.counter = 3;
+        body.counter = 4;
         body.message_id.0[15] ^= 1;
     });
     let problem = stack.submit(&ada, &[&stale]).await.problem();
@@ -278,7 +299,7 @@ async fn what_is_on_record_but_not_where_its_row_says_is_the_stores_fault() {
     let latest = stack.app.view.latest().unwrap();
     let shards = stack.net.state.genesis.shard_count;
     for (shard, leaf) in [(shards, 0), (u16::MAX, 0), (0, 1_000), (0, u64::MAX)] {
-        let proof = stack.app.view.prove_entry(&stack.app.store, &latest, ShardId(shard), leaf).await;
+        let proof = stack.app.view.prove_entry(&stack.app.store, latest.height, ShardId(shard), leaf).await;
         let problem = crate::problem::of_proof(&proof.unwrap_err());
         assert_eq!((problem.status, problem.code.code()), (500, "store-failed"), "{shard} {leaf}");
     }

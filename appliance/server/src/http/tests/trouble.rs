@@ -5,9 +5,14 @@ use crate::testing::{Stack, tls_of};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
 use tower::ServiceExt as _;
-use zixt_api::{CustodyState, Health, StreamLine, SubmitResponse, endpoints};
-use zixt_types::Seq;
+use zixt_api::{CustodyState, EntryProof, Health, StreamLine, SubmitResponse, endpoints};
+use zixt_ledger::BlockBuilder;
+use zixt_ledger::testing::SampleDevice;
+use zixt_types::{Certificate, Round, Salt, Seq, ThreadKind, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_appliance_refuses_at_once_and_says_so() {
@@ -63,7 +68,7 @@ async fn a_height_that_was_interrupted_is_finished() {
                     break answer.json();
                 }
                 assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.problem());
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             };
             assert_eq!(answer.receipts[0].seq, 1, "restart {restart}, votes {votes}");
             stack.follow();
@@ -90,10 +95,10 @@ async fn custody_may_go_away_while_it_is_asked_what_it_has_signed() {
     stack.refresh_custody().await;
     let locked_again = async {
         while stack.custody.state() == CustodyState::Operational {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), locked_again).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), locked_again).await.unwrap();
     stack.custody.unlock();
     loop {
         stack.refresh_custody().await;
@@ -103,7 +108,7 @@ async fn custody_may_go_away_while_it_is_asked_what_it_has_signed() {
         }
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.problem());
         assert_ne!(answer.code(), "ledger-stopped", "{}", answer.problem());
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stack.stop().await;
 }
@@ -198,4 +203,128 @@ async fn a_store_that_was_set_back_is_not_continued() {
     assert!(error.contains("set back"), "{error}");
     let health: Health = serde_json::from_slice(&stack.get(&ada, endpoints::HEALTHZ).await.body).unwrap();
     assert!(health.reason.unwrap().contains("the ledger has stopped"));
+}
+
+/// A height is durable before it is published. Who reads the store in between waits for that, and is told no fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_durable_and_not_yet_published_is_waited_for() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    let message = stack.message(thread, &ada, "hello");
+    let mut builder = BlockBuilder::new(&stack.net.state, stack.net.now);
+    builder.add(message.clone(), Salt([1; 32])).unwrap();
+    let block = Arc::new(builder.finish());
+    let certificate = Certificate {
+        version: Certificate::VERSION,
+        height: block.header().height,
+        round: Round(0),
+        header: block.header_hash,
+        signatures: Vec::new(),
+    };
+    stack.app.store.commit_batch(&block, &certificate).await.unwrap();
+
+    let mut stream = open_stream(&stack, &bob, "").await;
+    let ask = |method: &'static str, path: String, body: Vec<u8>| {
+        let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(crate::http::Peer(tls_of(&ada)));
+        let router = stack.clients.clone();
+        tokio::spawn(async move { crate::testing::read(router.oneshot(request).await.unwrap()).await })
+    };
+    let proof = ask("GET", endpoints::fill(endpoints::PROOF, &[&thread, &1]), Vec::new());
+    let again = zixt_api::SubmitRequest { submissions: vec![crate::testing::item(&message)] };
+    let again = ask("POST", endpoints::SUBMISSIONS.to_owned(), serde_json::to_vec(&again).unwrap());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!proof.is_finished() && !again.is_finished());
+    stack.app.view.publish(&block, &certificate);
+    let proof: EntryProof = proof.await.unwrap().json();
+    assert_eq!(proof.certified.height, block.header().height.0);
+    let again: SubmitResponse = again.await.unwrap().json();
+    assert_eq!(again.receipts[0].entry.0, block.entries[0].hash);
+    let seqs: Vec<u64> = [next_event(&mut stream).await, next_event(&mut stream).await].map(|e| e.seq).into();
+    assert_eq!(seqs, [0, 1]);
+    stack.stop().await;
+}
+
+/// Whoever only announces a large request takes no room from others, and only one at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn announced_requests_do_not_stand_in_the_way() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let others = [stack.person("eve").await, stack.person("mallory").await, stack.person("trudy").await];
+    let thread = stack.conversation(&ada, &bob).await;
+    let idle = |device: &SampleDevice| {
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(endpoints::SUBMISSIONS)
+            .body(Body::from_stream(tokio_stream::pending::<Result<bytes::Bytes, Infallible>>()))
+            .unwrap();
+        request.extensions_mut().insert(crate::http::Peer(tls_of(device)));
+        tokio::spawn(stack.clients.clone().oneshot(request))
+    };
+    let waiting: Vec<_> = others.iter().flat_map(|device| [idle(device), idle(device)]).collect();
+    let mut busy = 0;
+    let first_answers = async {
+        while busy < others.len() {
+            busy = waiting.iter().filter(|request| request.is_finished()).count();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), first_answers).await.unwrap();
+    assert_eq!(busy, others.len(), "each has one that waits");
+    // A large request, small ones, and an administrator's.
+    let tls = Some(tls_of(&ada));
+    let large = stack.call(tls, "POST", endpoints::SUBMISSIONS, vec![b' '; limits::REQUEST_BYTES_MAX]).await;
+    assert_eq!(large.code(), "malformed-request");
+    let message = stack.message(thread, &ada, "hello");
+    assert_eq!(stack.submit(&ada, &[&message]).await.status, StatusCode::OK);
+    stack.follow();
+    stack.invite("newcomer").await;
+    for request in waiting {
+        if request.is_finished() {
+            let answer = crate::testing::read(request.await.unwrap().unwrap()).await;
+            assert_eq!(answer.code(), "busy");
+        } else {
+            request.abort();
+        }
+    }
+    stack.stop().await;
+}
+
+/// A position that does not exist yet acknowledges nothing that is still to come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_acknowledges_what_is_not_there() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    for after in [1_000, u64::MAX] {
+        let mut stream = open_stream(&stack, &bob, &format!("?after={after}")).await;
+        let end = stack.app.store.last_position().await.unwrap();
+        assert_eq!(stack.app.store.acknowledged(&bob.member).await.unwrap(), end);
+        let message = stack.message(thread, &ada, "hello");
+        assert_eq!(stack.submit(&ada, &[&message]).await.status, StatusCode::OK);
+        stack.follow();
+        assert_eq!(next_event(&mut stream).await.entry.0, stack.net.head(&thread).unwrap().hash);
+    }
+    stack.stop().await;
+}
+
+async fn open_stream(stack: &Stack, device: &SampleDevice, query: &str) -> Body {
+    let path = format!("{}{query}", endpoints::STREAM);
+    let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    request.extensions_mut().insert(crate::http::Peer(tls_of(device)));
+    stack.clients.clone().oneshot(request).await.unwrap().into_body()
+}
+
+/// The next entry of a conversation.
+async fn next_event(stream: &mut Body) -> zixt_api::Entry {
+    loop {
+        let frame = stream.frame().await.expect("the stream goes on").unwrap();
+        match serde_json::from_slice(&frame.into_data().unwrap()).unwrap() {
+            StreamLine::Heartbeat { .. } => {}
+            StreamLine::Event { entry, .. } if entry.thread.0.kind() == Some(ThreadKind::Account) => {}
+            StreamLine::Event { entry, .. } => return entry,
+            StreamLine::End { problem } => panic!("{problem}"),
+        }
+    }
 }
