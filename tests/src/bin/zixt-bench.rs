@@ -39,7 +39,6 @@ async fn main() {
 
     let mut disk = Disk::new(appliance.folder());
     let (mut latencies, mut syncs) = (Vec::new(), Vec::new());
-    let mut cpu: Vec<Duration> = Vec::new();
     let (mut queueing, mut receipts) = (Vec::new(), Vec::new());
     for number in 0..WARM_UP + messages {
         let text = format!("message {number}");
@@ -65,13 +64,6 @@ async fn main() {
             queueing.push(queued);
             receipts.push(receipt);
             syncs.push(disk.sync());
-            let start = Instant::now();
-            let mut x = 1u64;
-            for i in 0..200_000u64 {
-                x = std::hint::black_box(x.wrapping_mul(6364136223846793005).wrapping_add(i));
-            }
-            std::hint::black_box(x);
-            cpu.push(start.elapsed());
         }
     }
     let file = appliance.folder().join("one.zixt-evidence");
@@ -102,19 +94,6 @@ async fn main() {
     appliance.start_zixtd();
     let cold_start = start.elapsed();
 
-    for (name, v) in
-        [("cpu", &cpu), ("sync", &syncs), ("queue", &queueing), ("receipt", &receipts), ("lat", &latencies)]
-    {
-        let t: Vec<String> = v
-            .chunks(messages / 10)
-            .map(|t| {
-                let mut t = t.to_vec();
-                t.sort_unstable();
-                format!("{:.2}", quantile(&t, 50).as_secs_f64() * 1e3)
-            })
-            .collect();
-        eprintln!("{name}: {}", t.join(" "));
-    }
     // What grows with what is stored shows here.
     let tenths: Vec<Duration> = latencies
         .chunks(messages / 10)
