@@ -16,7 +16,8 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use zixt_api::{
-    AdminInvitation, ErrorCode, Invitation, InvitationSeed, SubmissionItem, SubmitRequest, endpoints,
+    AdminInvitation, EntryPage, ErrorCode, Invitation, InvitationSeed, SubmissionItem, SubmitRequest,
+    endpoints,
 };
 use zixt_crypto::{cose, digest, labels};
 use zixt_hsm_protocol::{BlockingHsmClient, KeyPurpose};
@@ -327,10 +328,21 @@ fn rules(talk: &Talk, found: &mut Findings) {
     let carol = &talk.carol;
     let answer = carol.submit(&carol.message(talk.thread, 0, 2), &[ENVELOPE]);
     found.check("a message by a removed member", &answer, 403, ErrorCode::NotAMember);
-    let answer = carol.wire.get(&endpoints::fill(endpoints::ENTRIES, &[&talk.thread]));
-    found.check("entries for a removed member", &answer, 404, ErrorCode::UnknownThread);
+    let answer = carol.wire.get(&endpoints::fill(endpoints::THREAD, &[&talk.thread]));
+    found.check("a thread for a removed member", &answer, 404, ErrorCode::UnknownThread);
     let answer = carol.wire.get(&endpoints::fill(endpoints::ATTACHMENT, &[&talk.thread, &2, &0]));
-    found.check("an envelope for a removed member", &answer, 404, ErrorCode::UnknownThread);
+    found.check("a later envelope for a removed member", &answer, 404, ErrorCode::UnknownAttachment);
+    let answer = carol.wire.get(&endpoints::fill(endpoints::PROOF, &[&talk.thread, &2]));
+    found.check("a later proof for a removed member", &answer, 404, ErrorCode::UnknownEntry);
+    // Up to the removal she reads what she was told of.
+    let page = carol.wire.get(&endpoints::fill(endpoints::ENTRIES, &[&talk.thread]));
+    let page: EntryPage = serde_json::from_slice(&page.body).expect("a page");
+    let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq).collect();
+    found.expect(
+        "entries for a removed member",
+        (&seqs[..], page.next) == (&[0, 1], None),
+        (seqs, page.next),
+    );
 
     let joins =
         |added| (alice.body(talk.thread, talk.next, commit(2, added, vec![])), [ENVELOPE, WELCOME, TREE]);
