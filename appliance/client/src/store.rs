@@ -12,10 +12,8 @@
 //! trip to its thread and back.
 
 use nix::fcntl::{Flock, FlockArg};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, SqliteConnection};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -193,7 +191,9 @@ impl Batch {
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    pool: SqlitePool,
+    /// Not sqlx's pool: before and after each use that asks a connection whether it lives, and each such question is a
+    /// trip to SQLite's thread and back.
+    connection: tokio::sync::Mutex<SqliteConnection>,
     /// Seals the values.
     data: AeadKey,
     /// Hides the keys.
@@ -235,8 +235,7 @@ impl Store {
         let mut root = Zeroizing::new([0; 32]);
         fill_random(&mut *root)?;
         {
-            let pool = connect(&fresh, true).await?;
-            let mut connection = pool.acquire().await?;
+            let mut connection = connect(&fresh, true).await?;
             let statements = [
                 "CREATE TABLE wrapped (id INTEGER PRIMARY KEY CHECK (id = 1), memory_kib INTEGER NOT NULL, \
                  passes INTEGER NOT NULL, lanes INTEGER NOT NULL, salt BLOB NOT NULL, root BLOB NOT NULL) STRICT",
@@ -244,18 +243,17 @@ impl Store {
                  PRIMARY KEY (space, key)) STRICT, WITHOUT ROWID",
             ];
             for statement in statements {
-                sqlx::query(statement).execute(&mut *connection).await?;
+                sqlx::query(statement).execute(&mut connection).await?;
             }
             wrap(&mut connection, passphrase, cost, &root).await?;
-            sqlx::query("PRAGMA user_version = 1").execute(&mut *connection).await?;
-            drop(connection);
-            pool.close().await;
+            sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await?;
+            connection.close().await?;
         }
         std::fs::rename(&fresh, &path)
             .and_then(|()| File::open(folder)?.sync_all())
             .map_err(|source| StoreError::File { path: path.clone(), source })?;
-        let pool = connect(&path, false).await?;
-        Ok(Self::assemble(pool, &root, path, lock))
+        let connection = connect(&path, false).await?;
+        Ok(Self::assemble(connection, &root, path, lock))
     }
 
     /// Opens the store in `folder`.
@@ -268,22 +266,20 @@ impl Store {
             return Err(StoreError::Absent(folder.to_owned()));
         }
         let lock = lock(folder)?;
-        let pool = connect(&path, false).await?;
-        let mut connection = pool.acquire().await?;
-        let got: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+        let mut connection = connect(&path, false).await?;
+        let got: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
         if got > SCHEMA {
             return Err(StoreError::NewerSchema { got });
         }
         let root = unwrap(&mut connection, passphrase).await?;
-        drop(connection);
-        Ok(Self::assemble(pool, &root, path, lock))
+        Ok(Self::assemble(connection, &root, path, lock))
     }
 
-    fn assemble(pool: SqlitePool, root: &[u8; 32], path: PathBuf, lock: Flock<File>) -> Self {
+    fn assemble(connection: SqliteConnection, root: &[u8; 32], path: PathBuf, lock: Flock<File>) -> Self {
         let key =
             |purpose: &[u8]| zixt_crypto::hash::derive_key(&[], root, labels::CLIENT_STORE_DEK, &[purpose]);
         Self(Arc::new(Inner {
-            pool,
+            connection: tokio::sync::Mutex::new(connection),
             data: key(b"data"),
             index: key(b"index"),
             memory: Mutex::default(),
@@ -298,7 +294,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::WrongPassphrase`] if `old` is not the passphrase; see [`StoreError`].
     pub async fn change_passphrase(&self, old: &[u8], new: &[u8], cost: Params) -> Result<(), StoreError> {
-        let mut transaction = self.0.pool.begin().await?;
+        let mut connection = self.0.connection.lock().await;
+        let mut transaction = connection.begin().await?;
         let root = unwrap(&mut transaction, old).await?;
         wrap(&mut transaction, new, cost, &root).await?;
         transaction.commit().await?;
@@ -325,7 +322,7 @@ impl Store {
         let row = sqlx::query("SELECT value FROM sealed WHERE space = ? AND key = ?")
             .bind(space as u8)
             .bind(key)
-            .fetch_optional(&self.0.pool)
+            .fetch_optional(&mut *self.0.connection.lock().await)
             .await?;
         row.map(|row| self.unseal(space, key, row.try_get::<&[u8], _>(0)?)).transpose()
     }
@@ -400,7 +397,7 @@ impl Store {
         .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
         .bind(prefix)
         .bind(limit)
-        .fetch_all(&self.0.pool)
+        .fetch_all(&mut *self.0.connection.lock().await)
         .await?;
         rows.iter()
             .map(|row| {
@@ -430,7 +427,7 @@ impl Store {
         .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
         .bind(before)
         .bind(limit)
-        .fetch_all(&self.0.pool)
+        .fetch_all(&mut *self.0.connection.lock().await)
         .await?;
         rows.iter()
             .rev()
@@ -490,11 +487,12 @@ impl Store {
                 None => deletes.push((*number, key.as_slice())),
             }
         }
+        let mut connection = self.0.connection.lock().await;
         if deletes.is_empty() && puts.len() <= ROWS_MAX {
-            put(&mut *self.0.pool.acquire().await?, puts).await?;
+            put(&mut connection, puts).await?;
             return Ok(());
         }
-        let mut transaction = self.0.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         while !puts.is_empty() {
             let rest = puts.split_off(puts.len().min(ROWS_MAX));
             put(&mut transaction, puts).await?;
@@ -554,15 +552,15 @@ fn lock(folder: &Path) -> Result<Flock<File>, StoreError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| StoreError::InUse)
 }
 
-async fn connect(path: &Path, create: bool) -> Result<SqlitePool, StoreError> {
+async fn connect(path: &Path, create: bool) -> Result<SqliteConnection, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(create)
         .journal_mode(SqliteJournalMode::Wal)
         // FULL: a commit is on the disk when it returns.
-        .synchronous(SqliteSynchronous::Full);
-    // One connection: the store has one user, and one writer needs no retries.
-    Ok(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging();
+    Ok(options.connect().await?)
 }
 
 /// Derives the key that wraps the data key. Takes most of a second and 64 MiB: that is its purpose.
@@ -637,7 +635,7 @@ mod tests {
         (folder, store)
     }
 
-    async fn raw(folder: &Path) -> SqlitePool {
+    async fn raw(folder: &Path) -> SqliteConnection {
         connect(&file_of(folder), false).await.unwrap()
     }
 
@@ -677,11 +675,11 @@ mod tests {
         batch.put(Space::Message, b"a".as_slice(), b"one".as_slice());
         batch.put(Space::Message, b"b".as_slice(), b"two".as_slice());
         store.commit(batch).await.unwrap();
-        let pool = raw(folder.path()).await;
+        let mut connection = raw(folder.path()).await;
         sqlx::query(
             "UPDATE sealed SET value = (SELECT value FROM sealed WHERE key = x'62') WHERE key = x'61'",
         )
-        .execute(&pool)
+        .execute(&mut connection)
         .await
         .unwrap();
         assert!(matches!(store.get(Space::Message, b"a").await, Err(StoreError::Altered { .. })));
@@ -718,7 +716,10 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(Space::Fact, b"x".as_slice(), b"before".as_slice());
         store.commit(batch).await.unwrap();
-        sqlx::query("PRAGMA max_page_count = 1").execute(&store.0.pool).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&mut *store.0.connection.lock().await)
+            .await
+            .unwrap();
         let mut batch = Batch::new();
         batch.put(Space::Fact, b"x".as_slice(), vec![1; 1 << 20]);
         assert!(matches!(store.commit(batch).await, Err(StoreError::DiskFull)));
@@ -733,9 +734,12 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(Space::Fact, b"kept".as_slice(), b"kept".as_slice());
         store.commit(batch).await.unwrap();
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.0.pool).await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+            .fetch_one(&mut *store.0.connection.lock().await)
+            .await
+            .unwrap();
         sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2)))
-            .execute(&store.0.pool)
+            .execute(&mut *store.0.connection.lock().await)
             .await
             .unwrap();
         let mut batch = Batch::new();

@@ -6,6 +6,7 @@
 mod commit;
 mod packages;
 mod read;
+mod readers;
 mod rows;
 mod side;
 mod walk;
@@ -16,8 +17,9 @@ pub(crate) use walk::{EntryRow, HeightRows, SideRow};
 use crate::cache::Cache;
 use crate::recent::Recent;
 use crate::{OpenError, Position, StoreError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use readers::{Reader, Readers};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,7 +53,7 @@ pub struct SqliteStore(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     writer: Arc<Mutex<Writer>>,
-    readers: SqlitePool,
+    readers: Readers,
     cache: Cache,
     recent: SyncMutex<Recent>,
     /// Acknowledgements that the next commit takes along: an fsync for each would cost more than losing some.
@@ -134,16 +136,11 @@ impl SqliteStore {
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(StoreError::from)?;
         migrate(&mut connection, path).await?;
-        let readers = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(READERS)
-            .idle_timeout(Duration::from_secs(60))
-            .connect_lazy_with(
-                options
-                    .create_if_missing(false)
-                    .pragma("cache_size", format!("-{READER_CACHE_KIB}"))
-                    .pragma("query_only", "ON"),
-            );
+        let options = options
+            .create_if_missing(false)
+            .pragma("cache_size", format!("-{READER_CACHE_KIB}"))
+            .pragma("query_only", "ON");
+        let readers = Readers::new(options, READERS);
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             writer: Arc::new(Mutex::new(Writer { connection, open: false, tip: None })),
@@ -182,8 +179,8 @@ impl SqliteStore {
         self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn readers(&self) -> &SqlitePool {
-        &self.0.readers
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        self.0.readers.acquire().await
     }
 
     /// The writer, outside of any transaction. What an abandoned one did must not even be read.
@@ -219,10 +216,10 @@ impl SqliteStore {
         });
     }
 
-    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+    async fn checkpoint(&self) -> Result<(), StoreError> {
         const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
         {
-            let mut reader = self.0.readers.acquire().await?;
+            let mut reader = self.reader().await?;
             // PASSIVE waits for nobody. `query_only` does not stop a checkpoint.
             sqlx::query(PASSIVE).execute(&mut *reader).await?;
         }

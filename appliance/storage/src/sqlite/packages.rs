@@ -44,7 +44,7 @@ impl SqliteStore {
     }
 
     pub(crate) async fn key_package_counts(&self, device: &DeviceId) -> Result<KeyPackageCounts, StoreError> {
-        counts(&mut *self.readers().acquire().await?, device).await
+        counts(&mut *self.reader().await?, device).await
     }
 }
 

@@ -21,21 +21,24 @@ const WINDOW: u64 = 4096;
 impl SqliteStore {
     pub(crate) async fn header(&self, height: Height) -> Result<Option<StoredHeader>, StoreError> {
         let sql = "SELECT height, hash, header, certificate, first FROM headers WHERE height = ?";
-        let row = sqlx::query(sql).bind(int(height.0)).fetch_optional(self.readers()).await?;
+        let row = sqlx::query(sql).bind(int(height.0)).fetch_optional(&mut *self.reader().await?).await?;
         row.as_ref().map(rows::header).transpose()
     }
 
     pub(crate) async fn last_header(&self) -> Result<Option<StoredHeader>, StoreError> {
         let sql = "SELECT height, hash, header, certificate, first FROM headers ORDER BY height DESC LIMIT 1";
-        let row = sqlx::query(sql).fetch_optional(self.readers()).await?;
+        let row = sqlx::query(sql).fetch_optional(&mut *self.reader().await?).await?;
         row.as_ref().map(rows::header).transpose()
     }
 
     pub(crate) async fn headers(&self, from: Height, limit: usize) -> Result<Vec<StoredHeader>, StoreError> {
         let sql = "SELECT height, hash, header, certificate, first FROM headers WHERE height >= ? \
                    ORDER BY height LIMIT ?";
-        let found =
-            sqlx::query(sql).bind(int(from.0)).bind(int(limit as u64)).fetch_all(self.readers()).await?;
+        let found = sqlx::query(sql)
+            .bind(int(from.0))
+            .bind(int(limit as u64))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
         found.iter().map(rows::header).collect()
     }
 
@@ -53,7 +56,7 @@ impl SqliteStore {
         let row = sqlx::query(sql)
             .bind(thread.as_ref())
             .bind(message_id.as_ref())
-            .fetch_optional(self.readers())
+            .fetch_optional(&mut *self.reader().await?)
             .await?;
         row.as_ref().map(rows::entry).transpose()
     }
@@ -64,8 +67,11 @@ impl SqliteStore {
             entry_columns!(),
             " FROM threads t JOIN entries e ON e.thread = t.no WHERE t.thread = ? AND e.seq = ?"
         );
-        let row =
-            sqlx::query(sql).bind(thread.as_ref()).bind(int(seq.0)).fetch_optional(self.readers()).await?;
+        let row = sqlx::query(sql)
+            .bind(thread.as_ref())
+            .bind(int(seq.0))
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
         row.as_ref().map(rows::entry).transpose()
     }
 
@@ -81,11 +87,12 @@ impl SqliteStore {
             " FROM threads t JOIN entries e ON e.thread = t.no WHERE t.thread = ? AND e.seq >= ? \
              ORDER BY e.seq LIMIT ?"
         );
+        let mut reader = self.reader().await?;
         let mut rows = sqlx::query(sql)
             .bind(thread.as_ref())
             .bind(int(from.0))
             .bind(int(limit as u64))
-            .fetch(self.readers());
+            .fetch(&mut *reader);
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
             let entry = rows::entry(&row)?;
@@ -100,7 +107,7 @@ impl SqliteStore {
 
     pub(crate) async fn last_position(&self) -> Result<Position, StoreError> {
         let last: i64 = sqlx::query_scalar("SELECT coalesce(max(position), 0) FROM entries")
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(Position(u64::try_from(last).unwrap_or_default()))
     }
@@ -116,7 +123,7 @@ impl SqliteStore {
             .bind(thread.as_ref())
             .bind(member.account.as_ref())
             .bind(member.device.as_ref())
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(last.map(|last| Position(u64::try_from(last).unwrap_or_default())))
     }
@@ -147,7 +154,7 @@ impl SqliteStore {
                 .bind(member.account.as_ref())
                 .bind(member.device.as_ref())
                 .bind(int((limit - found.len()) as u64))
-                .fetch_all(self.readers())
+                .fetch_all(&mut *self.reader().await?)
                 .await?;
             found.extend(more);
             from = to.saturating_add(1);
@@ -181,7 +188,8 @@ impl SqliteStore {
                  JOIN threads t ON t.no = e.thread \
                  LEFT JOIN attachments a ON a.id = e.position * 4 AND e.kind <= 1"
             );
-            let mut rows = sqlx::query(sql).bind(json_list(missing.into_iter())).fetch(self.readers());
+            let mut reader = self.reader().await?;
+            let mut rows = sqlx::query(sql).bind(json_list(missing.into_iter())).fetch(&mut *reader);
             while let Some(row) = rows.try_next().await? {
                 let delivery = delivery(&row)?;
                 self.cache().put(delivery.clone());
@@ -205,7 +213,7 @@ impl SqliteStore {
         }
         let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM attachments WHERE id = ?")
             .bind(rows::attachment_id(entry.position, index))
-            .fetch_optional(self.readers())
+            .fetch_optional(&mut *self.reader().await?)
             .await?;
         if let Some(bytes) = &bytes {
             rows::check_attachment(entry, index, bytes)?;
@@ -228,7 +236,7 @@ impl SqliteStore {
         let sql = "SELECT n.tree, n.leaf, n.hashes FROM json_each(?) j \
                    JOIN nodes n ON n.tree = j.value ->> 0 AND n.leaf = j.value ->> 1";
         let mut found: HashMap<(i64, u64), Vec<Hash>> = HashMap::with_capacity(wanted.len());
-        for row in sqlx::query(sql).bind(list).fetch_all(self.readers()).await? {
+        for row in sqlx::query(sql).bind(list).fetch_all(&mut *self.reader().await?).await? {
             let row = Reading { row: &row, table: "nodes", key: "?".to_owned() };
             let (tree, leaf): (i64, u64) = (row.get("tree")?, row.number("leaf")?);
             found.insert((tree, leaf), rows::hashes(tree, leaf, row.get("hashes")?)?);
@@ -244,7 +252,7 @@ impl SqliteStore {
     pub(crate) async fn tree_size(&self, tree: TreeId) -> Result<u64, StoreError> {
         let leaf: Option<i64> = sqlx::query_scalar("SELECT max(leaf) FROM nodes WHERE tree = ?")
             .bind(rows::tree_number(tree))
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         Ok(leaf.map_or(0, |leaf| u64::try_from(leaf).map_or(0, |leaf| leaf.saturating_add(1))))
     }
@@ -254,7 +262,8 @@ impl SqliteStore {
         &self,
         mut take: impl FnMut(ThreadId, Thread) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query("SELECT no, thread, state FROM threads ORDER BY no").fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query("SELECT no, thread, state FROM threads ORDER BY no").fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             let (id, thread) = thread(&row)?;
             take(id, thread)?;
@@ -276,7 +285,8 @@ impl SqliteStore {
              ORDER BY t.thread, e.seq"
         );
         let kind = ThreadKind::Account as u8;
-        let mut rows = sqlx::query(sql).bind(vec![kind]).bind(vec![kind + 1]).fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query(sql).bind(vec![kind]).bind(vec![kind + 1]).fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             take(rows::entry(&row)?)?;
         }
@@ -294,7 +304,8 @@ impl SqliteStore {
             ", a.bytes FROM entries e INDEXED BY entries_of_devices JOIN threads t ON t.no = e.thread \
              LEFT JOIN attachments a ON a.id = e.position * 4 WHERE e.kind = 3 ORDER BY e.position"
         );
-        let mut rows = sqlx::query(sql).fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query(sql).fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             let entry = rows::entry(&row)?;
             let name = rows::attachment_name(entry.position, 0);

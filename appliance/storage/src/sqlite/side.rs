@@ -26,7 +26,7 @@ impl SqliteStore {
         let row = sqlx::query("SELECT position FROM cursors WHERE account = ? AND device = ?")
             .bind(member.account.as_ref())
             .bind(member.device.as_ref())
-            .fetch_optional(self.readers())
+            .fetch_optional(&mut *self.reader().await?)
             .await?;
         let Some(row) = row else { return Ok(waiting) };
         let row = Reading { row: &row, table: "cursors", key: member.device.to_string() };
@@ -70,19 +70,19 @@ impl SqliteStore {
 
     pub(crate) async fn name_by_tag(&self, tag: &[u8]) -> Result<Option<SealedName>, StoreError> {
         let sql = "SELECT account, sealed FROM names WHERE tag = ?";
-        let row = sqlx::query(sql).bind(tag).fetch_optional(self.readers()).await?;
+        let row = sqlx::query(sql).bind(tag).fetch_optional(&mut *self.reader().await?).await?;
         row.as_ref().map(name).transpose()
     }
 
     pub(crate) async fn name(&self, account: AccountId) -> Result<Option<SealedName>, StoreError> {
         let sql = "SELECT account, sealed FROM names WHERE account = ?";
-        let row = sqlx::query(sql).bind(account.as_ref()).fetch_optional(self.readers()).await?;
+        let row = sqlx::query(sql).bind(account.as_ref()).fetch_optional(&mut *self.reader().await?).await?;
         row.as_ref().map(name).transpose()
     }
 
     pub(crate) async fn meta_get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let sql = "SELECT value FROM meta WHERE key = ?";
-        Ok(sqlx::query_scalar(sql).bind(key).fetch_optional(self.readers()).await?)
+        Ok(sqlx::query_scalar(sql).bind(key).fetch_optional(&mut *self.reader().await?).await?)
     }
 
     pub(crate) async fn meta_put(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {

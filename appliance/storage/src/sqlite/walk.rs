@@ -41,9 +41,9 @@ impl SqliteStore {
     /// What SQLite itself finds wrong with the file, its indexes and references.
     pub(crate) async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         let mut findings: Vec<String> =
-            sqlx::query_scalar("PRAGMA integrity_check(100)").fetch_all(self.readers()).await?;
+            sqlx::query_scalar("PRAGMA integrity_check(100)").fetch_all(&mut *self.reader().await?).await?;
         findings.retain(|finding| finding != "ok");
-        for row in sqlx::query("PRAGMA foreign_key_check").fetch_all(self.readers()).await? {
+        for row in sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *self.reader().await?).await? {
             let (table, parent): (String, String) = (text(&row, 0), text(&row, 2));
             let row = row.try_get::<i64, _>(1).map_or_else(|_| "?".to_owned(), |row| row.to_string());
             findings.push(format!("table {table}, row {row}: names a row of {parent} that is not there"));
@@ -59,7 +59,7 @@ impl SqliteStore {
         }
         let wanted = schema(&mut fresh).await?;
         fresh.close().await?;
-        let found = schema(&mut *self.readers().acquire().await?).await?;
+        let found = schema(&mut *self.reader().await?).await?;
         let extra = found.difference(&wanted).map(|name| (name.clone(), true));
         let missing = wanted.difference(&found).map(|name| (name.clone(), false));
         Ok(extra.chain(missing).collect())
@@ -68,7 +68,7 @@ impl SqliteStore {
     /// The number of headers and the largest height.
     pub(crate) async fn header_count(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query("SELECT count(*) AS n, coalesce(max(height), 0) AS last FROM headers")
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.reader().await?)
             .await?;
         let row = Reading { row: &row, table: "headers", key: "?".to_owned() };
         Ok((row.number("n")?, row.number("last")?))
@@ -77,7 +77,8 @@ impl SqliteStore {
     /// The next stored height.
     pub(crate) async fn next_height(&self, after: Height) -> Result<Option<Height>, StoreError> {
         let sql = "SELECT min(height) FROM headers WHERE height > ?";
-        let next: Option<i64> = sqlx::query_scalar(sql).bind(int(after.0)).fetch_one(self.readers()).await?;
+        let next: Option<i64> =
+            sqlx::query_scalar(sql).bind(int(after.0)).fetch_one(&mut *self.reader().await?).await?;
         Ok(next.and_then(|height| u64::try_from(height).ok()).map(Height))
     }
 
@@ -89,7 +90,8 @@ impl SqliteStore {
             entry_columns!(),
             " FROM entries e LEFT JOIN threads t ON t.no = e.thread WHERE e.position >= ? AND e.position < ?"
         );
-        let mut rows = sqlx::query(sql).bind(int(from.0)).bind(int(to.0)).fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query(sql).bind(int(from.0)).bind(int(to.0)).fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             let reading = Reading { row: &row, table: "entries", key: "?".to_owned() };
             let position = reading.number("position")?;
@@ -104,7 +106,8 @@ impl SqliteStore {
         drop(rows);
         let sql = "SELECT id, bytes FROM attachments WHERE id >= ? AND id < ?";
         let (from, to) = (rows::attachment_id(from, 0), rows::attachment_id(to, 0));
-        let mut rows = sqlx::query(sql).bind(from).bind(to).fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query(sql).bind(from).bind(to).fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             let reading = Reading { row: &row, table: "attachments", key: "?".to_owned() };
             let id = reading.number("id")?;
@@ -131,7 +134,8 @@ impl SqliteStore {
                 next.saturating_mul(4),
             ),
         ] {
-            let found: Vec<i64> = sqlx::query_scalar(sql).bind(limit).fetch_all(self.readers()).await?;
+            let found: Vec<i64> =
+                sqlx::query_scalar(sql).bind(limit).fetch_all(&mut *self.reader().await?).await?;
             findings.extend(found.into_iter().map(|key| match table {
                 "attachments" => (table, format!("{}/{}", key.div_euclid(4), key.rem_euclid(4))),
                 _ => (table, key.to_string()),
@@ -150,7 +154,7 @@ impl SqliteStore {
             if sql.contains("leaf >= ?") {
                 query = query.bind(second);
             }
-            for row in query.fetch_all(self.readers()).await? {
+            for row in query.fetch_all(&mut *self.reader().await?).await? {
                 let row = Reading { row: &row, table: "nodes", key: "?".to_owned() };
                 findings.push(("nodes", format!("{}/{}", row.get::<i64>("tree")?, row.get::<i64>("leaf")?)));
             }
@@ -163,7 +167,8 @@ impl SqliteStore {
         &self,
         mut take: impl FnMut(Result<(ThreadId, zixt_ledger::Thread), StoreError>),
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query("SELECT no, thread, state FROM threads").fetch(self.readers());
+        let mut reader = self.reader().await?;
+        let mut rows = sqlx::query("SELECT no, thread, state FROM threads").fetch(&mut *reader);
         while let Some(row) = rows.try_next().await? {
             take(super::read::thread(&row));
         }
@@ -187,7 +192,8 @@ impl SqliteStore {
             ("SELECT account, tag, sealed FROM names", name),
         ];
         for (sql, read) in tables {
-            let mut rows = sqlx::query(sql).fetch(self.readers());
+            let mut reader = self.reader().await?;
+            let mut rows = sqlx::query(sql).fetch(&mut *reader);
             while let Some(row) = rows.try_next().await? {
                 take(read(&row));
             }
