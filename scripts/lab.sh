@@ -24,6 +24,8 @@ pin_file = "$state/lab/pin"
 [token]
 module = "/usr/lib/softhsm/libsofthsm2.so"
 label = "zixt-lab"
+read = ["$state/lab/softhsm2.conf"]
+write = ["$state/lab/tokens"]
 CONF
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of `zixt-hsmd`: one TOML file, `/etc/zixt/hsmd.toml` unless told otherwise.
 
 use crate::policy::Policy;
+use crate::sandbox::Needs;
 use serde::Deserialize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,15 @@ pub struct TokenConfig {
     pub label: String,
     /// The token's serial number, where the label alone is not unique.
     pub serial: Option<String>,
+    /// Files and folders that the module reads, beside `/usr`, `/etc` and its own folder.
+    #[serde(default)]
+    pub read: Vec<PathBuf>,
+    /// Folders that the module writes to, and devices. They have to exist.
+    #[serde(default)]
+    pub write: Vec<PathBuf>,
+    /// Whether the module talks to its token over the network.
+    #[serde(default)]
+    pub network: bool,
 }
 
 /// One line of the allow-list.
@@ -101,6 +111,24 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// What the sandbox has to leave to the daemon and its token.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let folder = |path: &Path| path.parent().map(Path::to_owned);
+        let token = &self.token;
+        Needs {
+            read: token.read.iter().cloned().chain(folder(&token.module)).collect(),
+            write: token
+                .write
+                .iter()
+                .cloned()
+                .chain([self.state.clone()])
+                .chain(folder(&self.socket))
+                .collect(),
+            network: token.network,
+        }
     }
 
     /// The allow-list, with names looked up.

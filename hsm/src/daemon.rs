@@ -2,6 +2,7 @@
 
 use crate::backend::{Pkcs11Protector, WrappedSeed};
 use crate::config::{Config, ConfigError};
+use crate::sandbox::{self, Confinement, SandboxError};
 use crate::service::Service;
 use crate::socket::{self, Limits, Server};
 use crate::state::{Custody, DiskFolder, FolderLock};
@@ -50,6 +51,9 @@ pub enum StartError {
     /// The kernel refused to harden the process.
     #[error("cannot harden the process")]
     Harden(#[source] nix::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A signal handler or thread.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -70,6 +74,16 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let pin = config.pin()?;
     let folder = open_folder(&config.state)?;
     let _lock = lock(&folder)?;
+    // Before the first foreign code, and before any other thread.
+    match sandbox::confine(&config.needs())? {
+        Confinement::Full => {}
+        Confinement::Partial => {
+            log::warn!("this kernel knows only a part of Landlock: files are restricted, not all else")
+        }
+        Confinement::SystemCallsOnly => {
+            log::warn!("this kernel has no Landlock: only system calls are restricted, not files");
+        }
+    }
 
     let custody = match selftest::run(&AwsLc) {
         Ok(()) => Custody::read(&folder)

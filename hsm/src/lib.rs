@@ -12,6 +12,7 @@ pub mod harden;
 pub mod lab;
 pub mod logging;
 pub mod policy;
+pub mod sandbox;
 pub mod service;
 pub mod socket;
 pub mod state;

@@ -106,10 +106,12 @@ impl Appliance {
         );
         fs::write(state.join("lab/softhsm2.conf"), softhsm).expect("a write");
         let hsmd = format!(
-            "state = {:?}\nsocket = {:?}\npin_file = {:?}\n\n[token]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\n",
+            "state = {:?}\nsocket = {:?}\npin_file = {:?}\n\n[token]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\n\
+             read = [{:?}]\nwrite = [{tokens:?}]\n",
             state.join("custody"),
             self.hsmd_socket(),
             state.join("lab/pin"),
+            state.join("lab/softhsm2.conf"),
         );
         fs::write(self.hsmd_config(), hsmd).expect("a write");
     }

@@ -53,9 +53,12 @@ impl Lab {
     pub fn configure(&self, pin_file: bool, more: &str) {
         let pin_file = if pin_file { format!("pin_file = {:?}\n", self.path("pin")) } else { String::new() };
         let text = format!(
-            "state = {:?}\nsocket = {:?}\n{pin_file}[token]\nmodule = {MODULE:?}\nlabel = \"zixt\"\n{more}",
+            "state = {:?}\nsocket = {:?}\n{pin_file}[token]\nmodule = {MODULE:?}\nlabel = \"zixt\"\n\
+             read = [{:?}]\nwrite = [{:?}]\n{more}",
             self.path("state"),
             self.socket(),
+            self.path("softhsm2.conf"),
+            self.path("tokens"),
         );
         fs::write(self.path("hsmd.toml"), text).unwrap();
     }
