@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_crypto::digest;
 use zixt_hsm_pkcs11::PinTry;
-use zixt_hsm_protocol::{CustodyError, KeyInfo, Pin, Request, Response, RowKey, StateKind, Status};
+use zixt_hsm_protocol::{
+    CustodyError, KeyInfo, Pin, Request, Response, RowKey, StateKind, Status, VoteOutcome,
+};
 use zixt_types::{Canonical, Genesis, Hash, SuiteId, Timestamp, UnlockMode};
 
 /// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
@@ -53,6 +55,15 @@ impl Service {
             }
         };
         answer.unwrap_or_else(Response::Error)
+    }
+
+    /// Does ahead, once a request was answered, what the next one will ask for.
+    pub fn prepare(&self, answered: &Request, with: &Response) {
+        if let (Request::SignVote { vote }, Response::Vote(VoteOutcome::Signed { .. })) = (answered, with)
+            && let Ok(keys) = self.read().keys()
+        {
+            keys.sign_ahead(vote);
+        }
     }
 
     /// State, keys and advice.

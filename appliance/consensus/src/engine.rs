@@ -79,8 +79,9 @@ pub struct Config {
     pub genesis: Hash,
     /// Patience.
     pub timeouts: Timeouts,
-    /// Verify what the custody daemon signs before it is counted: two verifications per height against a token that
-    /// has gone wrong, whose height could otherwise be decided with a certificate that nobody accepts.
+    /// Verify what the custody daemon signs before it is counted, against a token that has gone wrong, whose height could
+    /// otherwise be decided with a certificate that nobody accepts. A sole validator's prevotes are left out: nobody else
+    /// ever sees one.
     pub verify_own_votes: bool,
 }
 

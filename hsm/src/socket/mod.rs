@@ -176,10 +176,13 @@ impl Server {
         }
         loop {
             let request = read_frame_blocking(&mut Patience::new(&stream, &self.limits));
-            let response = match request {
+            let (request, response) = match request {
                 Ok(frame) => match decode::<Request>(&frame) {
-                    Ok(request) => self.answer(caller, &request),
-                    Err(error) => Response::Error(CustodyError::Malformed { why: error.to_string() }),
+                    Ok(request) => {
+                        let response = self.answer(caller, &request);
+                        (Some(request), response)
+                    }
+                    Err(error) => (None, Response::Error(CustodyError::Malformed { why: error.to_string() })),
                 },
                 Err(error @ (FrameError::TooLong { .. } | FrameError::Empty)) => {
                     // What follows cannot be told apart from the next frame: say why, and close.
@@ -191,6 +194,9 @@ impl Server {
             };
             if write_frame_blocking(&mut stream, &encode(&response)).is_err() {
                 return;
+            }
+            if let Some(request) = request {
+                self.service.prepare(&request, &response);
             }
         }
     }

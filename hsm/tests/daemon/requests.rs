@@ -100,6 +100,19 @@ fn provisions_binds_signs_every_purpose_and_comes_back_after_a_restart() {
         let second = daemon.client.sign_vote(&vote(&genesis, 3, 2, VoteStep::Precommit, 5)).unwrap();
         let refusal = VoteRefusal::OtherHeader { signed: precommit };
         assert_eq!(second, VoteOutcome::Refused(refusal), "one certificate for a height");
+        // What was signed ahead after a prevote is released only for the very vote, and only through the guard.
+        for (height, wanted) in [(4, 7), (5, 8)] {
+            let prevote = vote(&genesis, height, 0, VoteStep::Prevote, 7);
+            assert!(matches!(daemon.client.sign_vote(&prevote).unwrap(), VoteOutcome::Signed { .. }));
+            let highest = daemon.client.status().unwrap().last_vote.unwrap();
+            assert_eq!(highest.to_string(), format!("height {height}, round 0, prevote"));
+            let precommit = vote(&genesis, height, 0, VoteStep::Precommit, wanted);
+            let VoteOutcome::Signed { signature } = daemon.client.sign_vote(&precommit).unwrap() else {
+                panic!()
+            };
+            Reference.verify(suite, consensus, &digest::vote_bytes(&precommit), &signature).unwrap();
+            assert_eq!(daemon.client.status().unwrap().last_precommit.unwrap().header, Hash([wanted; 48]));
+        }
         let lower = vote(&genesis, 2, 1, VoteStep::Precommit, 5);
         assert!(matches!(daemon.client.sign_vote(&lower).unwrap(), VoteOutcome::Refused(_)));
 
