@@ -96,6 +96,10 @@ labels! {
     HPKE_ROW_KEY = "hpke/row-key";
     /// AAD of a wrapped key seed.
     SEED_WRAP = "seed-wrap";
+    /// Keyed hash of a PIN: the authorisation value that a TPM asks for.
+    TPM_PIN = "tpm/pin";
+    /// Derivation and AAD of the key that wraps a root key beside the TPM that guards it.
+    TPM_ROOT_WRAP = "tpm/root-wrap";
     /// AAD of MLS state at rest on a client.
     MLS_STATE = "mls-state";
     /// Derivation and AAD of the key-encryption key of a client's store.
