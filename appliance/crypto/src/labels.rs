@@ -84,6 +84,8 @@ labels! {
     SYSTEM_THREAD = "system-thread";
     /// Id of a device, from its identity key.
     DEVICE_ID = "device-id";
+    /// Id of a TPM as protector, from the Name of its storage key.
+    TPM_PROTECTOR_ID = "tpm/protector-id";
     /// Hash by which everything names a public key, a TLS pin included.
     KEY_ID = "key-id";
     /// Id of an appliance, from its identity key.

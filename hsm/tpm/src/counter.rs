@@ -5,7 +5,7 @@
 
 use crate::error::{self, TpmError, of, unexpected};
 use crate::link::{Salted, Srk};
-use crate::owner::{Owner, Tpm};
+use crate::owner::Tpm;
 use crate::provision::HierarchyAuth;
 use minicbor::{Decode, Encode};
 use tss_esapi::Context;
@@ -76,7 +76,7 @@ impl Tpm {
         let public = nv_public(srk, index)?;
         let srk = srk.clone();
         self.call(move |owner| {
-            as_owner(owner, &srk, owner_auth, |context, session| {
+            owner.link()?.salted_as(&srk, ObjectHandle::Owner, owner_auth, |context, session| {
                 let made = session
                     .run(context, |context| context.nv_define_space(Provision::Owner, Some(auth), public))
                     .map_err(|error| match error::kind(error) {
@@ -101,7 +101,7 @@ impl Tpm {
         let owner_auth = owner_auth.auth()?;
         let srk = srk.clone();
         self.call(move |owner| {
-            as_owner(owner, &srk, owner_auth, |context, session| {
+            owner.link()?.salted_as(&srk, ObjectHandle::Owner, owner_auth, |context, session| {
                 let handle = find(context, index)?;
                 session
                     .run(context, |context| context.nv_undefine_space(Provision::Owner, handle))
@@ -172,20 +172,6 @@ fn counter_auth(auth: &[u8; COUNTER_AUTH_BYTES]) -> Result<Auth, TpmError> {
         return Err(TpmError::Unsupported { what: "take an authorisation that ends in zero".to_owned() });
     }
     Auth::try_from(&auth[..]).map_err(unexpected("take an authorisation of 32 bytes"))
-}
-
-/// Runs with the owner's authorisation known to the connection, and takes it away again.
-fn as_owner<T>(
-    owner: &mut Owner,
-    srk: &Srk,
-    auth: Auth,
-    run: impl FnOnce(&mut Context, Salted) -> Result<T, TpmError>,
-) -> Result<T, TpmError> {
-    let link = owner.link()?;
-    link.context.tr_set_auth(ObjectHandle::Owner, auth).map_err(of("SetAuth"))?;
-    let outcome = link.salted(srk, run);
-    link.context.tr_set_auth(ObjectHandle::Owner, Auth::default()).map_err(of("SetAuth"))?;
-    outcome
 }
 
 fn find(context: &mut Context, index: u32) -> Result<NvIndexHandle, TpmError> {

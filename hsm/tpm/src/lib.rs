@@ -8,6 +8,7 @@
 //! * Sessions and objects are flushed whatever happens; slots are three, and a leak stops every other client.
 //! * Authorisation values never end in a zero byte: the TPM and the software stack disagree about those.
 
+mod attest;
 mod counter;
 mod dictionary;
 mod error;
@@ -16,11 +17,14 @@ mod owner;
 mod pcr;
 mod policy;
 mod profile;
+mod protector;
 mod provision;
+mod quote;
 mod raw;
 mod seal;
 mod wire;
 
+pub use attest::{AttestationKey, CREDENTIAL_BYTES_MAX, Credential, EndorsementPublic};
 pub use counter::{
     COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter, Freshness, judge_state,
 };
@@ -33,5 +37,8 @@ pub use policy::{
     Approval, ApprovalError, Binding, POLICY_REF_BYTES, PolicyKey, PolicyRef, PolicySigner,
 };
 pub use profile::Profile;
-pub use provision::{AUTH_BYTES, HierarchyAuth, Provisioned, SRK_HANDLE_DEFAULT, TpmInfo};
+pub use protector::{APPROVALS_MAX, Enrolment, ROOT_BYTES, TpmProtector};
+pub use provision::{AUTH_BYTES, HierarchyAuth, Provisioned, ProvisionOptions, SRK_HANDLE_DEFAULT, TpmInfo};
+pub use quote::{AttestationPublic, NONCE_BYTES, Quote, QuoteError, Quoted};
 pub use seal::{PIN_BYTES_MAX, SECRET_BYTES_MAX, Sealed};
+pub use wire::WireError;

@@ -13,7 +13,7 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHa
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
-    CapabilityData, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SymmetricDefinition,
+    Auth, CapabilityData, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SymmetricDefinition,
 };
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::Context;
@@ -145,14 +145,18 @@ impl Link {
         end(&mut self.context, session, outcome)
     }
 
-    /// Runs in a salted policy session and ends it.
-    pub(crate) fn salted_policy<T>(
+    /// [`Link::salted`] with the authorisation of a hierarchy known to the connection, which forgets it afterwards.
+    pub(crate) fn salted_as<T>(
         &mut self,
         srk: &Srk,
-        run: impl FnOnce(&mut Context, PolicySession, AuthSession) -> Result<T, TpmError>,
+        hierarchy: ObjectHandle,
+        auth: Auth,
+        run: impl FnOnce(&mut Context, Salted) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        let key = self.srk(srk)?;
-        with_policy(&mut self.context, srk, key, run)
+        self.context.tr_set_auth(hierarchy, auth).map_err(of("SetAuth"))?;
+        let outcome = self.salted(srk, run);
+        self.context.tr_set_auth(hierarchy, Auth::default()).map_err(of("SetAuth"))?;
+        outcome
     }
 
     /// The registers' values. Read without authentication: policies and quotes are what counts.
@@ -206,6 +210,17 @@ impl Salted {
     ) -> tss_esapi::Result<T> {
         set_attributes(context, self.session, true)?;
         context.execute_with_session(Some(self.session), run)
+    }
+
+    /// [`Salted::run`] for a command that takes a second authorisation.
+    pub(crate) fn run_with<T>(
+        self,
+        context: &mut Context,
+        second: AuthSession,
+        run: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> tss_esapi::Result<T> {
+        set_attributes(context, self.session, true)?;
+        context.execute_with_sessions((Some(self.session), Some(second), None), run)
     }
 
     /// Authenticates the answer of a command that needs no authorisation.
@@ -292,6 +307,12 @@ fn start(
         })
         .map_err(of("StartAuthSession"))?
         .ok_or(TpmError::NoSessionSlots)
+}
+
+/// Makes a session only authorise: of several in one command only one may encrypt.
+pub(crate) fn only_authorise(context: &mut Context, session: AuthSession) -> tss_esapi::Result<()> {
+    let (attributes, mask) = SessionAttributesBuilder::new().with_decrypt(false).with_encrypt(false).build();
+    context.tr_sess_set_attributes(session, attributes, mask)
 }
 
 fn set_attributes(context: &mut Context, session: AuthSession, encrypts: bool) -> tss_esapi::Result<()> {

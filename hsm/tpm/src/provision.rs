@@ -77,6 +77,23 @@ pub(crate) fn fill_auth(auth: &mut [u8]) -> Result<(), TpmError> {
     }
 }
 
+/// Choices of [`Tpm::provision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvisionOptions {
+    /// Where the storage key is kept.
+    pub srk_handle: u32,
+    /// The dictionary-attack defence.
+    pub dictionary: DictionaryParameters,
+    /// The algorithms; the strongest that the TPM has if none.
+    pub profile: Option<Profile>,
+}
+
+impl Default for ProvisionOptions {
+    fn default() -> Self {
+        Self { srk_handle: SRK_HANDLE_DEFAULT, dictionary: DictionaryParameters::default(), profile: None }
+    }
+}
+
 /// What a newly provisioned TPM is known by, and the authorisations that exist nowhere else.
 #[derive(Debug)]
 pub struct Provisioned {
@@ -124,24 +141,21 @@ impl Tpm {
     ///
     /// # Errors
     /// [`TpmError::AlreadyOwned`] and others.
-    pub fn provision(
-        &self,
-        srk_handle: u32,
-        parameters: DictionaryParameters,
-    ) -> Result<Provisioned, TpmError> {
+    pub fn provision(&self, options: ProvisionOptions) -> Result<Provisioned, TpmError> {
         self.call(move |owner| {
+            let parameters = options.dictionary;
             let link = owner.link()?;
             let taken = permanent(&mut link.context)?
                 & (PERMANENT_OWNER_AUTH_SET | PERMANENT_ENDORSEMENT_AUTH_SET | PERMANENT_LOCKOUT_AUTH_SET);
             if taken != 0 {
                 return Err(TpmError::AlreadyOwned { what: format!("authorisations are set ({taken:#05b})") });
             }
-            let profile = best_profile(&mut link.context)?;
+            let profile = best_profile(&mut link.context, options.profile)?;
             let lockout = HierarchyAuth::generate()?;
             owner.disconnect();
             raw::set_parameters(&owner.tcti, parameters)?;
             let link = owner.link()?;
-            let srk = create_srk(&mut link.context, profile, srk_handle)?;
+            let srk = create_srk(&mut link.context, profile, options.srk_handle)?;
             let outcome = take_ownership(link, srk.clone(), lockout.clone(), parameters);
             if outcome.is_err() {
                 // The authorisations are lost with this error. What was made so far is taken back.
@@ -256,9 +270,10 @@ fn describe(context: &mut Context, simulator: bool) -> Result<TpmInfo, TpmError>
     Ok(TpmInfo { manufacturer, model, firmware, software, owned })
 }
 
-/// P-384 with SHA-384 and AES-256 where the TPM has all three.
-fn best_profile(context: &mut Context) -> Result<Profile, TpmError> {
-    for profile in [Profile::P384, Profile::P256] {
+/// P-384 with SHA-384 and AES-256 where the TPM has all three, unless one is wanted.
+fn best_profile(context: &mut Context, wanted: Option<Profile>) -> Result<Profile, TpmError> {
+    let candidates = wanted.map_or(vec![Profile::P384, Profile::P256], |wanted| vec![wanted]);
+    for profile in candidates {
         let parameters = PublicParameters::Ecc(
             PublicEccParametersBuilder::new_restricted_decryption_key(storage_cipher(profile), curve(profile))
                 .build()
@@ -376,13 +391,9 @@ fn take_ownership(
 
 /// Clears the TPM by the lockout authorisation.
 fn clear(link: &mut Link, srk: &Srk, lockout: &HierarchyAuth) -> Result<(), TpmError> {
-    let auth = lockout.auth()?;
-    link.context.tr_set_auth(ObjectHandle::Lockout, auth).map_err(of("SetAuth"))?;
-    let outcome = link.salted(srk, |context, session| {
+    link.salted_as(srk, ObjectHandle::Lockout, lockout.auth()?, |context, session| {
         session.run(context, |context| context.clear(AuthHandle::Lockout)).map_err(of("Clear"))
-    });
-    link.context.tr_set_auth(ObjectHandle::Lockout, Auth::default()).map_err(of("SetAuth"))?;
-    outcome
+    })
 }
 
 /// Clears a TPM whose lockout authorisation is `lockout` or, before that was set, still empty.
