@@ -6,7 +6,12 @@
     reason = "tests; helpers outside #[test] functions count as well"
 )]
 
+mod attestation;
 mod common;
+mod counter;
 mod custody;
+mod protector;
 mod proxy;
+mod slots;
 mod swtpm;
+mod wire;

@@ -67,7 +67,7 @@ impl Proxy {
 /// Passes whole commands and answers.
 fn frames(mut client: TcpStream, port: u16, wire: &Mutex<Vec<u8>>, hook: &Mutex<(Hook, usize)>) {
     let Ok(mut tpm) = TcpStream::connect(("127.0.0.1", port)) else { return };
-    let mut forward = |is_command: bool, from: &mut TcpStream, to: &mut TcpStream| -> Option<()> {
+    let forward = |is_command: bool, from: &mut TcpStream, to: &mut TcpStream| -> Option<()> {
         let mut frame = vec![0; HEADER_BYTES];
         from.read_exact(&mut frame).ok()?;
         let size = u32::from_be_bytes(frame[2..6].try_into().unwrap()) as usize;
