@@ -181,6 +181,10 @@ impl Canonical for Approval {
     const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
+        // Also where it is part of something else, whose version is another.
+        if Some(self.version) != Self::VERSION {
+            return Err("an approval in it has another version");
+        }
         self.values.selection().map(|_| ()).map_err(|_| "its registers are not sorted, or do not exist")
     }
 }

@@ -396,14 +396,13 @@ fn clear(link: &mut Link, srk: &Srk, lockout: &HierarchyAuth) -> Result<(), TpmE
     })
 }
 
-/// Clears a TPM whose lockout authorisation is `lockout` or, before that was set, still empty.
+/// Clears a TPM whose lockout authorisation is `lockout` or, before that was set, still empty. Which of them is asked for
+/// first: a wrong one would lock itself out.
 fn take_back(link: &mut Link, srk: &Srk, lockout: &HierarchyAuth) -> Result<(), TpmError> {
-    link.context.tr_set_auth(ObjectHandle::Lockout, Auth::default()).map_err(of("SetAuth"))?;
-    let with_empty = link
-        .context
-        .execute_with_session(Some(AuthSession::Password), |context| context.clear(AuthHandle::Lockout));
-    match with_empty {
-        Ok(()) => Ok(()),
-        Err(_) => clear(link, srk, lockout),
+    if permanent(&mut link.context)? & PERMANENT_LOCKOUT_AUTH_SET != 0 {
+        return clear(link, srk, lockout);
     }
+    link.context
+        .execute_with_session(Some(AuthSession::Password), |context| context.clear(AuthHandle::Lockout))
+        .map_err(of("Clear"))
 }

@@ -49,6 +49,10 @@ impl Canonical for AttestationPublic {
     const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
+        // Also where it is part of a key pair, whose version is another.
+        if Some(self.version) != Self::VERSION {
+            return Err("its public half has another version");
+        }
         wire::attestation_point(self.profile, &self.public)
             .map(|_| ())
             .map_err(|_| "it is no restricted signing key that was made in a TPM")

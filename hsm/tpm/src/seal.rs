@@ -218,7 +218,8 @@ fn unseal(
                 Err(TpmError::PinIncorrect { .. }) => {
                     Err(TpmError::PinIncorrect { tries_left: after?.tries_left() })
                 }
-                opened => Ok(Zeroizing::new(opened?.value().to_vec())),
+                Err(error) => Err(error),
+                Ok(opened) => after.map(|_| Zeroizing::new(opened.value().to_vec())),
             }
         })
     })
