@@ -18,9 +18,9 @@ use tss_esapi::interface_types::algorithm::PublicAlgorithm;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Data, Digest, EccPoint, EccScheme, EncryptedSecret, HashScheme, IdObject,
-    KeyDerivationFunctionScheme, Name, Nonce, Private, Public, PublicBuilder, PublicEccParametersBuilder,
-    Signature, SignatureScheme, SymmetricDefinitionObject,
+    Data, Digest, EccPoint, EccScheme, EncryptedSecret, HashScheme, IdObject, KeyDerivationFunctionScheme,
+    Name, Nonce, Private, Public, PublicBuilder, PublicEccParametersBuilder, Signature, SignatureScheme,
+    SymmetricDefinitionObject,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use zeroize::Zeroizing;
@@ -135,9 +135,7 @@ impl Tpm {
                     let data = Data::try_from(&nonce[..]).map_err(unexpected("take a nonce"))?;
                     let registers = selection_list(&selection.indices().collect::<Vec<_>>())?;
                     let (statement, signature) = session
-                        .run(context, |context| {
-                            context.quote(loaded, data, SignatureScheme::Null, registers)
-                        })
+                        .run(context, |context| context.quote(loaded, data, SignatureScheme::Null, registers))
                         .map_err(of("Quote"))?;
                     let statement = statement.marshall().map_err(of("statement"))?;
                     let Signature::EcDsa(signature) = signature else {
@@ -245,7 +243,9 @@ fn activate(
 ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
     let refused = |error| match error::kind(error) {
         Some(Kind::Integrity | Kind::Size | Kind::Value | Kind::EccPoint | Kind::Insufficient) => {
-            TpmError::CorruptBlob { why: "the credential is for another TPM or key, or was changed".to_owned() }
+            TpmError::CorruptBlob {
+                why: "the credential is for another TPM or key, or was changed".to_owned(),
+            }
         }
         _ => of("ActivateCredential")(error),
     };
@@ -296,12 +296,14 @@ fn load(context: &mut Context, session: Salted, key: &AttestationKey) -> Result<
     let corrupt = || TpmError::CorruptBlob { why: "the attestation key is not this TPM's".to_owned() };
     let public = Public::unmarshall(&key.public.public).map_err(|_| corrupt())?;
     let private = Private::try_from(&key.private[..]).map_err(|_| corrupt())?;
-    session.run(context, |context| context.load(session.srk, private, public)).map_err(
-        |error| match error::kind(error) {
-            Some(Kind::Integrity | Kind::Size | Kind::Value | Kind::Binding | Kind::Insufficient) => corrupt(),
+    session.run(context, |context| context.load(session.srk, private, public)).map_err(|error| {
+        match error::kind(error) {
+            Some(Kind::Integrity | Kind::Size | Kind::Value | Kind::Binding | Kind::Insufficient) => {
+                corrupt()
+            }
             _ => of("Load")(error),
-        },
-    )
+        }
+    })
 }
 
 /// A restricted ECDSA key. Its authorisation is empty, because it signs nothing but the TPM's own statements, and it is

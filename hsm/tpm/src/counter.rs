@@ -229,6 +229,9 @@ mod tests {
         assert_eq!(judge_state(8, 7), Ok(Freshness::Ahead));
         assert_eq!(judge_state(6, 7), Err(TpmError::CounterRollback { recorded: 6, anchored: 7 }));
         assert_eq!(judge_state(9, 7), Err(TpmError::CounterReplaced { recorded: 9, anchored: 7 }));
-        assert_eq!(judge_state(0, u64::MAX), Err(TpmError::CounterRollback { recorded: 0, anchored: u64::MAX }));
+        assert_eq!(
+            judge_state(0, u64::MAX),
+            Err(TpmError::CounterRollback { recorded: 0, anchored: u64::MAX })
+        );
     }
 }

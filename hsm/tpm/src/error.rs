@@ -60,7 +60,9 @@ pub enum TpmError {
         max: usize,
     },
     /// The registers do not hold what the secret is sealed to. No try was spent.
-    #[error("the machine did not start the software that the secret is sealed to: registers {changed:?} differ")]
+    #[error(
+        "the machine did not start the software that the secret is sealed to: registers {changed:?} differ"
+    )]
     PcrMismatch {
         /// The registers that differ from the newest approved values.
         changed: Vec<u8>,
@@ -113,7 +115,9 @@ pub enum TpmError {
         why: String,
     },
     /// The state is older than the TPM's counter says.
-    #[error("the state was rolled back: it was written at {recorded}, the TPM's counter stands at {anchored}")]
+    #[error(
+        "the state was rolled back: it was written at {recorded}, the TPM's counter stands at {anchored}"
+    )]
     CounterRollback {
         /// The counter in the state.
         recorded: u64,
@@ -121,7 +125,9 @@ pub enum TpmError {
         anchored: u64,
     },
     /// The state is from further on than the TPM's counter, so the counter is not the one that it was written with.
-    #[error("the state was written at {recorded}, but the TPM's counter stands at {anchored}: it is another counter")]
+    #[error(
+        "the state was written at {recorded}, but the TPM's counter stands at {anchored}: it is another counter"
+    )]
     CounterReplaced {
         /// The counter in the state.
         recorded: u64,
@@ -203,7 +209,9 @@ impl TpmError {
                 "Clear the TPM in the firmware's set-up, or release it with its authorisations; everything sealed in it \
                  is lost then."
             }
-            Self::AuthIncorrect { .. } => "Use the authorisations that were handed out when this TPM was provisioned.",
+            Self::AuthIncorrect { .. } => {
+                "Use the authorisations that were handed out when this TPM was provisioned."
+            }
             Self::CorruptBlob { .. } => {
                 "Restore the custody state from a backup of this machine, or use another protector."
             }
@@ -216,7 +224,9 @@ impl TpmError {
             Self::NotOpen => "Unlock it with the PIN.",
             Self::Random => "Restart the machine.",
             Self::Unsupported { .. } => "This TPM cannot be a protector; use a PKCS#11 token.",
-            Self::Failed { .. } => "Restart the custody daemon; if it happens again, keep the log for support.",
+            Self::Failed { .. } => {
+                "Restart the custody daemon; if it happens again, keep the log for support."
+            }
         }
     }
 

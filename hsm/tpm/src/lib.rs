@@ -25,20 +25,16 @@ mod seal;
 mod wire;
 
 pub use attest::{AttestationKey, CREDENTIAL_BYTES_MAX, Credential, EndorsementPublic};
-pub use counter::{
-    COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter, Freshness, judge_state,
-};
+pub use counter::{COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter, Freshness, judge_state};
 pub use dictionary::{DictionaryParameters, DictionaryState, PinTry};
 pub use error::TpmError;
 pub use link::Srk;
 pub use owner::{TCTI_DEFAULT, Tpm};
 pub use pcr::{PCR_BYTES, Pcr, PcrSelection, PcrValues, SelectionError, predict};
-pub use policy::{
-    Approval, ApprovalError, Binding, POLICY_REF_BYTES, PolicyKey, PolicyRef, PolicySigner,
-};
+pub use policy::{Approval, ApprovalError, Binding, POLICY_REF_BYTES, PolicyKey, PolicyRef, PolicySigner};
 pub use profile::Profile;
 pub use protector::{APPROVALS_MAX, Enrolment, ROOT_BYTES, TpmProtector};
-pub use provision::{AUTH_BYTES, HierarchyAuth, Provisioned, ProvisionOptions, SRK_HANDLE_DEFAULT, TpmInfo};
+pub use provision::{AUTH_BYTES, HierarchyAuth, ProvisionOptions, Provisioned, SRK_HANDLE_DEFAULT, TpmInfo};
 pub use quote::{AttestationPublic, NONCE_BYTES, Quote, QuoteError, Quoted};
 pub use seal::{PIN_BYTES_MAX, SECRET_BYTES_MAX, Sealed};
 pub use wire::WireError;

@@ -6,6 +6,7 @@ use crate::error::{self, TpmError, hex, of, unexpected};
 use crate::pcr::{PCR_BYTES, Pcr, PcrSelection, PcrValues};
 use crate::profile::Profile;
 use minicbor::{Decode, Encode};
+use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind as Kind;
 use tss_esapi::constants::{CapabilityType, PropertyTag, SessionType};
@@ -16,7 +17,6 @@ use tss_esapi::structures::{
     Auth, CapabilityData, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SymmetricDefinition,
 };
 use tss_esapi::tcti_ldr::TctiNameConf;
-use tss_esapi::Context;
 
 /// Registers that one PCR_Read returns (TPM 2.0 Library, Part 2: TPML_DIGEST holds 8).
 const PCR_READ_MAX: usize = 8;
@@ -74,8 +74,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects. On a simulator, which nobody else can be connected to now, also frees what a client left behind that
-    /// ended without cleaning up; the kernel's resource manager does that by itself.
+    /// Connects. On a simulator, which serves one program only, also frees what a client left behind that ended without
+    /// cleaning up; the kernel's resource manager does that by itself.
     pub(crate) fn open(tcti: &str) -> Result<Self, TpmError> {
         let absent = |why: String| TpmError::TpmAbsent { tcti: tcti.to_owned(), why };
         let name = tcti.parse::<TctiNameConf>().map_err(|_| absent("it is no TCTI".to_owned()))?;
@@ -118,13 +118,12 @@ impl Link {
         }
         let persistent =
             PersistentTpmHandle::new(srk.handle).map_err(|_| TpmError::SrkMissing { handle: srk.handle })?;
-        let object =
-            self.context.tr_from_tpm_public(TpmHandle::Persistent(persistent)).map_err(|error| {
-                match error::kind(error) {
-                    Some(Kind::Handle | Kind::ReferenceH0) => TpmError::SrkMissing { handle: srk.handle },
-                    _ => of("ReadPublic")(error),
-                }
-            })?;
+        let object = self.context.tr_from_tpm_public(TpmHandle::Persistent(persistent)).map_err(|error| {
+            match error::kind(error) {
+                Some(Kind::Handle | Kind::ReferenceH0) => TpmError::SrkMissing { handle: srk.handle },
+                _ => of("ReadPublic")(error),
+            }
+        })?;
         let found = self.context.tr_get_name(object).map_err(of("Name"))?;
         if found.value() != srk.name {
             return Err(TpmError::SrkChanged { expected: hex(&srk.name), found: hex(found.value()) });
@@ -189,7 +188,8 @@ fn no_bank() -> TpmError {
     TpmError::Unsupported { what: "read these registers in a SHA-256 bank".to_owned() }
 }
 
-/// Whether the TCTI is a simulator's, which serves one client at a time and manages no resources.
+/// Whether the TCTI is a simulator's. It manages no resources and must not be shared: whoever connects anew frees what
+/// looks left behind.
 pub(crate) fn is_simulator(tcti: &str) -> bool {
     ["swtpm", "mssim"].iter().any(|name| tcti == *name || tcti.starts_with(&format!("{name}:")))
 }
@@ -237,9 +237,7 @@ impl Salted {
     pub(crate) fn dictionary(self, context: &mut Context) -> Result<DictionaryState, TpmError> {
         let properties = self.permanent(context)?;
         let number = |tag| properties.iter().find(|(found, _)| *found == tag).map(|(_, value)| *value);
-        let need = |tag| {
-            number(tag).ok_or_else(|| TpmError::Unsupported { what: format!("report {tag:?}") })
-        };
+        let need = |tag| number(tag).ok_or_else(|| TpmError::Unsupported { what: format!("report {tag:?}") });
         let permanent = need(PropertyTag::Permanent)?;
         Ok(DictionaryState {
             in_lockout: permanent & PERMANENT_IN_LOCKOUT != 0,

@@ -2,6 +2,7 @@
 
 use crate::error::TpmError;
 use crate::link::{Link, is_simulator};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,18 +12,22 @@ use std::time::Duration;
 pub const TCTI_DEFAULT: &str = "device:/dev/tpmrm0";
 
 /// How long a job may take. A discrete TPM needs seconds for a key; nothing here needs half a minute.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Job = Box<dyn FnOnce(&mut Owner) + Send>;
 
 /// A TPM. Made without touching it; the first job connects, and a job after a broken connection connects again.
 ///
-/// On a simulator each job has a connection of its own, because it serves only one client at a time.
+/// On a simulator each job connects anew, so that nothing is kept in it between jobs. The software stack opens files and
+/// sockets without close-on-exec: a process that uses this must not start programs.
 #[derive(Debug)]
 pub struct Tpm {
     tcti: String,
+    patience: Duration,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Option<JoinHandle<()>>,
+    /// The last job got no answer in time.
+    stuck: AtomicBool,
 }
 
 impl Tpm {
@@ -31,13 +36,27 @@ impl Tpm {
     /// # Errors
     /// [`TpmError::OwnerGone`] if the system gives no thread.
     pub fn new(tcti: &str) -> Result<Self, TpmError> {
+        Self::with_patience(tcti, PATIENCE)
+    }
+
+    /// [`Tpm::new`] with another time that a call waits for its answer.
+    ///
+    /// # Errors
+    /// [`TpmError::OwnerGone`] if the system gives no thread.
+    pub fn with_patience(tcti: &str, patience: Duration) -> Result<Self, TpmError> {
         let (jobs, inbox) = channel();
         let owner = Owner { tcti: tcti.to_owned(), link: None };
         let thread = std::thread::Builder::new()
             .name("tpm".to_owned())
             .spawn(move || serve(owner, &inbox))
             .map_err(|_| TpmError::OwnerGone)?;
-        Ok(Self { tcti: tcti.to_owned(), jobs: Mutex::new(Some(jobs)), thread: Some(thread) })
+        Ok(Self {
+            tcti: tcti.to_owned(),
+            patience,
+            jobs: Mutex::new(Some(jobs)),
+            thread: Some(thread),
+            stuck: AtomicBool::new(false),
+        })
     }
 
     /// The TCTI that it was made with.
@@ -58,19 +77,21 @@ impl Tpm {
         });
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         jobs.ok_or(TpmError::OwnerGone)?.send(job).map_err(|_| TpmError::OwnerGone)?;
-        match answer.recv_timeout(ANSWER_MAX) {
+        let answered = answer.recv_timeout(self.patience);
+        self.stuck.store(matches!(answered, Err(RecvTimeoutError::Timeout)), Ordering::Relaxed);
+        match answered {
             Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => Err(TpmError::NoAnswer { seconds: ANSWER_MAX.as_secs() }),
+            Err(RecvTimeoutError::Timeout) => Err(TpmError::NoAnswer { seconds: self.patience.as_secs() }),
             Err(RecvTimeoutError::Disconnected) => Err(TpmError::OwnerGone),
         }
     }
 }
 
 impl Drop for Tpm {
-    /// Waits until the connection is closed and its sessions and objects are flushed.
+    /// Waits until the connection is closed and its sessions and objects are flushed; not for a TPM that hangs.
     fn drop(&mut self) {
         *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.take().filter(|_| !self.stuck.load(Ordering::Relaxed)) {
             let _ = thread.join();
         }
     }

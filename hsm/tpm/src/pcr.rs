@@ -37,7 +37,8 @@ impl PcrSelection {
     pub fn new(indices: &[u8]) -> Result<Self, SelectionError> {
         let mut bits = 0;
         for index in indices {
-            let bit = 1u32.checked_shl((*index).into()).filter(|_| *index <= PCR_MAX).ok_or(SelectionError)?;
+            let bit =
+                1u32.checked_shl((*index).into()).filter(|_| *index <= PCR_MAX).ok_or(SelectionError)?;
             if bits & bit != 0 {
                 return Err(SelectionError);
             }
@@ -169,9 +170,9 @@ impl PcrValues {
 /// to the values of an image that was never booted here.
 #[must_use]
 pub fn predict(start: [u8; PCR_BYTES], events: &[[u8; PCR_BYTES]]) -> [u8; PCR_BYTES] {
-    events.iter().fold(start, |value, event| {
-        Sha256::new_with_prefix(value).chain_update(event).finalize().into()
-    })
+    events
+        .iter()
+        .fold(start, |value, event| Sha256::new_with_prefix(value).chain_update(event).finalize().into())
 }
 
 #[cfg(test)]

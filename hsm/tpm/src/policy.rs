@@ -294,12 +294,14 @@ impl PolicySigner {
         let digest = approval_digest(self.profile, selection, &values, &reference);
         let signature = match self.profile {
             Profile::P384 => {
-                let key = p384::ecdsa::SigningKey::from_slice(&self.scalar).map_err(|_| ApprovalError::Key)?;
+                let key =
+                    p384::ecdsa::SigningKey::from_slice(&self.scalar).map_err(|_| ApprovalError::Key)?;
                 let signature: Result<p384::ecdsa::Signature, _> = key.sign_prehash(&digest);
                 signature.map(|signature| signature.to_bytes().to_vec())
             }
             Profile::P256 => {
-                let key = p256::ecdsa::SigningKey::from_slice(&self.scalar).map_err(|_| ApprovalError::Key)?;
+                let key =
+                    p256::ecdsa::SigningKey::from_slice(&self.scalar).map_err(|_| ApprovalError::Key)?;
                 let signature: Result<p256::ecdsa::Signature, _> = key.sign_prehash(&digest);
                 signature.map(|signature| signature.to_bytes().to_vec())
             }

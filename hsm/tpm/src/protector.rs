@@ -354,7 +354,8 @@ impl TpmProtector {
     }
 
     fn unseal(&self, enrolment: &Enrolment, pin: &[u8], pin_try: PinTry) -> Result<Opened, TpmError> {
-        let secret = self.tpm.unseal(&enrolment.srk, &enrolment.sealed, &enrolment.approvals, pin, pin_try)?;
+        let secret =
+            self.tpm.unseal(&enrolment.srk, &enrolment.sealed, &enrolment.approvals, pin, pin_try)?;
         Opened::parse(&secret)
     }
 

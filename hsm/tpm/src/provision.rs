@@ -148,7 +148,9 @@ impl Tpm {
             let taken = permanent(&mut link.context)?
                 & (PERMANENT_OWNER_AUTH_SET | PERMANENT_ENDORSEMENT_AUTH_SET | PERMANENT_LOCKOUT_AUTH_SET);
             if taken != 0 {
-                return Err(TpmError::AlreadyOwned { what: format!("authorisations are set ({taken:#05b})") });
+                return Err(TpmError::AlreadyOwned {
+                    what: format!("authorisations are set ({taken:#05b})"),
+                });
             }
             let profile = best_profile(&mut link.context, options.profile)?;
             let lockout = HierarchyAuth::generate()?;
@@ -222,7 +224,9 @@ impl Tpm {
             let context = &mut owner.link()?.context;
             // Registers have no authorisation, so the password is empty and no secret.
             context
-                .execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(handle, values))
+                .execute_with_session(Some(AuthSession::Password), |context| {
+                    context.pcr_extend(handle, values)
+                })
                 .map_err(of("PCR_Extend"))
         })
     }
@@ -248,7 +252,9 @@ fn describe(context: &mut Context, simulator: bool) -> Result<TpmInfo, TpmError>
         let mut text = String::new();
         for tag in tags {
             let bytes = property(context, *tag)?.unwrap_or(0).to_be_bytes();
-            text.extend(bytes.iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ').map(|b| char::from(*b)));
+            text.extend(
+                bytes.iter().filter(|byte| byte.is_ascii_graphic() || **byte == b' ').map(|b| char::from(*b)),
+            );
         }
         Ok(text.trim().to_owned())
     };
@@ -275,9 +281,12 @@ fn best_profile(context: &mut Context, wanted: Option<Profile>) -> Result<Profil
     let candidates = wanted.map_or(vec![Profile::P384, Profile::P256], |wanted| vec![wanted]);
     for profile in candidates {
         let parameters = PublicParameters::Ecc(
-            PublicEccParametersBuilder::new_restricted_decryption_key(storage_cipher(profile), curve(profile))
-                .build()
-                .map_err(unexpected("take a storage key's parameters"))?,
+            PublicEccParametersBuilder::new_restricted_decryption_key(
+                storage_cipher(profile),
+                curve(profile),
+            )
+            .build()
+            .map_err(unexpected("take a storage key's parameters"))?,
         );
         if context.execute_without_session(|context| context.test_parms(parameters)).is_ok() {
             return Ok(profile);
@@ -371,8 +380,11 @@ fn take_ownership(
 ) -> Result<Provisioned, TpmError> {
     let (owner, endorsement) = (HierarchyAuth::generate()?, HierarchyAuth::generate()?);
     link.salted(&srk, |context, session| {
-        let hierarchies =
-            [(AuthHandle::Endorsement, &endorsement), (AuthHandle::Owner, &owner), (AuthHandle::Lockout, &lockout)];
+        let hierarchies = [
+            (AuthHandle::Endorsement, &endorsement),
+            (AuthHandle::Owner, &owner),
+            (AuthHandle::Lockout, &lockout),
+        ];
         for (handle, auth) in hierarchies {
             let auth = auth.auth()?;
             session

@@ -1,7 +1,7 @@
 //! The two commands of the dictionary-attack defence, which tss-esapi 7.7 does not offer.
 //!
 //! Its `Context` gives out neither its ESYS context nor a way to send other commands, so this opens a connection of its
-//! own: the caller has closed the other one (a simulator takes one at a time). The only unsafe code of the crate.
+//! own: the caller has closed the other one, so that no two share slots. The only unsafe code of the crate.
 
 use crate::dictionary::DictionaryParameters;
 use crate::error::{self, TpmError, hex};
@@ -20,7 +20,10 @@ const SE_HMAC: u8 = 0;
 /// in an authenticated session.
 pub(crate) fn set_parameters(tcti: &str, parameters: DictionaryParameters) -> Result<(), TpmError> {
     let connection = Connection::open(tcti)?;
-    #[allow(unsafe_code, reason = "no safe wrapper; the pointer is the open context's, numbers are passed by value")]
+    #[allow(
+        unsafe_code,
+        reason = "no safe wrapper; the pointer is the open context's, numbers are passed by value"
+    )]
     let code = unsafe {
         esys::Esys_DictionaryAttackParameters(
             connection.esys,
@@ -42,7 +45,10 @@ pub(crate) fn reset(tcti: &str, srk: &Srk, lockout: &Auth) -> Result<(), TpmErro
     let connection = Connection::open(tcti)?;
     let session = connection.salted_session(srk)?;
     let mut auth: esys::TPM2B_AUTH = lockout.clone().into();
-    #[allow(unsafe_code, reason = "no safe wrapper; context and auth live across the call, handles are values")]
+    #[allow(
+        unsafe_code,
+        reason = "no safe wrapper; context and auth live across the call, handles are values"
+    )]
     let code = unsafe {
         let set = esys::Esys_TR_SetAuth(connection.esys, esys::ESYS_TR_RH_LOCKOUT, &auth);
         if set == 0 {
@@ -58,7 +64,10 @@ pub(crate) fn reset(tcti: &str, srk: &Srk, lockout: &Auth) -> Result<(), TpmErro
         }
     };
     auth.buffer.zeroize();
-    #[allow(unsafe_code, reason = "no safe wrapper; the session is the one started above and is not used again")]
+    #[allow(
+        unsafe_code,
+        reason = "no safe wrapper; the session is the one started above and is not used again"
+    )]
     let flushed = unsafe { esys::Esys_FlushContext(connection.esys, session) };
     check("DictionaryAttackLockReset", code)?;
     check("FlushContext", flushed)
@@ -75,7 +84,10 @@ impl Connection {
         let absent = |code| error::of_code("connect", code, None);
         let name = CString::new(tcti).map_err(|_| absent(0))?;
         let mut connection = Self { tcti: null_mut(), esys: null_mut() };
-        #[allow(unsafe_code, reason = "no safe wrapper; both pointers are written on success only and owned by Self")]
+        #[allow(
+            unsafe_code,
+            reason = "no safe wrapper; both pointers are written on success only and owned by Self"
+        )]
         let code = unsafe {
             match esys::Tss2_TctiLdr_Initialize(name.as_ptr(), &mut connection.tcti) {
                 0 => esys::Esys_Initialize(&mut connection.esys, connection.tcti, null_mut()),
@@ -112,7 +124,10 @@ impl Connection {
         let symmetric: esys::TPMT_SYM_DEF =
             srk.session_cipher().try_into().map_err(error::unexpected("the session's cipher"))?;
         let hash: u16 = HashingAlgorithm::from(srk.profile).into();
-        #[allow(unsafe_code, reason = "no safe wrapper; the cipher lives across the call, a null nonce means: draw one")]
+        #[allow(
+            unsafe_code,
+            reason = "no safe wrapper; the cipher lives across the call, a null nonce means: draw one"
+        )]
         let code = unsafe {
             let none = esys::ESYS_TR_NONE;
             esys::Esys_StartAuthSession(
@@ -135,7 +150,10 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    #[allow(unsafe_code, reason = "no safe wrapper; each pointer is null or owned, and both functions take null")]
+    #[allow(
+        unsafe_code,
+        reason = "no safe wrapper; each pointer is null or owned, and both functions take null"
+    )]
     fn drop(&mut self) {
         unsafe {
             if !self.esys.is_null() {

@@ -5,7 +5,9 @@ use crate::error::{self, TpmError, of, unexpected};
 use crate::link::{Srk, selection_list, with_object, with_policy};
 use crate::owner::{Owner, Tpm};
 use crate::pcr::{PcrSelection, PcrValues};
-use crate::policy::{Approval, ApprovalError, Binding, PolicyKey, approval_digest, pcr_policy, sealing_policy};
+use crate::policy::{
+    Approval, ApprovalError, Binding, PolicyKey, approval_digest, pcr_policy, sealing_policy,
+};
 use crate::profile::Profile;
 use minicbor::{Decode, Encode};
 use tss_esapi::Context;
@@ -177,23 +179,26 @@ fn unseal(
     link.salted(srk, |context, session| {
         let before = session.dictionary(context)?;
         before.judge(pin_try)?;
-        let object = session.run(context, |context| context.load(session.srk, private, public)).map_err(
-            |error| match error::kind(error) {
-                // What the storage key did not make, or what was changed since.
-                Some(
-                    Kind::Integrity
-                    | Kind::Size
-                    | Kind::Value
-                    | Kind::Binding
-                    | Kind::Type
-                    | Kind::Insufficient
-                    | Kind::Attributes
-                    | Kind::Hash
-                    | Kind::Scheme,
-                ) => TpmError::CorruptBlob { why: "the TPM did not make it, or it was changed".to_owned() },
-                _ => of("Load")(error),
-            },
-        )?;
+        let object =
+            session.run(context, |context| context.load(session.srk, private, public)).map_err(|error| {
+                match error::kind(error) {
+                    // What the storage key did not make, or what was changed since.
+                    Some(
+                        Kind::Integrity
+                        | Kind::Size
+                        | Kind::Value
+                        | Kind::Binding
+                        | Kind::Type
+                        | Kind::Insufficient
+                        | Kind::Attributes
+                        | Kind::Hash
+                        | Kind::Scheme,
+                    ) => {
+                        TpmError::CorruptBlob { why: "the TPM did not make it, or it was changed".to_owned() }
+                    }
+                    _ => of("Load")(error),
+                }
+            })?;
         with_object(context, object, |context| {
             context.tr_set_auth(ObjectHandle::from(object), auth).map_err(of("SetAuth"))?;
             let opened = with_policy(context, srk, session.srk, |context, policy, auth_session| {
@@ -230,7 +235,8 @@ fn parts(profile: Profile, sealed: &Sealed) -> Result<(Public, Private), TpmErro
     let corrupt = |why: &str| TpmError::CorruptBlob { why: why.to_owned() };
     sealed.check().map_err(corrupt)?;
     let public = Public::unmarshall(&sealed.public).map_err(|_| corrupt("its public area is malformed"))?;
-    let private = Private::try_from(&sealed.private[..]).map_err(|_| corrupt("its private area is too long"))?;
+    let private =
+        Private::try_from(&sealed.private[..]).map_err(|_| corrupt("its private area is too long"))?;
     // The policy says whose approvals count. A file in which another key was written does not fit the object, and
     // without this the TPM would only say that some policy failed.
     let wanted = template(profile, &sealing_policy(profile, sealed.selection, &sealed.binding))?;
@@ -238,7 +244,10 @@ fn parts(profile: Profile, sealed: &Sealed) -> Result<(Public, Private), TpmErro
         return Err(corrupt("it is no sealed object"));
     };
     let Public::KeyedHash {
-        object_attributes: attributes, name_hashing_algorithm: hash, auth_policy: policy, ..
+        object_attributes: attributes,
+        name_hashing_algorithm: hash,
+        auth_policy: policy,
+        ..
     } = &wanted
     else {
         return Err(corrupt("it is no sealed object"));
@@ -292,12 +301,12 @@ fn satisfy(
         let approved = self::digest(&pcr_policy(profile, sealed.selection, values))?;
         let reference = Nonce::try_from(&reference.0[..]).map_err(unexpected("take a policy reference"))?;
         let name = Name::try_from(key.name()).map_err(unexpected("take a policy key's Name"))?;
-        context
-            .policy_authorize(session, approved, reference, &name, ticket)
-            .map_err(|error| match error::kind(error) {
+        context.policy_authorize(session, approved, reference, &name, ticket).map_err(|error| {
+            match error::kind(error) {
                 Some(Kind::Ticket | Kind::Value) => TpmError::ApprovalRefused(ApprovalError::Signature),
                 _ => of("PolicyAuthorize")(error),
-            })?;
+            }
+        })?;
     }
     context.policy_auth_value(session).map_err(of("PolicyAuthValue"))
 }

@@ -135,3 +135,44 @@ impl<'b> Reader<'b> {
         if self.rest.is_empty() { Ok(()) } else { Err(WireError { what: self.what }) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The public area of an attestation key.
+    fn attestation(attributes: u32) -> Vec<u8> {
+        let mut public = verify_only_public(Profile::P256, &Point { x: vec![1; 32], y: vec![2; 31] });
+        public[4..8].copy_from_slice(&attributes.to_be_bytes());
+        public
+    }
+
+    #[test]
+    fn only_keys_that_cannot_leave_their_tpm_attest() {
+        let good = attestation(ATTRIBUTES_ATTESTATION);
+        let point = attestation_point(Profile::P256, &good).unwrap();
+        assert_eq!((point.x, point.y), (vec![1; 32], [&[0][..], &[2; 31]].concat()));
+        assert!(attestation_point(Profile::P384, &good).is_err());
+        // Without any of the attributes, or able to decrypt.
+        for bit in [1, 4, 5, 16, 17, 18] {
+            let public = attestation(ATTRIBUTES_ATTESTATION ^ (1 << bit));
+            assert!(attestation_point(Profile::P256, &public).is_err(), "bit {bit}");
+        }
+        for cut in 0..good.len() {
+            assert!(attestation_point(Profile::P256, &good[..cut]).is_err());
+        }
+        assert!(attestation_point(Profile::P256, &[&good[..], &[0]].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_an_error_and_no_panic(bytes: Vec<u8>, at: prop::sample::Index, byte: u8) {
+            let _ = attestation_point(Profile::P384, &bytes);
+            let mut nearly = attestation(ATTRIBUTES_ATTESTATION);
+            let at = at.index(nearly.len());
+            nearly[at] = byte;
+            let _ = attestation_point(Profile::P256, &nearly);
+        }
+    }
+}

@@ -2,8 +2,8 @@
 
 use crate::common::Ready;
 use zixt_tpm::{
-    AttestationKey, AttestationPublic, Credential, PcrSelection, Profile, ProvisionOptions, Quote, QuoteError,
-    TpmError,
+    AttestationKey, AttestationPublic, Credential, PcrSelection, Profile, ProvisionOptions, Quote,
+    QuoteError, TpmError,
 };
 use zixt_types::Canonical;
 
@@ -54,7 +54,8 @@ fn no_changed_byte_of_a_quote_goes_unnoticed() {
             .is_ok_and(|public| quote.verify(&public, &NONCE, PcrSelection::DEFAULT).is_ok());
         // A bit of the attributes that neither the key nor the check depends on changes the Name, and with it whether
         // a credential opens; the signature is still the key's.
-        let name_changed = AttestationPublic::parse(&bad).is_ok_and(|public| public.name() != key.public.name());
+        let name_changed =
+            AttestationPublic::parse(&bad).is_ok_and(|public| public.name() != key.public.name());
         assert!(!verified || name_changed, "byte {at}");
     }
 }
@@ -72,7 +73,11 @@ fn a_credential_opens_in_its_tpm_with_its_key_only() {
         let secret = [0xC4; 32];
         let credential = checker.tpm.make_credential(&endorsement, &key.public, &secret).unwrap();
         let credential = Credential::parse(&credential.to_bytes()).unwrap();
-        assert_eq!(*ready.tpm.activate_credential(srk, &key, auth, &credential).unwrap(), secret, "{profile}");
+        assert_eq!(
+            *ready.tpm.activate_credential(srk, &key, auth, &credential).unwrap(),
+            secret,
+            "{profile}"
+        );
 
         let other = ready.tpm.create_attestation_key(srk).unwrap();
         let refused = ready.tpm.activate_credential(srk, &other, auth, &credential);

@@ -4,7 +4,8 @@ use crate::swtpm::Swtpm;
 use tss_esapi::Context;
 use tss_esapi::tcti_ldr::TctiNameConf;
 use zixt_tpm::{
-    Binding, DictionaryParameters, PcrSelection, PolicyRef, PolicySigner, ProvisionOptions, Provisioned, Sealed, Tpm,
+    Binding, DictionaryParameters, PcrSelection, PolicyRef, PolicySigner, ProvisionOptions, Provisioned,
+    Sealed, Tpm,
 };
 
 pub const PIN: &[u8] = b"Kupfer-7-Dachs-Zimt";

@@ -24,7 +24,10 @@ fn it_goes_up_and_judges_states() {
     assert_eq!(now, first + 5);
     assert_eq!(judge_state(now, now), Ok(Freshness::Current));
     assert_eq!(judge_state(now + 1, now), Ok(Freshness::Ahead));
-    assert_eq!(judge_state(now - 1, now), Err(TpmError::CounterRollback { recorded: now - 1, anchored: now }));
+    assert_eq!(
+        judge_state(now - 1, now),
+        Err(TpmError::CounterRollback { recorded: now - 1, anchored: now })
+    );
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn lockout_ends_by_its_authorisation() {
 /// Wrong passwords for an object of its own, under a storage key of its own in the null hierarchy.
 fn burn_all_tries(ready: &Ready) {
     use tss_esapi::structures::{
-        Auth, KeyedHashScheme, PublicBuilder, PublicKeyedHashParameters, SensitiveData, SymmetricDefinitionObject,
+        Auth, KeyedHashScheme, PublicBuilder, PublicKeyedHashParameters, SensitiveData,
+        SymmetricDefinitionObject,
     };
     let mut client = foreign_client(&ready.swtpm.tcti());
     client.set_sessions((Some(AuthSession::Password), None, None));
@@ -206,13 +207,13 @@ fn an_approved_update_opens_and_so_does_a_predicted_one() {
     let approved = ready.seal(ready.binding());
     // What the next image will measure, computed by those who sign it: register 7 stays, 11 starts from zero.
     let next = [[0xA1; 32], [0xA2; 32]];
-    let predicted = PcrValues::new(vec![
-        now.pcrs()[0].clone(),
-        Pcr { index: 11, value: predict([0; 32], &next) },
-    ])
-    .unwrap();
-    let approvals =
-        [ready.signer.approve(now, REFERENCE).unwrap(), ready.signer.approve(predicted.clone(), REFERENCE).unwrap()];
+    let predicted =
+        PcrValues::new(vec![now.pcrs()[0].clone(), Pcr { index: 11, value: predict([0; 32], &next) }])
+            .unwrap();
+    let approvals = [
+        ready.signer.approve(now, REFERENCE).unwrap(),
+        ready.signer.approve(predicted.clone(), REFERENCE).unwrap(),
+    ];
     // The same without a policy key: sealed again before the restart.
     let resealed = ready.seal(Binding::Fixed(predicted.clone()));
     assert_eq!(
@@ -246,10 +247,7 @@ fn approvals_of_another_key_or_for_another_purpose_are_refused() {
         ready.signer.approve(now.clone(), PolicyRef([1; 32])).unwrap(),
     ];
     for approval in refused {
-        assert_eq!(
-            approval.verify(&key, &REFERENCE, PcrSelection::DEFAULT),
-            Err(ApprovalError::Signature)
-        );
+        assert_eq!(approval.verify(&key, &REFERENCE, PcrSelection::DEFAULT), Err(ApprovalError::Signature));
         // The TPM comes to the same conclusion by itself: whoever writes into the state wins nothing.
         assert_eq!(
             ready.tpm.unseal(srk, &sealed, &[approval], PIN, PinTry::Attended),
@@ -325,8 +323,7 @@ fn the_most_that_a_tpm_seals() {
     let ready = Ready::new();
     let srk = &ready.provisioned.srk;
     let secret: Vec<u8> = (0..128).collect();
-    let seal =
-        |secret: &[u8]| ready.tpm.seal(srk, secret, PIN, PcrSelection::DEFAULT, ready.binding());
+    let seal = |secret: &[u8]| ready.tpm.seal(srk, secret, PIN, PcrSelection::DEFAULT, ready.binding());
     let sealed = seal(&secret).unwrap();
     let now = ready.tpm.pcrs(PcrSelection::DEFAULT).unwrap();
     let approval = ready.signer.approve(now, REFERENCE).unwrap();

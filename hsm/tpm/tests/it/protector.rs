@@ -16,7 +16,8 @@ fn protector(ready: &mut Ready) -> TpmProtector {
     let selection = PcrSelection::DEFAULT;
     let values = tpm.pcrs(selection).unwrap();
     let protector =
-        TpmProtector::create(tpm, &ready.provisioned, COUNTER_INDEX_DEFAULT, selection, binding, PIN).unwrap();
+        TpmProtector::create(tpm, &ready.provisioned, COUNTER_INDEX_DEFAULT, selection, binding, PIN)
+            .unwrap();
     protector.add_approval(ready.signer.approve(values, REFERENCE).unwrap()).unwrap();
     protector
 }

@@ -104,9 +104,7 @@ fn frames(mut client: TcpStream, port: u16, wire: &Mutex<Vec<u8>>, hook: &Mutex<
 fn pass_control(listener: TcpListener, port: u16) {
     for client in listener.incoming().flatten() {
         let Ok(tpm) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-        for (mut from, mut to) in
-            [(client.try_clone().unwrap(), tpm.try_clone().unwrap()), (tpm, client)]
-        {
+        for (mut from, mut to) in [(client.try_clone().unwrap(), tpm.try_clone().unwrap()), (tpm, client)] {
             std::thread::spawn(move || {
                 let _ = std::io::copy(&mut from, &mut to);
                 let _ = to.shutdown(Shutdown::Both);

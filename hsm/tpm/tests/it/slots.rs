@@ -2,7 +2,7 @@
 
 use crate::common::{PIN, Ready, SECRET, foreign_client};
 use crate::proxy::{Action, Proxy};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use tss_esapi::constants::CapabilityType;
@@ -15,11 +15,13 @@ const CHILD: &str = "ZIXT_TEST_TPM_CHILD";
 fn taken(tcti: &str) -> usize {
     let mut client = foreign_client(tcti);
     let first = [0x8000_0000, 0x0200_0000, 0x0300_0000];
-    let handles = |client: &mut tss_esapi::Context, first| {
-        match client.get_capability(CapabilityType::Handles, first, 64).unwrap().0 {
-            CapabilityData::Handles(list) => list.into_inner().len(),
-            other => panic!("{other:?}"),
-        }
+    let handles = |client: &mut tss_esapi::Context, first| match client
+        .get_capability(CapabilityType::Handles, first, 64)
+        .unwrap()
+        .0
+    {
+        CapabilityData::Handles(list) => list.into_inner().len(),
+        other => panic!("{other:?}"),
     };
     first.into_iter().map(|first| handles(&mut client, first)).sum()
 }
@@ -69,7 +71,7 @@ fn a_client_that_is_killed_halfway_does_not_stop_the_next() {
             }),
         );
         let arguments = hex(&minicbor::to_vec((proxy.tcti(), srk, &sealed)).unwrap());
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = crate::swtpm::program(std::env::current_exe().unwrap().to_str().unwrap())
             .args(["--exact", "slots::a_client_that_is_killed_halfway_does_not_stop_the_next"])
             .env(CHILD, arguments)
             .stdout(Stdio::null())
@@ -103,8 +105,9 @@ fn a_client_that_is_killed_halfway_does_not_stop_the_next() {
 }
 
 fn unseal_as_child(arguments: &str) {
-    let bytes: Vec<u8> =
-        (0..arguments.len() / 2).map(|at| u8::from_str_radix(&arguments[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> = (0..arguments.len() / 2)
+        .map(|at| u8::from_str_radix(&arguments[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
     let (tcti, srk, sealed): (String, Srk, Sealed) = minicbor::decode(&bytes).unwrap();
     let tpm = Tpm::new(&tcti).unwrap();
     assert_eq!(*tpm.unseal(&srk, &sealed, &[], PIN, PinTry::Attended).unwrap(), SECRET);
@@ -141,4 +144,23 @@ fn slots_that_are_taken_are_named() {
         let refused = tpm.unseal(&ready.provisioned.srk, &sealed, &[], PIN, PinTry::Attended);
         assert_eq!(refused, Err(expected));
     }
+}
+
+#[test]
+fn a_tpm_that_hangs_is_not_waited_for() {
+    let ready = Ready::new();
+    let srk = &ready.provisioned.srk;
+    let mut seen = 0;
+    let proxy = Proxy::start(
+        ready.swtpm.port(),
+        Box::new(move |_, number, _| {
+            seen = number.max(seen);
+            // Past what connecting asks, in the middle of the job.
+            if seen > 6 { Action::Stall } else { Action::Pass }
+        }),
+    );
+    let tpm = Tpm::with_patience(&proxy.tcti(), Duration::from_secs(1)).unwrap();
+    assert_eq!(tpm.dictionary(srk), Err(TpmError::NoAnswer { seconds: 1 }));
+    // And dropping it does not hang either.
+    drop(tpm);
 }

@@ -63,12 +63,26 @@ impl Drop for Swtpm {
     }
 }
 
+/// A program that gets none of this process's open files. The software stack opens its sockets without close-on-exec, so
+/// a program that another test starts just then would keep them open, and the simulator would wait for its client to go.
+pub fn program(name: &str) -> Command {
+    const CLOSE_AND_RUN: &str = r#"
+        for fd in /proc/self/fd/*; do
+            fd=${fd##*/}
+            [ "$fd" -le 2 ] || eval "exec $fd>&-"
+        done
+        exec "$@""#;
+    let mut command = Command::new("bash");
+    command.args(["-c", CLOSE_AND_RUN, "bash", name]);
+    command
+}
+
 pub fn tcti(port: u16) -> String {
     format!("swtpm:host=127.0.0.1,port={port}")
 }
 
 fn run(config: &Path, arguments: &[&str]) {
-    let output = Command::new("swtpm_setup")
+    let output = program("swtpm_setup")
         .env("XDG_CONFIG_HOME", config)
         .args(arguments)
         .output()
@@ -95,7 +109,7 @@ fn launch(state: &Path) -> (u16, Child) {
         let (data, control) = free_ports();
         let port = data.local_addr().unwrap().port();
         drop((data, control));
-        let mut process = Command::new("swtpm")
+        let mut process = program("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .args(["--tpmstate", &format!("dir={}", state.display())])
             .args(["--server", &format!("type=tcp,port={port},bindaddr=127.0.0.1")])

@@ -2,8 +2,8 @@
 
 use crate::common::{PIN, REFERENCE, Ready, SECRET, contains, foreign_client};
 use crate::proxy::{Action, Proxy, code};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
@@ -16,6 +16,7 @@ use zixt_tpm::{
 
 const CC_READ_PUBLIC: u32 = 0x0173;
 const CC_GET_CAPABILITY: u32 = 0x017A;
+const CC_START_AUTH_SESSION: u32 = 0x0176;
 
 /// The authorisation value that a PIN becomes for a sealed secret.
 fn authorisation(sealed: &Sealed, pin: &[u8]) -> Vec<u8> {
@@ -31,7 +32,17 @@ fn authorisation(sealed: &Sealed, pin: &[u8]) -> Vec<u8> {
 #[test]
 fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
     let swtpm = crate::swtpm::Swtpm::start();
-    let proxy = Proxy::recorder(swtpm.port());
+    let commands = Arc::new(Mutex::new(Vec::new()));
+    let recorded = commands.clone();
+    let proxy = Proxy::start(
+        swtpm.port(),
+        Box::new(move |is_command, _, frame| {
+            if is_command {
+                recorded.lock().unwrap().push(frame.clone());
+            }
+            Action::Pass
+        }),
+    );
     let tpm = Tpm::new(&proxy.tcti()).unwrap();
     let provisioned = tpm.provision(ProvisionOptions::default()).unwrap();
     crate::common::measure(&tpm);
@@ -41,7 +52,10 @@ fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
     let binding = Binding::Approved { key: signer.public().unwrap(), reference: REFERENCE };
     let sealed = tpm.seal(srk, &SECRET, PIN, PcrSelection::DEFAULT, binding).unwrap();
     let approval = signer.approve(values, REFERENCE).unwrap();
-    assert_eq!(*tpm.unseal(srk, &sealed, std::slice::from_ref(&approval), PIN, PinTry::Attended).unwrap(), SECRET);
+    assert_eq!(
+        *tpm.unseal(srk, &sealed, std::slice::from_ref(&approval), PIN, PinTry::Attended).unwrap(),
+        SECRET
+    );
     let wrong = b"not the PIN at all";
     assert!(tpm.unseal(srk, &sealed, &[approval], wrong, PinTry::Attended).is_err());
     let counter_auth = [0x3C; 32];
@@ -55,7 +69,7 @@ fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
     let wire = proxy.wire();
     // The recording is one of this talk: what is no secret is in it.
     assert!(contains(&wire, &srk.name), "the storage key's Name");
-    assert!(contains(&wire, &approval_digest_of(&REFERENCE.0)), "the policy reference");
+    assert!(contains(&wire, &REFERENCE.0), "the policy reference");
     for (what, secret) in [
         ("secret", &SECRET[..]),
         ("half of the secret", &SECRET[8..24]),
@@ -70,11 +84,23 @@ fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
     ] {
         assert!(!contains(&wire, secret), "the {what} is on the wire");
     }
-}
-
-/// A policy reference is on the wire as it is.
-fn approval_digest_of(reference: &[u8; 32]) -> Vec<u8> {
-    reference.to_vec()
+    // A session that is salted to nothing would pass all this and protect nothing: its key follows from what is on the
+    // wire. Every session here is salted to the storage key.
+    let commands = commands.lock().unwrap();
+    let sessions: Vec<_> = commands.iter().filter(|command| code(command) == CC_START_AUTH_SESSION).collect();
+    assert!(sessions.len() > 10, "{}", sessions.len());
+    for session in sessions {
+        assert_eq!(session[10..14], srk.handle.to_be_bytes(), "salted to another key, or to none");
+    }
+    // Passwords are empty: they authorise what is still, or always, without an authorisation.
+    let password = [&0x4000_0009_u32.to_be_bytes()[..], &[0, 0]].concat();
+    let with_password = commands.iter().filter(|command| contains(command, &password)).count();
+    assert!(with_password > 0);
+    for command in commands.iter().filter(|command| contains(command, &password)) {
+        let at =
+            command.windows(password.len()).position(|window| window == password).unwrap() + password.len();
+        assert_eq!(command[at + 1..at + 3], [0, 0], "a password that is not empty");
+    }
 }
 
 /// The positive control of the test above: with a password session the same proxy records secret and password.
@@ -90,8 +116,10 @@ fn a_password_session_shows_both_on_the_wire() {
             tss_esapi::interface_types::key_bits::RsaKeyBits::Rsa2048,
             Default::default(),
         );
-        let parent =
-            client.create_primary(Hierarchy::Owner, parent.unwrap(), None, None, None, None).unwrap().key_handle;
+        let parent = client
+            .create_primary(Hierarchy::Owner, parent.unwrap(), None, None, None, None)
+            .unwrap()
+            .key_handle;
         let attributes = tss_esapi::attributes::ObjectAttributesBuilder::new()
             .with_fixed_tpm(true)
             .with_fixed_parent(true)
