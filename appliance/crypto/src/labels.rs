@@ -84,6 +84,8 @@ labels! {
     SYSTEM_THREAD = "system-thread";
     /// Id of a device, from its identity key.
     DEVICE_ID = "device-id";
+    /// Id of a TPM as protector, from the Name of its storage key.
+    TPM_PROTECTOR_ID = "tpm/protector-id";
     /// Hash by which everything names a public key, a TLS pin included.
     KEY_ID = "key-id";
     /// Id of an appliance, from its identity key.
@@ -96,6 +98,10 @@ labels! {
     HPKE_ROW_KEY = "hpke/row-key";
     /// AAD of a wrapped key seed.
     SEED_WRAP = "seed-wrap";
+    /// Keyed hash of a PIN: the authorisation value that a TPM asks for.
+    TPM_PIN = "tpm/pin";
+    /// Derivation and AAD of the key that wraps a root key beside the TPM that guards it.
+    TPM_ROOT_WRAP = "tpm/root-wrap";
     /// AAD of MLS state at rest on a client.
     MLS_STATE = "mls-state";
     /// Derivation and AAD of the key-encryption key of a client's store.
