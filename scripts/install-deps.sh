@@ -17,12 +17,22 @@ packages_run=(
     gcc             # aws-lc-sys and the bundled SQLite are C
     git             # version of the build; the source tests list tracked files
     libc6-dev       # headers for the two above
+    libtss2-dev     # the TPM's software stack, which tss-esapi links
     make
     pkg-config
     softhsm2        # PKCS#11 token that stands in for an HSM
 )
 packages_test=(
-    tmux # drives the terminal programs the way a person would
+    clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
+    libclang-dev  # as clang
+    libsqlite3-dev # Kryoptic keeps its objects in SQLite
+    libtss2-tcti-swtpm0 # how the software stack speaks to the simulator
+    opensc        # pkcs11-tool, the independent witness of what is in a token
+    perl          # OpenSSL's build, for Kryoptic
+    swtpm         # TPM 2.0 simulator
+    swtpm-tools   # makes its endorsement key and certificate
+    tmux          # drives the terminal programs the way a person would
+    tpm2-tools    # the independent witness of what is in a TPM
 )
 # Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
 packages_rust=(cargo-web rustc-web)
