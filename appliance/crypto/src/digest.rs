@@ -4,7 +4,7 @@
 use crate::hash::{hmac_sha384, sha384};
 use crate::labels;
 use zixt_types::{
-    AccountId, ApplianceId, Canonical, DeviceId, EntryPosition, Genesis, Hash, Header, Salt, SuiteId,
+    AccountId, Action, ApplianceId, Canonical, DeviceId, EntryPosition, Genesis, Hash, Header, Salt, SuiteId,
     ThreadId, ThreadKind, Validator, Vote,
 };
 
@@ -42,6 +42,12 @@ pub fn system_thread(genesis: Hash) -> ThreadId {
 #[must_use]
 pub fn genesis_hash(genesis: &Genesis) -> Hash {
     sha384(labels::GENESIS, &[&genesis.to_bytes()])
+}
+
+/// The hash that names an action in what officers sign besides their approval.
+#[must_use]
+pub fn action_hash(action: &Action) -> Hash {
+    sha384(labels::ACTION, &[&action.to_bytes()])
 }
 
 /// The hash that consensus decides.

@@ -74,6 +74,8 @@ labels! {
     SIGNATURE_DIGEST = "signature-digest";
     /// Digest of the `epoch_authenticator` (RFC 9420, Section 8.7) that a commit entry records.
     EPOCH_AUTHENTICATOR = "epoch-authenticator";
+    /// Hash of an action that officers approve.
+    ACTION = "action";
     /// Hash chain of the audit journal.
     AUDIT = "audit";
 

@@ -137,6 +137,11 @@ byte_id!(
     Salt,
     32
 );
+byte_id!(
+    /// A protector of custody's root key: drawn at random or derived from the device, by who adds it.
+    ProtectorId,
+    16
+);
 
 number!(
     /// A height of the ledger. Genesis is height 0; the first header has height 1.

@@ -3,6 +3,7 @@
 //!
 //! Every format is deterministic CBOR (RFC 8949 section 4.2.1) read through [`Canonical::parse`], the only way in.
 
+mod action;
 mod batch;
 mod body;
 pub mod cbor;
@@ -13,14 +14,17 @@ pub mod limits;
 mod suite;
 mod vote;
 
+pub use action::{
+    Action, Approval, Decision, KeyPurpose, ProtectorKind, ShareHolder, Transcript, is_readable,
+};
 pub use batch::{Attachment, Batch, BatchItem};
 pub use body::{Author, Body, BodyKind, EntryPosition, Member, Payload, RevokeReason};
 pub use cbor::{Canonical, ParseError};
 pub use genesis::{CustodyMode, Genesis, Officer, RotationPolicy, UnlockMode, Validator};
 pub use header::{Certificate, CertificateSignature, Head, Header, ShardState};
 pub use ids::{
-    AccountId, ApplianceId, DeviceId, Epoch, Hash, Height, MessageId, Round, Salt, Seq, ShardId, ThreadId,
-    ThreadKind, Timestamp,
+    AccountId, ApplianceId, DeviceId, Epoch, Hash, Height, MessageId, ProtectorId, Round, Salt, Seq, ShardId,
+    ThreadId, ThreadKind, Timestamp,
 };
 pub use suite::{SuiteId, UnknownSuite};
 pub use vote::{Vote, VoteStep};

@@ -60,5 +60,17 @@ pub const EVENTS_PAGE_MAX: usize = 256;
 pub const ENTRIES_PAGE_MAX: usize = 256;
 /// An evidence file: a thread of about 10,000 messages with content.
 pub const EVIDENCE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// An action for officers: a recovery key with 128 holders takes 13 kB.
+pub const ACTION_BYTES_MAX: usize = 16 * 1024;
+/// What describes a protector to officers: label, serial number and model of a token fit into one line.
+pub const DESCRIPTION_BYTES_MAX: usize = 200;
+/// The longest public key that signs: ML-DSA-87 (FIPS 204, Table 2).
+pub const PUBLIC_KEY_BYTES_MAX: usize = 2592;
+/// The longest signature: ML-DSA-87 (FIPS 204, Table 2).
+pub const SIGNATURE_BYTES_MAX: usize = 4627;
+/// One officer's approval, with its key.
+pub const APPROVAL_BYTES_MAX: usize = 8 * 1024;
+/// An action with the approvals of 128 officers (ML-DSA-87).
+pub const TRANSCRIPT_BYTES_MAX: usize = 1024 * 1024;
 /// CBOR nesting. No format of ours goes deeper than 9.
 pub const CBOR_DEPTH_MAX: usize = 12;

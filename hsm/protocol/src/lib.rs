@@ -25,6 +25,7 @@ pub use frame::{
 pub use pin::{PIN_BYTES_MAX, Pin, PinError};
 pub use request::{Purpose, Request};
 pub use response::{
-    KeyInfo, KeyPurpose, Response, RowKey, SignedPrecommit, StateKind, Status, TokenInfo, VoteOutcome,
-    VoteRefusal, VoteSlot,
+    KeyInfo, Response, RowKey, SignedPrecommit, StateKind, Status, TokenInfo, VoteOutcome, VoteRefusal,
+    VoteSlot,
 };
+pub use zixt_types::KeyPurpose;

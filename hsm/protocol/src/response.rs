@@ -3,7 +3,7 @@
 use crate::CustodyError;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use zixt_crypto::AeadKey;
-use zixt_types::{CustodyMode, Hash, Height, Round, SuiteId, UnlockMode, VoteStep};
+use zixt_types::{CustodyMode, Hash, Height, KeyPurpose, Round, SuiteId, UnlockMode, VoteStep};
 
 /// A response. Each belongs to the request of the same name.
 #[derive(Debug, PartialEq, Eq, Encode, Decode)]
@@ -122,40 +122,6 @@ impl Status {
     #[must_use]
     pub fn key(&self, purpose: KeyPurpose) -> Option<&KeyInfo> {
         self.keys.iter().find(|key| key.purpose == purpose)
-    }
-}
-
-/// What a signing key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(index_only)]
-pub enum KeyPurpose {
-    /// Names the appliance and vouches for its other keys.
-    #[n(0)]
-    Identity,
-    /// Votes.
-    #[n(1)]
-    Consensus,
-    /// TLS handshakes as server.
-    #[n(2)]
-    Tls,
-    /// Invitations.
-    #[n(3)]
-    Enroller,
-}
-
-impl KeyPurpose {
-    /// All signing keys, in the order in which they are made.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Consensus, Self::Tls, Self::Enroller];
-
-    /// The word for people and JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Consensus => "consensus",
-            Self::Tls => "tls",
-            Self::Enroller => "enroller",
-        }
     }
 }
 

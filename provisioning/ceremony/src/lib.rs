@@ -1,0 +1,12 @@
+//! Ceremonies: security officers approve an exact action, M of N of them, and whoever carries it out checks that for
+//! itself. Pure: no I/O, no clock, no randomness but for sealing.
+//!
+//! Custody, the ledger and the verifier call [`judge`] on the same bytes. [`Approved`] has no other constructor, so what
+//! needs the officers' approval takes one.
+
+mod describe;
+mod rule;
+
+pub use describe::{describe, describe_named, describe_text, grouped};
+pub use rule::{Approved, CeremonyError, OfficerRule, approve, assemble, judge};
+pub use zixt_crypto::digest::action_hash;
