@@ -126,6 +126,8 @@ impl Account {
     pub fn author_key(&self, author: &Author, time: Timestamp) -> Result<Hash, Refusal> {
         match author {
             Author::Enroller(key) => Ok(*key),
+            // They decide about appliances, not about people.
+            Author::Officers => Err(Refusal::WrongThread),
             Author::Invitation(account) if *account != self.id => Err(Refusal::UnknownAccount),
             Author::Invitation(_) if self.invitation_used => Err(Refusal::InvitationUsed),
             Author::Invitation(_) if time > self.expires_at => {
@@ -183,7 +185,9 @@ impl Account {
                 Ok(())
             }
             Payload::Invite { .. } => Err(Refusal::AccountExists),
-            Payload::Message { .. } | Payload::Commit { .. } => Err(Refusal::WrongThread),
+            Payload::Message { .. } | Payload::Commit { .. } | Payload::Decision { .. } => {
+                Err(Refusal::WrongThread)
+            }
         }
     }
 }

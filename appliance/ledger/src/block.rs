@@ -8,8 +8,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use zixt_crypto::{Backend, digest};
 use zixt_types::{
-    Attachment, Batch, BatchItem, Body, BodyKind, EntryPosition, Hash, Head, Header, Member, MessageId,
-    Payload, Salt, Seq, ShardId, ShardState, ThreadId, Timestamp, limits,
+    Attachment, Batch, BatchItem, Body, BodyKind, EntryPosition, Hash, Head, Header, Member, MessageId, Salt,
+    Seq, ShardId, ShardState, SuiteId, ThreadId, Timestamp, Validator, limits,
 };
 
 /// Which append-only tree a node belongs to.
@@ -44,6 +44,12 @@ impl RecordedEntry {
     pub const fn kind(&self) -> BodyKind {
         self.body.payload.kind()
     }
+
+    /// The public key that it brings into the ledger's keyring, with its suite.
+    #[must_use]
+    pub fn brought_key(&self) -> Option<(SuiteId, &[u8])> {
+        crate::submission::brought_key(&self.body, &self.item.attachments)
+    }
 }
 
 /// A block that nobody has certified yet. Computing it changes no state, so it can be dropped.
@@ -63,6 +69,8 @@ pub struct ProposedBlock {
     pub shards: Vec<Frontier>,
     /// The history tree as its header commits to it.
     pub history: Frontier,
+    /// Who certifies it: the validators after it. A key that its own entries activate signs it already.
+    pub validators: Arc<Vec<Validator>>,
     heads: StagedHeads,
 }
 
@@ -217,6 +225,11 @@ impl<'a> BlockBuilder<'a> {
         }
         let heads: Vec<_> = self.threads.iter().map(|(id, thread)| (*id, thread.head)).collect();
         let (map, heads) = base.heads.stage(&heads);
+        let system = self.threads.get(&digest::system_thread(base.genesis_hash)).and_then(Thread::system);
+        let validators = match system {
+            Some(system) if system.validators != *base.validators => Arc::new(system.validators.clone()),
+            _ => Arc::clone(&base.validators),
+        };
         let header = Header {
             version: Header::VERSION,
             suite: base.genesis.suite(),
@@ -226,7 +239,7 @@ impl<'a> BlockBuilder<'a> {
             history: history.root(),
             shards: shards_root(&self.shards),
             map,
-            validators: digest::validator_set_hash(&base.validators),
+            validators: digest::validator_set_hash(&validators),
             policy: digest::policy_hash(&base.genesis),
             time: self.time,
             entries: u32::try_from(self.entries.len()).unwrap_or(u32::MAX),
@@ -243,6 +256,7 @@ impl<'a> BlockBuilder<'a> {
             nodes,
             shards: self.shards,
             history,
+            validators,
             heads,
         }
     }
@@ -262,9 +276,9 @@ impl ProposedBlock {
         for (index, item) in batch.items.into_iter().enumerate() {
             let submission = Submission::parse(item.body, item.signature, item.possession, item.attachments)
                 .map_err(|source| BlockError::Submission { index, source })?;
-            let key = base.author_key(&submission).map_err(|source| BlockError::Refused { index, source })?;
+            let signer = base.signer(&submission).map_err(|source| BlockError::Refused { index, source })?;
             submission
-                .verify(key, &base.keyring, backend)
+                .verify(&signer, &base.keyring, backend)
                 .map_err(|source| BlockError::Submission { index, source })?;
             builder.add(submission, item.salt).map_err(|source| BlockError::Refused { index, source })?;
             // The header binds where an entry stands; the batch has to say the same, or two encodings would lead to it.
@@ -280,6 +294,16 @@ impl ProposedBlock {
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.batch.header
+    }
+
+    /// The public key of a validator who certifies it. `base` is the state that it was built on.
+    #[must_use]
+    pub fn validator_key<'a>(&'a self, base: &'a LedgerState, validator: &Validator) -> Option<&'a [u8]> {
+        let hash = validator.consensus;
+        let own = self.entries.iter().filter_map(RecordedEntry::brought_key);
+        let mut own = own.filter(|(suite, key)| digest::key_hash(*suite, key) == hash);
+        let known = base.keyring.get(&hash).map(|entry| entry.key.as_slice());
+        known.or_else(|| own.next().map(|(_, key)| key))
     }
 
     /// The shards' states that the header commits to.
@@ -299,12 +323,8 @@ impl LedgerState {
         self.history = block.history.clone();
         self.shards.clone_from(&block.shards);
         self.heads.apply(&block.heads);
-        for entry in &block.entries {
-            if let (Payload::DeviceAdd { .. }, Some(Attachment(identity))) =
-                (&entry.body.payload, entry.item.attachments.first())
-            {
-                self.insert_key(entry.body.suite, identity);
-            }
+        for (suite, key) in block.entries.iter().filter_map(RecordedEntry::brought_key) {
+            self.insert_key(suite, key);
         }
         for (id, thread) in &block.threads {
             self.place_thread(*id, Arc::clone(thread));

@@ -9,6 +9,7 @@
 //! header.shards ── shard state ── inclusion proof ── an entry           (a message, or the end of a range)
 //! header.map    ── head map proof ── last entry of the conversation     (complete up to this height)
 //! genesis ── enroller ── invitation ── device ── message: each signs the next
+//! genesis ── officers ── activations ── validators       (where a key was ever replaced)
 //! ```
 //!
 //! [`Evidence::parse`] reads a file, [`Evidence::verify`] gives a [`Report`] with a verdict for each question that an
@@ -25,7 +26,7 @@ mod verify;
 pub use build::{BuildError, EvidenceBuilder};
 pub use file::EvidenceError;
 pub use fork::{CertifiedHeader, Contradiction, ForkError, ForkProof, ForkReport, verify_fork};
-pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict};
+pub use report::{EntryReport, Fault, Finding, Place, Report, Signer, SignerActivation, Verdict};
 pub use verify::OtherGenesis;
 
 use crate::Keyring;
@@ -51,6 +52,17 @@ pub struct Evidence {
     pub accounts: Vec<AccountEvidence>,
     /// The entries that the evidence is about.
     pub thread: ThreadEvidence,
+    /// What officers decided about the keys of validators and enrollers; needed where one was ever replaced.
+    pub system: Option<SystemEvidence>,
+}
+
+/// The whole system thread: how the validators that signed came to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SystemEvidence {
+    /// Every entry of the thread. Approvals may be left out (as digest) where a decision changes no set.
+    pub entries: Vec<EvidenceEntry>,
+    /// Proves that the last of them is the thread's head.
+    pub head: MapProof,
 }
 
 /// An account's whole thread: who invited it and which devices it has and had.

@@ -14,6 +14,7 @@ pub mod key_package;
 pub mod map;
 mod state;
 mod submission;
+pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tree;
@@ -21,6 +22,7 @@ pub mod tree;
 pub use account::{Account, Device, DeviceKeys};
 pub use block::{BlockBuilder, BlockError, ProposedBlock, RecordedEntry, TreeId, shard_states};
 pub use conversation::Conversation;
-pub use state::{Counters, LedgerState, Refusal, Thread, ThreadDetail};
+pub use state::{Counters, LedgerState, Refusal, Signer, Thread, ThreadDetail};
 pub use submission::{Submission, SubmissionError, label_for};
+pub use system::{System, SystemFault, SystemThread};
 pub use zixt_crypto::{Keyring, KeyringEntry};

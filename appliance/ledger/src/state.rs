@@ -1,16 +1,18 @@
 //! The state of the ledger after a height, and the rules by which an entry extends it.
 
 use crate::map::HeadMap;
+use crate::system::System;
 use crate::tree::Frontier;
 use crate::{Account, Conversation, Keyring, Submission};
 use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use thiserror::Error;
+use zixt_ceremony::OfficerRule;
 use zixt_crypto::digest;
 use zixt_types::{
-    AccountId, Author, Body, Epoch, Genesis, Hash, Head, Height, Member, Payload, Seq, ThreadId, ThreadKind,
-    Timestamp, Validator,
+    AccountId, ApplianceId, Author, Body, Decision, Epoch, Genesis, Hash, Head, Height, Member, Payload, Seq,
+    ThreadId, ThreadKind, Timestamp, Validator,
 };
 
 /// Why the ledger does not take an entry. Each has a stable code in the API's error map.
@@ -130,6 +132,38 @@ pub enum Refusal {
     /// The author claims to have seen a head that this thread never had.
     #[error("the author saw another history of this thread")]
     OtherHistory,
+    /// Officers decided about an appliance that is no validator.
+    #[error("appliance {0} is no validator of this network")]
+    UnknownAppliance(ApplianceId),
+    /// The decision was recorded before, or one that came after it.
+    #[error("decision {got} of this appliance is not after its last one, {last}: it is recorded, or too old")]
+    DecisionReplayed {
+        /// The number of the appliance's last decision.
+        last: u64,
+        /// The number of this one.
+        got: u64,
+    },
+    /// The key that the decision retires is not the one in use.
+    #[error("the decision does not retire the present key, {present}")]
+    NotThePresentKey {
+        /// The present key.
+        present: Hash,
+    },
+    /// The key that the decision activates is or was another one of the network.
+    #[error("key {0} is or was in use in this network; a key is activated once")]
+    KeyUsedBefore(Hash),
+    /// A software key outside of a lab.
+    #[error("a key in software is allowed in a lab only")]
+    SoftwareKey,
+}
+
+/// What must stand behind a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// The signature of this key.
+    Key(Hash),
+    /// The approvals of officers.
+    Officers(OfficerRule),
 }
 
 /// What a thread is about, beyond its chain.
@@ -141,6 +175,9 @@ pub enum ThreadDetail {
     /// A conversation.
     #[n(1)]
     Conversation(#[n(0)] Conversation),
+    /// The network itself.
+    #[n(2)]
+    System(#[n(0)] System),
 }
 
 /// A thread after its last entry.
@@ -199,7 +236,7 @@ impl Thread {
     pub const fn account(&self) -> Option<&Account> {
         match &self.detail {
             ThreadDetail::Account(account) => Some(account),
-            ThreadDetail::Conversation(_) => None,
+            ThreadDetail::Conversation(_) | ThreadDetail::System(_) => None,
         }
     }
 
@@ -208,7 +245,16 @@ impl Thread {
     pub const fn conversation(&self) -> Option<&Conversation> {
         match &self.detail {
             ThreadDetail::Conversation(conversation) => Some(conversation),
-            ThreadDetail::Account(_) => None,
+            ThreadDetail::Account(_) | ThreadDetail::System(_) => None,
+        }
+    }
+
+    /// The network's validators and enrollers, if it is the system thread.
+    #[must_use]
+    pub const fn system(&self) -> Option<&System> {
+        match &self.detail {
+            ThreadDetail::System(system) => Some(system),
+            ThreadDetail::Account(_) | ThreadDetail::Conversation(_) => None,
         }
     }
 }
@@ -220,8 +266,10 @@ pub struct LedgerState {
     pub genesis: Arc<Genesis>,
     /// Its hash.
     pub genesis_hash: Hash,
-    /// The validators who certify the next header.
+    /// The validators who certify the next header, unless its batch activates another key of theirs.
     pub validators: Arc<Vec<Validator>>,
+    /// Validators and enrollers, and what led to them.
+    pub system: Arc<System>,
     /// Height of the last header; 0 before the first.
     pub height: Height,
     /// Hash of the last header; [`Hash::ZERO`] before the first.
@@ -249,6 +297,7 @@ impl LedgerState {
         let shards = vec![Frontier::default(); usize::from(genesis.shard_count)];
         Self {
             validators: Arc::new(genesis.validators.clone()),
+            system: Arc::new(System::new(&genesis)),
             time: genesis.created_at,
             genesis: Arc::new(genesis),
             genesis_hash,
@@ -303,6 +352,10 @@ impl LedgerState {
                 self.claim_tls(device, Member { account: account.id, device: device.id });
             }
         }
+        if let Some(system) = thread.system() {
+            self.validators = Arc::new(system.validators.clone());
+            self.system = Arc::new(system.clone());
+        }
         self.threads.insert(id, thread);
     }
 
@@ -330,26 +383,25 @@ impl LedgerState {
         self.keyring.insert(suite, key)
     }
 
-    /// The key that must have signed this submission, judged by this state: enough to check signatures before the
-    /// submission waits for its place in a block.
+    /// Who must have signed this submission, judged by this state: enough to check signatures before the submission
+    /// waits for its place in a block.
     ///
     /// # Errors
     /// The author may not write now.
-    pub fn author_key(&self, submission: &Submission) -> Result<Hash, Refusal> {
-        let body = &submission.body;
-        match &body.author {
-            Author::Enroller(key) if self.genesis.enrollers.contains(key) => Ok(*key),
-            Author::Enroller(_) => Err(Refusal::UnknownEnroller),
-            author => {
-                let account = match author {
-                    Author::Device(member) => member.account,
-                    Author::Invitation(account) => *account,
-                    Author::Enroller(_) => return Err(Refusal::UnknownEnroller),
-                };
-                let account = self.account(account).ok_or(Refusal::UnknownAccount)?;
-                account.author_key(author, self.time)
+    pub fn signer(&self, submission: &Submission) -> Result<Signer, Refusal> {
+        let author = &submission.body.author;
+        let account = match author {
+            // What comes next is recorded at a later time than this state's.
+            Author::Enroller(key) if self.system.appoints(key, Timestamp(self.time.0.saturating_add(1))) => {
+                return Ok(Signer::Key(*key));
             }
-        }
+            Author::Enroller(_) => return Err(Refusal::UnknownEnroller),
+            Author::Officers => return Ok(Signer::Officers(OfficerRule::of(&self.genesis))),
+            Author::Device(member) => member.account,
+            Author::Invitation(account) => *account,
+        };
+        let account = self.account(account).ok_or(Refusal::UnknownAccount)?;
+        account.author_key(author, self.time).map(Signer::Key)
     }
 
     /// Judges an entry: `own` is the thread as this block left it so far, everything else is the state at the height
@@ -380,9 +432,49 @@ impl LedgerState {
         let detail = match body.thread.kind() {
             Some(ThreadKind::Account) => self.extend_account(own, submission, time)?,
             Some(ThreadKind::Conversation) => self.extend_conversation(own, body, seq)?,
-            Some(ThreadKind::System) | None => return Err(Refusal::WrongThread),
+            Some(ThreadKind::System) => self.extend_system(own, body, seq, time)?,
+            None => return Err(Refusal::WrongThread),
         };
         Ok((counters, detail))
+    }
+
+    fn extend_system(
+        &self,
+        own: Option<&Thread>,
+        body: &Body,
+        seq: Seq,
+        time: Timestamp,
+    ) -> Result<ThreadDetail, Refusal> {
+        let Payload::Decision { action } = &body.payload else { return Err(Refusal::WrongThread) };
+        // Officers sign the action alone; whoever hands it in has no choice in the rest.
+        if *body != crate::system::decision_body(&self.genesis, self.genesis_hash, seq, action.clone()) {
+            return Err(Refusal::WrongThread);
+        }
+        let mut system = match own {
+            Some(thread) => thread.system().ok_or(Refusal::WrongThread)?.clone(),
+            None => System::new(&self.genesis),
+        };
+        system.apply(&self.genesis, action, time)?;
+        if let Decision::ActivateKey { activates, .. } = &action.decision
+            && self.holds_key(activates)
+        {
+            return Err(Refusal::KeyUsedBefore(*activates));
+        }
+        Ok(ThreadDetail::System(system))
+    }
+
+    /// Whether somebody in the accounts has or had this key. Asked once in the life of an appliance's key, so that no
+    /// index of all keys is worth its memory.
+    fn holds_key(&self, key: &Hash) -> bool {
+        self.keyring.get(key).is_some()
+            || self.by_tls.contains_key(key)
+            || self.threads.values().filter_map(|thread| thread.account()).any(|account| {
+                account.invitation == *key
+                    || account
+                        .devices
+                        .iter()
+                        .any(|device| [device.keys.identity, device.keys.mls, device.keys.tls].contains(key))
+            })
     }
 
     fn extend_account(
@@ -412,7 +504,7 @@ impl LedgerState {
         time: Timestamp,
     ) -> Result<(Account, Hash), Refusal> {
         if let Author::Enroller(key) = &body.author
-            && !self.genesis.enrollers.contains(key)
+            && !self.system.appoints(key, time)
         {
             return Err(Refusal::UnknownEnroller);
         }
@@ -477,6 +569,8 @@ impl LedgerState {
     pub(crate) fn recipients(before: Option<&Thread>, after: &ThreadDetail) -> Vec<Member> {
         match after {
             ThreadDetail::Account(account) => account.active_members(),
+            // Every client asks for it when a header names validators that it does not know.
+            ThreadDetail::System(_) => Vec::new(),
             ThreadDetail::Conversation(conversation) => {
                 let mut all: BTreeMap<Member, ()> =
                     conversation.members.iter().map(|member| (*member, ())).collect();

@@ -1,9 +1,14 @@
 //! What an author hands in: a signed body with everything that it names by digest.
 
 use crate::Keyring;
+use crate::state::Signer;
+use crate::system::transcript_bytes;
 use thiserror::Error;
+use zixt_ceremony::{CeremonyError, judge};
 use zixt_crypto::{Backend, VerifyError, cose, digest, labels, suite_params};
-use zixt_types::{Attachment, Author, Body, Canonical, Hash, ParseError, Payload, limits};
+use zixt_types::{
+    Attachment, Author, Body, Canonical, Decision, Hash, ParseError, Payload, SuiteId, Transcript, limits,
+};
 
 /// A submission whose bytes are well-formed and whose attachments are the ones that its body names. Whether its
 /// signatures are good is [`Submission::verify`]'s question, whether the ledger takes it [`crate::BlockBuilder`]'s.
@@ -13,7 +18,7 @@ pub struct Submission {
     pub body: Body,
     /// The body as its author encoded and signed it.
     pub body_bytes: Vec<u8>,
-    /// The author's signature.
+    /// The author's signature; the officers' approvals if they are the author.
     pub signature: Vec<u8>,
     /// The new device's own signature; in device additions only.
     pub possession: Option<Vec<u8>>,
@@ -74,6 +79,12 @@ pub enum SubmissionError {
     /// The new device's signature is not good.
     #[error("the new device's own signature is not good: {0}")]
     PossessionSignature(VerifyError),
+    /// The approvals are not a list of approvals.
+    #[error("the officers' approvals: {0}")]
+    Transcript(ParseError),
+    /// The approvals are not good, or not enough.
+    #[error("the officers' approvals: {0}")]
+    Approvals(#[from] CeremonyError),
 }
 
 /// The label under which an author signs a body.
@@ -82,6 +93,7 @@ pub const fn label_for(author: &Author) -> &'static [u8] {
     match author {
         Author::Device(_) | Author::Enroller(_) => labels::BODY,
         Author::Invitation(_) => labels::INVITATION,
+        Author::Officers => labels::OFFICER_APPROVAL,
     }
 }
 
@@ -98,7 +110,15 @@ impl Submission {
     ) -> Result<Self, SubmissionError> {
         let body = Body::parse(&body_bytes)?;
         let expected = suite_params(body.suite).signature_bytes;
-        for got in [Some(signature.len()), possession.as_ref().map(Vec::len)].into_iter().flatten() {
+        let signed = match &body.payload {
+            Payload::Decision { action } => {
+                Transcript::parse(&transcript_bytes(action, &signature))
+                    .map_err(SubmissionError::Transcript)?;
+                None
+            }
+            _ => Some(signature.len()),
+        };
+        for got in [signed, possession.as_ref().map(Vec::len)].into_iter().flatten() {
             if got != expected {
                 return Err(SubmissionError::SignatureLength { expected, got });
             }
@@ -109,7 +129,7 @@ impl Submission {
     }
 
     fn check_attachments(&self) -> Result<(), SubmissionError> {
-        let suite = self.body.suite;
+        let suite = self.key_suite();
         let key_max = suite_params(suite).public_key_bytes;
         let wanted: Vec<(Option<Hash>, usize)> = match &self.body.payload {
             Payload::Message { envelope, .. } => vec![(Some(*envelope), limits::ENVELOPE_BYTES_MAX)],
@@ -129,6 +149,11 @@ impl Submission {
                 }
                 keys
             }
+            // The officers approved its hash; whoever is to verify its signatures needs the key.
+            Payload::Decision { action } => match &action.decision {
+                Decision::ActivateKey { activates, .. } => vec![(Some(*activates), key_max)],
+                _ => Vec::new(),
+            },
             Payload::Invite { .. } | Payload::DeviceRevoke { .. } => Vec::new(),
         };
         if wanted.len() != self.attachments.len() {
@@ -137,7 +162,7 @@ impl Submission {
                 got: self.attachments.len(),
             });
         }
-        let is_key = matches!(self.body.payload, Payload::DeviceAdd { .. });
+        let is_key = matches!(self.body.payload, Payload::DeviceAdd { .. } | Payload::Decision { .. });
         for (index, ((digest, max), Attachment(bytes))) in wanted.iter().zip(&self.attachments).enumerate() {
             if bytes.len() > *max {
                 return Err(SubmissionError::AttachmentTooLong { index, got: bytes.len(), max: *max });
@@ -166,6 +191,23 @@ impl Submission {
         Ok(())
     }
 
+    /// The suite of the keys that come with it.
+    const fn key_suite(&self) -> SuiteId {
+        match &self.body.payload {
+            Payload::Decision { action } => match action.decision {
+                Decision::ActivateKey { suite, .. } => suite,
+                _ => self.body.suite,
+            },
+            _ => self.body.suite,
+        }
+    }
+
+    /// The public key that this brings into the ledger's keyring: a new device's identity, or an activated key.
+    #[must_use]
+    pub fn brought_key(&self) -> Option<(SuiteId, &[u8])> {
+        brought_key(&self.body, &self.attachments)
+    }
+
     /// The key of the invitation that signed this, as it came with it.
     #[must_use]
     pub fn invitation_key(&self) -> Option<&[u8]> {
@@ -175,17 +217,29 @@ impl Submission {
         }
     }
 
-    /// Checks the signatures: the author's under the key that `author_key` names, and a new device's own.
+    /// Checks what stands behind it: the author's signature under the signer's key and a new device's own, or the
+    /// officers' approvals.
     ///
     /// # Errors
-    /// [`SubmissionError::KeyUnknown`], [`SubmissionError::Signature`], [`SubmissionError::PossessionSignature`].
+    /// [`SubmissionError::KeyUnknown`], [`SubmissionError::Signature`], [`SubmissionError::PossessionSignature`],
+    /// [`SubmissionError::Approvals`].
     pub fn verify(
         &self,
-        author_key: Hash,
+        signer: &Signer,
         keyring: &Keyring,
         backend: &dyn Backend,
     ) -> Result<(), SubmissionError> {
         let suite = self.body.suite;
+        let author_key = match (signer, &self.body.payload) {
+            (Signer::Key(key), _) => *key,
+            (Signer::Officers(rule), Payload::Decision { action }) => {
+                let transcript = transcript_bytes(action, &self.signature);
+                judge(&transcript, rule, self.body.genesis, backend)?;
+                return Ok(());
+            }
+            // `Body::check` lets officers write decisions only.
+            (Signer::Officers(_), _) => return Err(SubmissionError::KeyUnknown(Hash::ZERO)),
+        };
         let carried = self.invitation_key().filter(|key| digest::key_hash(suite, key) == author_key);
         let known = keyring.get(&author_key).filter(|entry| entry.suite == suite);
         let key = carried
@@ -200,4 +254,17 @@ impl Submission {
         }
         Ok(())
     }
+}
+
+/// The public key that an entry brings into the ledger's keyring: a new device's identity, or an activated key.
+pub(crate) fn brought_key<'a>(body: &Body, attachments: &'a [Attachment]) -> Option<(SuiteId, &'a [u8])> {
+    let suite = match &body.payload {
+        Payload::DeviceAdd { .. } => body.suite,
+        Payload::Decision { action } => match action.decision {
+            Decision::ActivateKey { suite, .. } => suite,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    attachments.first().map(|Attachment(key)| (suite, key.as_slice()))
 }

@@ -12,10 +12,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use zixt_crypto::{Backend, SigningKey, SigningSeed, cose, digest, labels};
 use zixt_types::{
-    AccountId, ApplianceId, Attachment, Author, Body, Canonical, Certificate, CertificateSignature,
-    CustodyMode, DeviceId, Epoch, Genesis, Hash, Head, Member, MessageId, Officer, Payload, RevokeReason,
-    RotationPolicy, Round, Salt, SuiteId, ThreadId, ThreadKind, Timestamp, UnlockMode, Validator, Vote,
-    VoteStep,
+    AccountId, Action, ApplianceId, Attachment, Author, Body, Canonical, Certificate, CertificateSignature,
+    CustodyMode, Decision, DeviceId, Epoch, Genesis, Hash, Head, KeyPurpose, Member, MessageId, Officer,
+    Payload, RevokeReason, RotationPolicy, Round, Salt, Seq, SuiteId, ThreadId, ThreadKind, Timestamp,
+    Transcript, UnlockMode, Validator, Vote, VoteStep,
 };
 
 /// A device with its private keys.
@@ -63,6 +63,8 @@ pub struct SampleNetwork {
     pub validators: Vec<(ApplianceId, Box<dyn SigningKey>)>,
     /// The enroller's key.
     pub enroller: Box<dyn SigningKey>,
+    /// The officers' keys, in order of the genesis. The first alone is enough unless the network says otherwise.
+    pub officers: Vec<Box<dyn SigningKey>>,
     /// The clock.
     pub now: Timestamp,
     /// Every sealed block with its certificate.
@@ -77,6 +79,18 @@ impl SampleNetwork {
     /// A network of `stakes.len()` validators with these stakes and four shards.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, suite: SuiteId, stakes: &[u64]) -> Self {
+        Self::with_officers(backend, suite, stakes, 1, 1)
+    }
+
+    /// The same, with officers of whom some have to approve.
+    #[must_use]
+    pub fn with_officers(
+        backend: Arc<dyn Backend>,
+        suite: SuiteId,
+        stakes: &[u64],
+        officers_count: usize,
+        officers_required: u8,
+    ) -> Self {
         let mut next = 1u8;
         let mut key = || {
             let seed = SigningSeed::from_bytes(&[next; 32]);
@@ -85,7 +99,7 @@ impl SampleNetwork {
         };
         let mut keyring = Keyring::default();
         let enroller = key();
-        let officer = key();
+        let mut officers = vec![key()];
         let organisation = key();
         let mut validators: Vec<(Validator, Box<dyn SigningKey>)> = stakes
             .iter()
@@ -103,16 +117,18 @@ impl SampleNetwork {
             })
             .collect();
         validators.sort_by_key(|(validator, _)| validator.appliance);
+        officers.extend((1..officers_count).map(|_| key()));
+        let officer = |(n, key): (usize, &dyn SigningKey)| Officer {
+            name: if n == 0 { "officer".to_owned() } else { format!("officer {n}") },
+            key: digest::key_hash(suite, key.public_key()),
+        };
         let genesis = Genesis {
             version: Genesis::VERSION,
             suites: vec![suite],
             network: "sample".to_owned(),
             organisation: digest::key_hash(suite, organisation.public_key()),
-            officers: vec![Officer {
-                name: "officer".to_owned(),
-                key: digest::key_hash(suite, officer.public_key()),
-            }],
-            officers_required: 1,
+            officers: officers.iter().map(|key| &**key).enumerate().map(officer).collect(),
+            officers_required,
             enrollers: vec![keyring.insert(suite, enroller.public_key())],
             validators: validators.iter().map(|(validator, _)| validator.clone()).collect(),
             shard_count: 4,
@@ -130,6 +146,7 @@ impl SampleNetwork {
             keyring,
             validators,
             enroller,
+            officers,
             now: Timestamp(1_000_000),
             blocks: Vec::new(),
             said: HashMap::new(),
@@ -319,8 +336,8 @@ impl SampleNetwork {
         let mut salts = self.counter;
         let mut builder = BlockBuilder::new(&self.state, self.now);
         for submission in submissions {
-            let key = self.state.author_key(&submission)?;
-            if let Err(error) = submission.verify(key, &self.state.keyring, &*self.backend) {
+            let signer = self.state.signer(&submission)?;
+            if let Err(error) = submission.verify(&signer, &self.state.keyring, &*self.backend) {
                 panic!("sample signature: {error}");
             }
             salts += 1;
@@ -373,6 +390,72 @@ impl SampleNetwork {
         self.state.apply(&block);
         self.blocks.push((block.clone(), certificate.clone()));
         (block, certificate)
+    }
+
+    /// An action for the validator at this place, with the next number after `self.state`'s.
+    #[must_use]
+    pub fn action(&self, validator: usize, decision: Decision) -> Action {
+        let appliance = self.state.genesis.validators[validator].appliance;
+        Action {
+            version: Action::VERSION,
+            genesis: self.state.genesis_hash,
+            appliance,
+            sequence: self.state.system.sequence(&appliance).map_or(0, |last| last + 1),
+            expires_at: Timestamp(self.now.0 + 86_400_000),
+            decision,
+        }
+    }
+
+    /// An action that the first `officers` officers approved.
+    #[must_use]
+    pub fn approve(&self, action: &Action, officers: usize) -> Transcript {
+        let bytes = action.to_bytes();
+        let approvals = self.officers[..officers]
+            .iter()
+            .map(|key| zixt_ceremony::approve(&bytes, &**key).expect("a signature"))
+            .collect();
+        zixt_ceremony::assemble(&bytes, approvals, &*self.backend).expect("good approvals")
+    }
+
+    /// The entry that records a decision next. `key` is the public key that it activates, if it does.
+    #[must_use]
+    pub fn decision(&self, transcript: &Transcript, key: Option<&[u8]>) -> Submission {
+        let action = Action::parse(&transcript.action).expect("an action");
+        let seq = self.head(&digest::system_thread(self.state.genesis_hash));
+        let seq = seq.map_or(Seq(0), |head| head.seq.next());
+        let body = crate::system::decision_body(&self.state.genesis, self.state.genesis_hash, seq, action);
+        let approvals = crate::system::approvals_bytes(&transcript.approvals);
+        let attachments = key.map(|key| Attachment(key.to_vec())).into_iter().collect();
+        Submission::parse(body.to_bytes(), approvals, None, attachments).expect("a well-formed submission")
+    }
+
+    /// The activation of another consensus key for the validator at this place, approved, with the key.
+    pub fn activation(&mut self, validator: usize) -> (Box<dyn SigningKey>, Transcript, Submission) {
+        let key = self.key();
+        let appliance = self.state.genesis.validators[validator].appliance;
+        let present = self.state.system.validator(&appliance).expect("a validator");
+        let decision = Decision::ActivateKey {
+            purpose: KeyPurpose::Consensus,
+            retires: present.consensus,
+            activates: digest::key_hash(self.suite, key.public_key()),
+            suite: self.suite,
+            custody: CustodyMode::SealedByTpm,
+        };
+        let action = self.action(validator, decision);
+        let required = usize::from(self.state.genesis.officers_required);
+        let transcript = self.approve(&action, required);
+        let submission = self.decision(&transcript, Some(key.public_key()));
+        (key, transcript, submission)
+    }
+
+    /// Rotates a validator's consensus key: records the activation in a height that the new key certifies.
+    pub fn rotate(&mut self, validator: usize) -> (ProposedBlock, Certificate) {
+        let (key, _, submission) = self.activation(validator);
+        let appliance = self.state.genesis.validators[validator].appliance;
+        if let Some(known) = self.validators.iter_mut().find(|(known, _)| *known == appliance) {
+            known.1 = key;
+        }
+        self.seal(vec![submission])
     }
 
     /// The head of a thread.

@@ -7,7 +7,7 @@ use zixt_ledger::evidence::{CertifiedHeader, Contradiction, ForkError, ForkProof
 use zixt_ledger::testing::{SampleNetwork, places_to_change};
 use zixt_ledger::tree::{MemoryTree, history_leaf};
 use zixt_ledger::{ProposedBlock, TreeId};
-use zixt_types::{Certificate, Hash, SuiteId};
+use zixt_types::{Canonical, Certificate, Hash, SuiteId};
 
 fn certified((block, certificate): &(ProposedBlock, Certificate)) -> CertifiedHeader {
     CertifiedHeader { header: block.header().clone(), certificate: certificate.clone() }
@@ -47,6 +47,7 @@ fn proof(
         first: certified(&one.blocks[a]),
         second: certified(&other.blocks[b]),
         contradiction,
+        activations: Vec::new(),
     }
 }
 
@@ -109,4 +110,42 @@ fn no_changed_byte_of_a_fork_proof_goes_unnoticed() {
         let Ok(parsed) = ForkProof::parse(&forged) else { continue };
         assert!(verify_fork(&parsed, one.state.genesis_hash, &Reference).is_err(), "byte {at}");
     }
+}
+
+/// A thief certifies another history with the key that officers have retired.
+#[test]
+fn a_retired_key_that_goes_on_proves_a_fork() {
+    let (mut one, mut other) = forked();
+    let genesis = one.state.genesis_hash;
+    let (key, transcript, submission) = one.activation(0);
+    one.validators[0].1 = key;
+    let (rotated, _) = one.seal(vec![submission]);
+    other.enrol("somebody");
+    let at = one.blocks.len() - 1;
+    let activations = vec![transcript.to_bytes()];
+    let fork = |activations: Vec<Vec<u8>>, keys: &[&SampleNetwork]| {
+        let mut fork = proof(&one, at, &other, at, Contradiction::SameHeight);
+        fork.keyring = zixt_ledger::Keyring::default();
+        for (_, key) in keys.iter().flat_map(|network| &network.validators) {
+            fork.keyring.insert(one.suite, key.public_key());
+        }
+        ForkProof { activations, ..fork }
+    };
+    let good = fork(activations.clone(), &[&one, &other]);
+    let parsed = ForkProof::parse(&good.to_bytes()).unwrap();
+    assert_eq!(parsed, good);
+    let report = verify_fork(&parsed, genesis, &Reference).unwrap();
+    assert_eq!((report.first, report.height), (rotated.header_hash, rotated.header().height));
+    // Without the officers' word the new key is nobody's; a transcript that is not needed does not belong there.
+    let bare = fork(Vec::new(), &[&one, &other]);
+    assert!(matches!(verify_fork(&bare, genesis, &Reference), Err(ForkError::Certificate { .. })));
+    let twice = fork([activations.clone(), activations.clone()].concat(), &[&one, &other]);
+    assert!(matches!(verify_fork(&twice, genesis, &Reference), Err(ForkError::Activation { index: 1, .. })));
+    let mut forged = activations.clone();
+    let last = forged[0].len() - 1;
+    forged[0][last] ^= 1;
+    let forged = fork(forged, &[&one, &other]);
+    assert!(matches!(verify_fork(&forged, genesis, &Reference), Err(ForkError::Activation { index: 0, .. })));
+    let idle = ForkProof { activations, ..proof(&one, 2, &other, 2, Contradiction::SameHeight) };
+    assert_eq!(verify_fork(&idle, genesis, &Reference), Err(ForkError::ActivationUnused));
 }

@@ -191,9 +191,9 @@ fn only_the_ledger_makes_devices() {
         Payload::Message { epoch: Epoch(1), envelope: digest::envelope_digest(b"x"), content: Hash::ZERO },
     );
     let forged = resign(&network, &bob, &body, b"x");
-    let key = network.state.author_key(&forged).expect("the author is known");
+    let key = network.state.signer(&forged).expect("the author is known");
     assert!(matches!(
-        forged.verify(key, &network.state.keyring, &*network.backend),
+        forged.verify(&key, &network.state.keyring, &*network.backend),
         Err(SubmissionError::Signature(_))
     ));
     // A device of one account cannot add a device to another.
@@ -210,14 +210,14 @@ fn an_invitation_works_once_and_for_its_key() {
     let (_, first) = network.device(invitation.account, Ok(&invitation));
     network.seal(vec![first]);
     let (_, second) = network.device(invitation.account, Ok(&invitation));
-    assert_eq!(network.state.author_key(&second), Err(Refusal::InvitationUsed));
+    assert_eq!(network.state.signer(&second), Err(Refusal::InvitationUsed));
 
     let (other, submission) = network.invite("emil");
     network.seal(vec![submission]);
     let (_, mut swapped) = network.device(other.account, Ok(&invitation));
     swapped.body.author = Author::Invitation(other.account);
-    let key = network.state.author_key(&swapped).expect("the invitation's key");
-    assert!(swapped.verify(key, &network.state.keyring, &*network.backend).is_err());
+    let key = network.state.signer(&swapped).expect("the invitation's key");
+    assert!(swapped.verify(&key, &network.state.keyring, &*network.backend).is_err());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn an_expired_invitation_and_a_revoked_device_are_refused() {
     let revoke = network.revoke(bob.member.device, &bob);
     network.seal(vec![revoke]);
     let message = network.message(thread, &bob, b"x", Hash([1; 48]));
-    assert_eq!(network.state.author_key(&message), Err(Refusal::DeviceRevoked));
+    assert_eq!(network.state.signer(&message), Err(Refusal::DeviceRevoked));
     let add = network.commit(thread, &alice, vec![], vec![bob.member]);
     network.seal(vec![add]);
     let again = network.commit(thread, &alice, vec![bob.member], vec![]);

@@ -1,7 +1,7 @@
 //! The signed body: what an author signs and the ledger keeps for ever. It holds commitments, never content.
 
 use crate::{
-    AccountId, Canonical, DeviceId, Epoch, Hash, Head, MessageId, Seq, SuiteId, ThreadId, ThreadKind,
+    AccountId, Action, Canonical, DeviceId, Epoch, Hash, Head, MessageId, Seq, SuiteId, ThreadId, ThreadKind,
     Timestamp, limits,
 };
 use minicbor::{Decode, Encode};
@@ -18,6 +18,9 @@ pub enum Author {
     /// The holder of an invitation, with the key whose hash the invitation recorded. Signs one first device.
     #[n(2)]
     Invitation(#[n(0)] AccountId),
+    /// As many officers as the genesis requires: their approvals of the action stand in the place of the signature.
+    #[n(3)]
+    Officers,
 }
 
 /// A device as a member of a conversation.
@@ -117,6 +120,13 @@ pub enum Payload {
         #[n(1)]
         reason: RevokeReason,
     },
+    /// What officers decided about an appliance's keys: an entry of the system thread.
+    #[n(5)]
+    Decision {
+        /// The action; its encoding is the bytes that the officers approved.
+        #[n(0)]
+        action: Action,
+    },
 }
 
 /// Why a device was revoked (the names follow RFC 5280 section 5.3.1).
@@ -148,6 +158,8 @@ pub enum BodyKind {
     DeviceAdd = 3,
     /// [`Payload::DeviceRevoke`]
     DeviceRevoke = 4,
+    /// [`Payload::Decision`]
+    Decision = 5,
 }
 
 impl BodyKind {
@@ -160,6 +172,7 @@ impl BodyKind {
             Self::Invite => "invite",
             Self::DeviceAdd => "device-add",
             Self::DeviceRevoke => "device-revoke",
+            Self::Decision => "decision",
         }
     }
 }
@@ -174,6 +187,7 @@ impl Payload {
             Self::Invite { .. } => BodyKind::Invite,
             Self::DeviceAdd { .. } => BodyKind::DeviceAdd,
             Self::DeviceRevoke { .. } => BodyKind::DeviceRevoke,
+            Self::Decision { .. } => BodyKind::Decision,
         }
     }
 }
@@ -217,6 +231,20 @@ pub struct Body {
 impl Body {
     /// The format version that this program writes.
     pub const VERSION: u64 = 1;
+
+    /// Officers sign the action alone. So nothing else in their body is left to whoever hands it in.
+    fn check_decision(&self, action: &Action) -> Result<(), &'static str> {
+        if action.version != Action::VERSION {
+            return Err("its action has a version that this program does not know");
+        }
+        if action.genesis != self.genesis {
+            return Err("its action is for another network");
+        }
+        if self.sent_at != Timestamp(0) || self.last_seen.is_some() {
+            return Err("officers say neither a time nor a head that they saw");
+        }
+        action.check()
+    }
 }
 
 /// Where the sequencer put an entry.
@@ -249,6 +277,7 @@ impl Canonical for Body {
             Payload::Invite { .. } | Payload::DeviceAdd { .. } | Payload::DeviceRevoke { .. } => {
                 ThreadKind::Account
             }
+            Payload::Decision { .. } => ThreadKind::System,
         };
         if self.thread.kind() != Some(wanted) {
             return Err("this kind does not belong into this thread");
@@ -262,9 +291,13 @@ impl Canonical for Body {
                 matches!(author, Author::Device(_) | Author::Enroller(_))
             }
             (Payload::Message { .. } | Payload::Commit { .. }, author) => matches!(author, Author::Device(_)),
+            (Payload::Decision { .. }, author) => matches!(author, Author::Officers),
         };
         if !author_fits {
             return Err("this author may not sign this kind");
+        }
+        if let Payload::Decision { action } = &self.payload {
+            self.check_decision(action)?;
         }
         if let Payload::Commit { welcome, tree, added, removed, .. } = &self.payload {
             if added.len() > limits::ROSTER_CHANGE_MAX || removed.len() > limits::ROSTER_CHANGE_MAX {
@@ -287,7 +320,7 @@ impl Canonical for Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ParseError;
+    use crate::{ApplianceId, Decision, ParseError};
 
     fn member(n: u8) -> Member {
         Member { account: AccountId([n; 16]), device: DeviceId([n; 16]) }
@@ -296,6 +329,7 @@ mod tests {
     fn body(payload: Payload) -> Body {
         let kind = match payload.kind() {
             BodyKind::Message | BodyKind::Commit => ThreadKind::Conversation,
+            BodyKind::Decision => ThreadKind::System,
             _ => ThreadKind::Account,
         };
         Body {
@@ -338,6 +372,40 @@ mod tests {
         for payload in [message, commit(vec![member(1), member(2)], vec![member(3)]), add, revoke] {
             let body = body(payload);
             assert_eq!(Body::parse(&body.to_bytes()), Ok(body));
+        }
+    }
+
+    fn decision() -> Body {
+        let action = Action {
+            version: 1,
+            genesis: Hash([1; 48]),
+            appliance: ApplianceId([2; 48]),
+            sequence: 3,
+            expires_at: Timestamp(4),
+            decision: Decision::RotateRoot,
+        };
+        let author = Author::Officers;
+        Body { author, sent_at: Timestamp(0), last_seen: None, ..body(Payload::Decision { action }) }
+    }
+
+    #[test]
+    fn nothing_in_an_officers_body_is_left_to_who_hands_it_in() {
+        assert_eq!(Body::parse(&decision().to_bytes()), Ok(decision()));
+        let changes: [fn(&mut Body); 6] = [
+            |body| body.sent_at = Timestamp(1),
+            |body| body.last_seen = Some(Head { seq: Seq(0), hash: Hash::ZERO }),
+            |body| body.genesis = Hash([2; 48]),
+            |body| body.author = Author::Device(member(1)),
+            |body| body.thread = ThreadId::new(ThreadKind::Account, &[2; 31]),
+            |body| match &mut body.payload {
+                Payload::Decision { action } => action.version = 2,
+                _ => unreachable!("a decision"),
+            },
+        ];
+        for change in changes {
+            let mut body = decision();
+            change(&mut body);
+            assert!(matches!(Body::parse(&body.to_bytes()), Err(ParseError::Invalid { .. })), "{body:?}");
         }
     }
 

@@ -1,9 +1,12 @@
 //! Making evidence from what a client or a server has at hand.
 
 use super::report::Report;
-use super::{AccountEvidence, AccountName, Evidence, EvidenceEntry, Signature, ThreadEvidence};
+use super::{
+    AccountEvidence, AccountName, Evidence, EvidenceEntry, Signature, SystemEvidence, ThreadEvidence,
+};
 use crate::Keyring;
 use crate::map::MapProof;
+use crate::system::changes_sets;
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 use zixt_crypto::Backend;
@@ -26,13 +29,41 @@ pub struct EvidenceBuilder {
     keyring: Keyring,
     accounts: BTreeMap<AccountId, AccountEvidence>,
     names: BTreeMap<AccountId, AccountName>,
+    system: Option<SystemEvidence>,
 }
 
 impl EvidenceBuilder {
     /// Begins evidence under a certified header. The keyring may hold more keys than are needed.
     #[must_use]
     pub const fn new(genesis: Genesis, header: Header, certificate: Certificate, keyring: Keyring) -> Self {
-        Self { genesis, header, certificate, keyring, accounts: BTreeMap::new(), names: BTreeMap::new() }
+        Self {
+            genesis,
+            header,
+            certificate,
+            keyring,
+            accounts: BTreeMap::new(),
+            names: BTreeMap::new(),
+            system: None,
+        }
+    }
+
+    /// Adds the system thread: every entry, and the proof under the same header that the last one is the thread's head.
+    /// It is left out again where no key was ever replaced.
+    #[must_use]
+    pub fn system(mut self, mut entries: Vec<EvidenceEntry>, head: MapProof) -> Self {
+        let mut needed = false;
+        for entry in &mut entries {
+            let changes = Body::parse(&entry.body).is_ok_and(|body| match &body.payload {
+                Payload::Decision { action } => changes_sets(&action.decision),
+                _ => false,
+            });
+            needed |= changes;
+            if !changes {
+                entry.signature = entry.signature.to_digest();
+            }
+        }
+        self.system = needed.then_some(SystemEvidence { entries, head });
+        self
     }
 
     /// Adds an author's account: every entry of its thread, and the proof under the same header that the last one is
@@ -55,14 +86,14 @@ impl EvidenceBuilder {
     /// # Errors
     /// [`BuildError::WouldFail`] with the verdicts.
     pub fn finish(self, thread: ThreadEvidence, backend: &dyn Backend) -> Result<Evidence, BuildError> {
-        let Self { genesis, header, certificate, keyring, mut accounts, mut names } = self;
+        let Self { genesis, header, certificate, keyring, mut accounts, mut names, system } = self;
         let authors = authors(&thread.entries);
         for account in accounts.values_mut() {
             strip(&mut account.entries, &authors);
             account.name = names.remove(&account.account);
         }
         let accounts = accounts.into_values().collect();
-        let mut evidence = Evidence { genesis, header, certificate, keyring, accounts, thread };
+        let mut evidence = Evidence { genesis, header, certificate, keyring, accounts, thread, system };
         let (_, used) = evidence.verify_with_keys(backend);
         let mut keyring = Keyring::default();
         for (_, entry) in evidence.keyring.iter().filter(|(hash, _)| used.contains(hash)) {
@@ -78,7 +109,7 @@ impl EvidenceBuilder {
 fn authors(entries: &[EvidenceEntry]) -> BTreeSet<DeviceId> {
     let author = |entry: &EvidenceEntry| match Body::parse(&entry.body).ok()?.author {
         Author::Device(member) => Some(member.device),
-        Author::Enroller(_) | Author::Invitation(_) => None,
+        Author::Enroller(_) | Author::Invitation(_) | Author::Officers => None,
     };
     entries.iter().filter_map(author).collect()
 }

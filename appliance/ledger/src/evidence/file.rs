@@ -2,7 +2,8 @@
 
 use super::pack::{Known, Packed, pack, unpack};
 use super::{
-    AccountEvidence, AccountName, Anchor, Disclosure, Evidence, EvidenceEntry, Signature, ThreadEvidence,
+    AccountEvidence, AccountName, Anchor, Disclosure, Evidence, EvidenceEntry, Signature, SystemEvidence,
+    ThreadEvidence,
 };
 use crate::Keyring;
 use crate::map::MapProof;
@@ -51,6 +52,11 @@ impl Evidence {
         let entries = |entries: &[EvidenceEntry]| -> Vec<FileEntry> {
             entries.iter().map(|entry| FileEntry::pack(entry, &body_known)).collect()
         };
+        let system = self.system.as_ref().map(|system| {
+            let known = known_by_system(&genesis_known, &self.genesis);
+            let entries = system.entries.iter().map(|entry| FileEntry::pack(entry, &known)).collect();
+            FileSystem { entries, head: system.head.clone() }
+        });
         let file = File {
             version: File::FORMAT,
             keyring: self.keyring.clone(),
@@ -70,6 +76,7 @@ impl Evidence {
             thread: self.thread.thread,
             entries: entries(&self.thread.entries),
             anchor: self.thread.anchor.clone(),
+            system,
         };
         with_magic(Self::MAGIC, &file)
     }
@@ -93,15 +100,23 @@ impl Evidence {
         let certificate = Certificate::parse(&unpack(&file.certificate, &certificate_known, None)?)?;
         let accounts: Vec<AccountId> = file.accounts.iter().map(|account| account.account).collect();
         let body_known = known_by_threads(&genesis_known, &genesis, &accounts, file.thread);
-        let mut entries = |entries: Vec<FileEntry>| -> Result<Vec<EvidenceEntry>, EvidenceError> {
+        let system_known = known_by_system(&genesis_known, &genesis);
+        let mut unfold = |entries: Vec<FileEntry>, known: &Known| -> Result<Vec<_>, EvidenceError> {
             entries
                 .into_iter()
                 .map(|entry| {
-                    let body = unpack(&entry.body, &body_known, entry.prev.as_ref())?;
+                    let body = unpack(&entry.body, known, entry.prev.as_ref())?;
                     Ok(entry.with_body(body))
                 })
                 .collect()
         };
+        let system = match file.system {
+            Some(FileSystem { entries, head }) => {
+                Some(SystemEvidence { entries: unfold(entries, &system_known)?, head })
+            }
+            None => None,
+        };
+        let mut entries = |entries| unfold(entries, &body_known);
         let evidence = Self {
             genesis,
             header,
@@ -125,6 +140,7 @@ impl Evidence {
                 entries: entries(file.entries)?,
                 anchor: file.anchor,
             },
+            system,
         };
         if evidence.to_bytes() == bytes { Ok(evidence) } else { Err(EvidenceError::NotCanonical) }
     }
@@ -151,6 +167,18 @@ struct File {
     entries: Vec<FileEntry>,
     #[n(8)]
     anchor: Anchor,
+    /// The last item, and left out where no key was ever replaced: such files are as they always were.
+    #[n(9)]
+    system: Option<FileSystem>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct FileSystem {
+    #[n(0)]
+    entries: Vec<FileEntry>,
+    #[n(1)]
+    head: MapProof,
 }
 
 impl File {
@@ -232,6 +260,12 @@ impl Canonical for File {
         if let Anchor::Head(proof) = &self.anchor {
             proof.check()?;
         }
+        if let Some(system) = &self.system {
+            system.head.check()?;
+            if system.entries.is_empty() {
+                return Err("a thread has no entries");
+            }
+        }
         if self.thread.kind() != Some(ThreadKind::Conversation) {
             return Err("its thread is no conversation");
         }
@@ -296,6 +330,18 @@ fn known_by_threads(known: &Known, genesis: &Genesis, accounts: &[AccountId], th
     for account in accounts {
         known.add(account.as_ref());
         known.add(digest::account_thread(*account).as_ref());
+    }
+    known
+}
+
+fn known_by_system(known: &Known, genesis: &Genesis) -> Known {
+    let mut known = known.clone();
+    let genesis_hash = digest::genesis_hash(genesis);
+    known.add(genesis_hash.as_ref());
+    known.add(digest::system_thread(genesis_hash).as_ref());
+    for validator in &genesis.validators {
+        known.add(validator.appliance.as_ref());
+        known.add(validator.consensus.as_ref());
     }
     known
 }

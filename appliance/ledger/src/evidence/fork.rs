@@ -4,11 +4,16 @@ use super::file::{EvidenceError, with_magic, without_magic};
 use super::verify::OtherGenesis;
 use crate::Keyring;
 use crate::certificate::{CertificateError, verify_certificate};
+use crate::system::{System, SystemFault};
 use crate::tree;
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
+use zixt_ceremony::{OfficerRule, judge};
 use zixt_crypto::{Backend, digest};
-use zixt_types::{ApplianceId, Canonical, Certificate, Genesis, Hash, Header, Height, limits};
+use zixt_types::{
+    ApplianceId, Canonical, Certificate, Genesis, Hash, Header, Height, Timestamp, Validator, limits,
+};
 
 /// A header with what makes it final.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +58,8 @@ pub struct ForkProof {
     pub second: CertifiedHeader,
     /// How they contradict each other.
     pub contradiction: Contradiction,
+    /// Transcripts of the activations of consensus keys that lead from the genesis to the validators of both headers.
+    pub activations: Vec<Vec<u8>>,
 }
 
 /// A fork that is proven.
@@ -99,6 +106,18 @@ pub enum ForkError {
     /// The file holds a key that has nothing to do with it.
     #[error("public key {0} has nothing to do with this proof")]
     KeyUnused(Hash),
+    /// An activation is not approved, or not valid after those before it.
+    #[error("activation {index} does not stand: {source}")]
+    Activation {
+        /// Its place in the list.
+        index: usize,
+        /// The fault.
+        #[source]
+        source: SystemFault,
+    },
+    /// The file holds an activation that neither header's validators need.
+    #[error("an activation has nothing to do with this proof")]
+    ActivationUnused,
 }
 
 /// Verifies a fork for somebody who trusts the network named by `genesis` and nothing else.
@@ -110,6 +129,12 @@ pub fn verify_fork(proof: &ForkProof, genesis: Hash, backend: &dyn Backend) -> R
     if got != genesis {
         return Err(OtherGenesis { expected: genesis, got }.into());
     }
+    let sets = sets(proof, genesis, backend)?;
+    let set_of = |header: &Header| {
+        let set = sets.iter().find(|set| digest::validator_set_hash(set) == header.validators);
+        // With none of them its certificate is compared with the genesis', and fails.
+        set.unwrap_or(&proof.genesis.validators)
+    };
     let signers = |certified: &CertifiedHeader| -> Vec<ApplianceId> {
         certified.certificate.signatures.iter().map(|signature| signature.validator).collect()
     };
@@ -119,14 +144,22 @@ pub fn verify_fork(proof: &ForkProof, genesis: Hash, backend: &dyn Backend) -> R
         if header.genesis != genesis {
             return Err(ForkError::OtherHeader { which });
         }
-        verify_certificate(header, certificate, &proof.genesis.validators, &proof.keyring, backend)
+        verify_certificate(header, certificate, set_of(header), &proof.keyring, backend)
             .map_err(|source| ForkError::Certificate { which, source })?;
     }
     let (signed_first, signed_second) = (signers(&proof.first), signers(&proof.second));
     let used = |key: &Hash| {
-        let signed = |id| signed_first.contains(id) || signed_second.contains(id);
-        proof.genesis.validators.iter().any(|known| known.consensus == *key && signed(&known.appliance))
+        let signed = |header: &Header, signers: &[ApplianceId]| {
+            let mut known = set_of(header).iter().filter(|known| known.consensus == *key);
+            known.any(|known| signers.contains(&known.appliance))
+        };
+        signed(&proof.first.header, &signed_first) || signed(&proof.second.header, &signed_second)
     };
+    let needs_last = |header: &Header| sets.last().is_some_and(|last| set_of(header) == last);
+    if !proof.activations.is_empty() && !needs_last(&proof.first.header) && !needs_last(&proof.second.header)
+    {
+        return Err(ForkError::ActivationUnused);
+    }
     if let Some((key, _)) = proof.keyring.iter().find(|(key, _)| !used(key)) {
         return Err(ForkError::KeyUnused(*key));
     }
@@ -158,6 +191,26 @@ pub fn verify_fork(proof: &ForkProof, genesis: Hash, backend: &dyn Backend) -> R
     })
 }
 
+/// The genesis' validators and those after each activation. When each was recorded does not matter here: whoever
+/// certifies two histories has forked, with a retired key as with the present one.
+fn sets(proof: &ForkProof, genesis: Hash, backend: &dyn Backend) -> Result<Vec<Vec<Validator>>, ForkError> {
+    let mut system = System::new(&proof.genesis);
+    let mut sets = vec![system.validators.clone()];
+    for (index, transcript) in proof.activations.iter().enumerate() {
+        let fault = |source| ForkError::Activation { index, source };
+        let approved = judge(transcript, &OfficerRule::of(&proof.genesis), genesis, backend)
+            .map_err(|error| fault(SystemFault::Approvals(error)))?;
+        system
+            .apply(&proof.genesis, approved.action(), Timestamp(0))
+            .map_err(|refusal| fault(SystemFault::Refused(refusal)))?;
+        if sets.last() == Some(&system.validators) {
+            return Err(ForkError::ActivationUnused);
+        }
+        sets.push(system.validators.clone());
+    }
+    Ok(sets)
+}
+
 impl ForkProof {
     /// The first bytes of a `.zixt-fork` file.
     pub const MAGIC: &'static [u8; 8] = b"ZIXTFRK1";
@@ -176,6 +229,8 @@ impl ForkProof {
             first: certified(&self.first),
             second: certified(&self.second),
             contradiction: self.contradiction.clone(),
+            activations: (!self.activations.is_empty())
+                .then(|| self.activations.iter().cloned().map(ByteVec::from).collect()),
         };
         with_magic(Self::MAGIC, &file)
     }
@@ -196,6 +251,7 @@ impl ForkProof {
             second: certified(&file.second)?,
             keyring: file.keyring,
             contradiction: file.contradiction,
+            activations: file.activations.unwrap_or_default().into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -215,6 +271,9 @@ struct File {
     second: FileHeader,
     #[n(5)]
     contradiction: Contradiction,
+    /// Left out where there is none: such files are as they always were.
+    #[n(6)]
+    activations: Option<Vec<ByteVec>>,
 }
 
 #[derive(Encode, Decode)]
@@ -235,10 +294,13 @@ impl Canonical for File {
     const BYTES_MAX: usize = 2 * limits::CERTIFICATE_BYTES_MAX
         + <Keyring as Canonical>::BYTES_MAX
         + limits::GENESIS_BYTES_MAX
-        + 16 * 1024;
+        + 16 * limits::TRANSCRIPT_BYTES_MAX;
     const VERSION: Option<u64> = Some(Self::FORMAT);
 
     fn check(&self) -> Result<(), &'static str> {
+        if self.activations.as_ref().is_some_and(Vec::is_empty) {
+            return Err("its list of activations is empty");
+        }
         self.keyring.check()
     }
 }

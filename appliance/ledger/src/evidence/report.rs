@@ -3,6 +3,7 @@
 use crate::Refusal;
 use crate::certificate::{CertificateError, SignedStake};
 use crate::map::MapProofError;
+use crate::system::SystemFault;
 use crate::tree::ProofError;
 use thiserror::Error;
 use zixt_crypto::VerifyError;
@@ -61,6 +62,10 @@ pub enum Place {
     Header,
     /// The certificate.
     Certificate,
+    /// The system thread as a whole.
+    System,
+    /// An entry of the system thread.
+    SystemEntry(Seq),
     /// An account's thread as a whole.
     Account(AccountId),
     /// An entry of an account's thread.
@@ -80,6 +85,9 @@ pub enum Fault {
     /// The certificate does not make the header final.
     #[error(transparent)]
     Certificate(CertificateError),
+    /// A decision of the officers does not stand.
+    #[error(transparent)]
+    System(SystemFault),
     /// An object names another network.
     #[error("it names another network (genesis {0})")]
     OtherGenesis(Hash),
@@ -226,6 +234,7 @@ impl Fault {
         match self {
             Self::NotCertified => "not-certified",
             Self::Certificate(_) => "certificate",
+            Self::System(_) => "system",
             Self::OtherGenesis(_) => "other-genesis",
             Self::OtherPolicy => "other-policy",
             Self::SuiteNotAllowed(_) => "suite-not-allowed",
@@ -264,7 +273,7 @@ impl Fault {
 }
 
 /// A validator that signed the certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Signer {
     /// The validator.
     pub appliance: ApplianceId,
@@ -272,6 +281,17 @@ pub struct Signer {
     pub stake: u64,
     /// Where its key lives.
     pub custody: CustodyMode,
+    /// How its key came to be; `None` if the genesis names it.
+    pub activated: Option<SignerActivation>,
+}
+
+/// Since when and by whose decision a signer has its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignerActivation {
+    /// Ledger time of the activation.
+    pub time: Timestamp,
+    /// Names of the officers who approved, as the genesis has them.
+    pub officers: Vec<String>,
 }
 
 /// What the evidence says of one entry of the conversation. Read it together with the verdicts.

@@ -1,11 +1,12 @@
 //! Verification of evidence: every verdict on its own, so that one changed byte does not hide what is still proven.
 
-use super::report::{EntryReport, Fault, Finding, Place, Report, Signer, Verdict};
+use super::report::{EntryReport, Fault, Finding, Place, Report, Signer, SignerActivation, Verdict};
 use super::{AccountEvidence, Anchor, Evidence, EvidenceEntry, LeafProof, Signature};
 use crate::certificate::verify_certificate;
 use crate::map::MapProof;
-use crate::{Account, Conversation, Counters, label_for, tree};
+use crate::{Account, Conversation, Counters, SystemThread, label_for, tree};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use thiserror::Error;
 use zixt_crypto::{Backend, cose, digest};
 use zixt_types::cbor::scan;
@@ -47,6 +48,8 @@ struct Verification<'a> {
     evidence: &'a Evidence,
     genesis: Hash,
     backend: &'a dyn Backend,
+    /// What the officers decided, as far as it is proven: who may certify and invite, and since when.
+    system: SystemThread,
     /// Keys that a signature was checked with.
     used: BTreeSet<Hash>,
     /// Keys that an account names; a file may hold them even if nothing here is signed with them.
@@ -74,6 +77,7 @@ impl<'a> Verification<'a> {
             evidence,
             genesis,
             backend,
+            system: SystemThread::new(&evidence.genesis),
             used: BTreeSet::new(),
             named: BTreeSet::new(),
             suites: Vec::new(),
@@ -89,6 +93,7 @@ impl<'a> Verification<'a> {
 
     fn run(mut self) -> (Report, BTreeSet<Hash>) {
         let evidence = self.evidence;
+        self.check_system();
         let stake = self.check_header();
         let accounts: BTreeMap<AccountId, ProvenAccount> = evidence
             .accounts
@@ -107,6 +112,36 @@ impl<'a> Verification<'a> {
         (self.report(stake, &bodies), self.used)
     }
 
+    /// Genesis to validators: what officers decided, in order. Whether this is the certified thread, the header says that
+    /// the validators at its end certify: a chain that is not fails the certificate.
+    fn check_system(&mut self) {
+        let evidence = self.evidence;
+        let Some(system) = &evidence.system else { return };
+        for entry in &system.entries {
+            let place = Place::SystemEntry(entry.position.seq);
+            let extra = entry.possession.is_some() || entry.envelope.is_some() || entry.disclosure.is_some();
+            let appended = self.system.append(
+                &evidence.genesis,
+                &entry.body,
+                &entry.signature,
+                &entry.position,
+                self.backend,
+            );
+            let fault = match appended {
+                Err(fault) => Some(Fault::System(fault)),
+                Ok(()) if extra => Some(Fault::NoSuchPart),
+                Ok(()) => None,
+            };
+            self.certificate.extend(fault.map(|fault| finding(place, fault)));
+        }
+        let fault = match self.system.head() {
+            Some(head) => self.check_head(&system.head, &digest::system_thread(self.genesis), head),
+            None => Some(Fault::NoSuchThread),
+        };
+        self.certificate.extend(fault.map(|fault| finding(Place::System, fault)));
+        self.check_times(&system.entries, &Place::SystemEntry);
+    }
+
     /// Genesis to header: the certificate, the policy, the suite.
     fn check_header(&mut self) -> Option<crate::certificate::SignedStake> {
         let Evidence { genesis, header, certificate, keyring, .. } = self.evidence;
@@ -117,12 +152,12 @@ impl<'a> Verification<'a> {
             self.suites.push(finding(Place::Header, Fault::OtherPolicy));
         }
         self.check_suite(Place::Header, header.suite);
+        let validators = Arc::clone(self.system.validators_at(header.time));
         for signature in &certificate.signatures {
-            let signer =
-                genesis.validators.iter().find(|validator| validator.appliance == signature.validator);
+            let signer = validators.iter().find(|validator| validator.appliance == signature.validator);
             self.used.extend(signer.map(|validator| validator.consensus));
         }
-        match verify_certificate(header, certificate, &genesis.validators, keyring, self.backend) {
+        match verify_certificate(header, certificate, &validators, keyring, self.backend) {
             Ok(stake) => Some(stake),
             Err(error) => {
                 self.certificate.push(finding(Place::Certificate, Fault::Certificate(error)));
@@ -188,7 +223,7 @@ impl<'a> Verification<'a> {
             return Err(Fault::Possession);
         }
         if let Author::Enroller(key) = body.author
-            && !self.evidence.genesis.enrollers.contains(&key)
+            && !self.system.system().appoints(&key, entry.position.time)
         {
             return Err(Fault::UnknownEnroller(key));
         }
@@ -212,7 +247,7 @@ impl<'a> Verification<'a> {
             let authorised = match body.author {
                 Author::Device(member) => proven.contains(&member.device),
                 Author::Invitation(_) => true,
-                Author::Enroller(_) => false,
+                Author::Enroller(_) | Author::Officers => false,
             };
             if signed && authorised {
                 proven.insert(device);
@@ -449,12 +484,23 @@ impl<'a> Verification<'a> {
                 verdict.insert(0, finding(Place::Header, Fault::NotCertified));
             }
         }
+        let validators = Arc::clone(self.system.validators_at(header.time));
         let signers = certificate.signatures.iter().filter_map(|signature| {
-            let validator =
-                genesis.validators.iter().find(|validator| validator.appliance == signature.validator)?;
+            let validator = validators.iter().find(|validator| validator.appliance == signature.validator)?;
             let (appliance, stake, custody) = (validator.appliance, validator.stake, validator.custody);
-            Some(Signer { appliance, stake, custody })
+            let activated = self.system.activation(&validator.consensus).map(|activation| {
+                let name = |key: &Hash| {
+                    let officer = genesis.officers.iter().find(|officer| officer.key == *key)?;
+                    Some(officer.name.clone())
+                };
+                SignerActivation {
+                    time: activation.time,
+                    officers: activation.officers.iter().filter_map(name).collect(),
+                }
+            });
+            Some(Signer { appliance, stake, custody, activated })
         });
+        let signers: Vec<Signer> = signers.collect();
         let entries: Vec<EntryReport> = thread
             .entries
             .iter()
@@ -491,7 +537,7 @@ impl<'a> Verification<'a> {
             suite: header.suite,
             round: certificate.round,
             stake: stake.filter(|_| self.certificate.is_empty()),
-            signers: signers.collect(),
+            signers,
             thread: thread.thread,
             suites: Verdict::of(std::mem::take(&mut self.suites)),
             certificate: Verdict::of(std::mem::take(&mut self.certificate)),

@@ -34,7 +34,10 @@ impl SampleNetwork {
                 keyring.insert(entry.body.suite, &entry.item.attachments[3].0);
             }
         }
-        EvidenceBuilder::new(genesis, block.header().clone(), certificate.clone(), keyring)
+        let builder = EvidenceBuilder::new(genesis, block.header().clone(), certificate.clone(), keyring);
+        let thread = digest::system_thread(self.state.genesis_hash);
+        let system: Vec<_> = self.entries_of(thread).map(|entry| EvidenceEntry::from(&entry.item)).collect();
+        if system.is_empty() { builder } else { builder.system(system, self.state.heads.prove(&thread)) }
     }
 
     /// The builder with an account.
