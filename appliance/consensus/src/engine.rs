@@ -169,6 +169,14 @@ pub enum EngineError {
         /// The header.
         header: Hash,
     },
+    /// The host names certifiers for a header who are not the height's validators with other keys. A fault of the host.
+    #[error("height {height}: the certifiers of header {header} are other appliances or have other stakes")]
+    OtherStakes {
+        /// The height.
+        height: Height,
+        /// The header.
+        header: Hash,
+    },
     /// The log holds content that was valid, and is no longer: the log or the ledger has been tampered with.
     #[error("height {height}: the log's content for header {header} is not valid")]
     LogRefused {
@@ -233,8 +241,13 @@ impl Engine {
         // The core's own queue for later heights is not used: `Engine::waiting` is, which is bounded per peer.
         let height = crate::context::Height(next.height.0);
         let core = State::new(Context, height, next.validators.clone(), params, 1, 1);
-        let judge =
-            Judge { backend, genesis: config.genesis, suite: next.suite, validators: next.validators };
+        let judge = Judge {
+            backend,
+            genesis: config.genesis,
+            suite: next.suite,
+            validators: next.validators,
+            others: BTreeMap::new(),
+        };
         let shell = Shell {
             me: config.me,
             timeouts: config.timeouts,
@@ -250,6 +263,8 @@ impl Engine {
             logged: BTreeSet::new(),
             must_lock: None,
             locked: None,
+            held: Vec::new(),
+            early: Vec::new(),
             timers: BTreeMap::new(),
             armed: BTreeSet::new(),
             wants_value: None,
@@ -308,6 +323,43 @@ impl Engine {
         }
         let begun = self.begin(start, host);
         self.stop_on_error(begun)
+    }
+
+    /// Drops what the log holds of the height that is next, for a sole validator whose key was replaced in the middle of
+    /// it: what the retired key has prevoted, no key can finish. Nothing is dropped if custody has precommitted a
+    /// header there (its signature finishes the height), or if the log holds a header that the present key certifies.
+    /// Says whether something was dropped.
+    ///
+    /// # Errors
+    /// [`EngineError`]; it stops the engine.
+    pub fn abandon_unfinished<H: Host>(&mut self, host: &mut H) -> Result<bool, EngineError> {
+        let Phase::Idle(height) = self.phase else { return Ok(false) };
+        let validators = &self.shell.judge.validators;
+        let sole = validators.validators().len() == 1 && validators.get(&self.shell.me).is_some();
+        if !sole || self.shell.wal.unfinished() != Some(height) {
+            return Ok(false);
+        }
+        let abandoned = self.abandon(height, host);
+        self.stop_on_error(abandoned)
+    }
+
+    fn abandon<H: Host>(&mut self, height: Height, host: &mut H) -> Result<bool, EngineError> {
+        let precommitted = host.signed_precommit(height);
+        if precommitted.map_err(EngineError::host("ask what was signed"))?.is_some() {
+            return Ok(false);
+        }
+        for record in self.shell.wal.unreplayed() {
+            if let Record::Value { about, content: Some(content) } = record {
+                let valid = host.validate(height, &about.header, content, Source::Log);
+                if valid.map_err(EngineError::host("validate the log's content"))?
+                    && certifiers(height, about.header, host)?.is_some()
+                {
+                    return Ok(false);
+                }
+            }
+        }
+        self.shell.wal.forget()?;
+        Ok(true)
     }
 
     /// Brings a value for a round in which [`Host::build`] had none. `false` if the round no longer wants one.
@@ -387,6 +439,9 @@ impl Engine {
         shell.sole = start.validators.validators().len() == 1 && start.validators.get(&shell.me).is_some();
         shell.judge.suite = start.suite;
         shell.judge.validators = start.validators.clone();
+        shell.judge.others.clear();
+        shell.held.clear();
+        shell.early.clear();
         shell.contents.clear();
         shell.logged_values.clear();
         shell.own.clear();
@@ -472,6 +527,10 @@ impl Engine {
                 if let Some(content) = content {
                     let valid = host.validate(height, &about.header, &content, Source::Log);
                     if !valid.map_err(EngineError::host("validate the log's content"))? {
+                        return Err(EngineError::LogRefused { height, header: about.header });
+                    }
+                    let admitted = self.shell.admit(about.header, certifiers(height, about.header, host)?)?;
+                    if !admitted {
                         return Err(EngineError::LogRefused { height, header: about.header });
                     }
                     if about.proposer == self.shell.me {
@@ -624,15 +683,29 @@ impl Engine {
         self.feed(Input::Proposal((&head).into()), host)?;
         if is_new && self.phase == Phase::Running(height) {
             let valid = host.validate(height, &head.header, &content, Source::Peer);
-            let valid = valid.map_err(EngineError::host("validate a proposal"))?;
+            let valid = valid.map_err(EngineError::host("validate a proposal"))?
+                && self.shell.admit(head.header, certifiers(height, head.header, host)?)?;
             if valid {
                 self.shell.contents.insert(head.header, content);
             }
             let validity = Validity::from_bool(valid);
             let value = self.value(head.header, head.round, head.polka, head.proposer, validity);
             self.feed(Input::ProposedValue(value, ValueOrigin::Consensus), host)?;
+            if valid {
+                self.release(head.header, host)?;
+            }
         }
         Ok(Received::Taken)
+    }
+
+    /// Votes that came before their header's content, and may be good under the key that it brings.
+    fn release<H: Host>(&mut self, header: Hash, host: &mut H) -> Result<(), EngineError> {
+        for signed in self.shell.release(header) {
+            if self.phase == Phase::Running(signed.vote.height) && self.shell.decision.is_none() {
+                self.feed(Input::Vote((&signed).into()), host)?;
+            }
+        }
+        Ok(())
     }
 
     fn take_polka<H: Host>(&mut self, polka: &Polka, host: &mut H) -> Result<Received, EngineError> {
@@ -718,10 +791,14 @@ impl Engine {
             let (header, batch) = (content.header.len(), content.batch.len());
             return Err(EngineError::ContentTooLarge { header, batch });
         }
+        if !self.shell.admit(header, certifiers(self.shell.height, header, host)?)? {
+            return Ok(());
+        }
         self.shell.contents.insert(header, content);
         let height = crate::context::Height(self.shell.height.0);
         let value = LocallyProposedValue::new(height, to_core(round), Value(header));
-        self.feed(Input::Propose(value), host)
+        self.feed(Input::Propose(value), host)?;
+        self.release(header, host)
     }
 
     fn elapse<H: Host>(&mut self, timer: Timer, host: &mut H) -> Result<(), EngineError> {
@@ -762,6 +839,14 @@ impl Engine {
         );
         processed.map_err(|error| EngineError::Core(error.to_string()))
     }
+}
+
+fn certifiers<H: Host>(
+    height: Height,
+    header: Hash,
+    host: &mut H,
+) -> Result<Option<ValidatorSet>, EngineError> {
+    host.certifiers(height, &header).map_err(EngineError::host("tell who certifies a header"))
 }
 
 fn core_timeout(kind: TimerKind, round: Round) -> Timeout {

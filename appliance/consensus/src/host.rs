@@ -1,6 +1,7 @@
 //! What the engine needs from the process around it: the ledger's rules, the custody daemon, the mesh, a clock.
 
 use crate::message::{Content, Message, SignedVote};
+use crate::validators::ValidatorSet;
 use core::time::Duration;
 use minicbor::{Decode, Encode};
 use std::sync::Arc;
@@ -44,6 +45,9 @@ pub enum SignOutcome {
     /// as if our vote had been lost. Does not come unless a disk breaks its promise: what leads to a later round is
     /// durable before a vote in it is asked for.
     BelowHighest,
+    /// The key that it has is not the one under which this vote would count: another is active since, and the ledger does
+    /// not know it yet. We abstain; a sole validator cannot, and stops. The reason is for people.
+    OtherKey(String),
     /// It does not sign: locked, quarantined, unprovisioned, or the request is not allowed. For people.
     Refused(String),
 }
@@ -123,6 +127,17 @@ pub trait Host {
         content: &Content,
         source: Source,
     ) -> Result<bool, HostError>;
+
+    /// Who certifies a header, if its own batch gives a validator another key: then that key signs every vote for it, the
+    /// present one none. Asked when content was judged good, built or logged. Appliances and stakes are the height's.
+    /// A pure function of the state at the height before and the content, on every appliance.
+    ///
+    /// # Errors
+    /// Stops the engine.
+    fn certifiers(&mut self, height: Height, header: &Hash) -> Result<Option<ValidatorSet>, HostError> {
+        let _ = (height, header);
+        Ok(None)
+    }
 
     /// Has the custody daemon sign a vote. It notes (height, round, step, header) durably before it answers, and
     /// never signs two votes for one slot.

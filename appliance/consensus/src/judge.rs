@@ -1,11 +1,12 @@
 //! Signatures and quorums of others.
 
-use crate::context::{Address, Ballot, Context, CoreRound, Height, PublicKey, Signature};
+use crate::context::{Address, Ballot, Context, CoreRound, Height, Signature};
 use crate::validators::ValidatorSet;
 use malachite_types::{
     CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, RoundCertificate, RoundCertificateType,
     ThresholdParams, ValidatorSet as _, VoteType,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use zixt_crypto::Backend;
 use zixt_crypto::digest::vote_bytes;
@@ -17,15 +18,34 @@ pub(crate) struct Judge {
     pub genesis: Hash,
     pub suite: SuiteId,
     pub validators: ValidatorSet,
+    /// Who certifies a header whose batch gives a validator another key: the height's set with that key.
+    pub others: BTreeMap<Hash, ValidatorSet>,
 }
 
 type Verdict = Result<(), CertificateError<Context>>;
 
 impl Judge {
-    /// Is this the signature of `key` over the vote?
-    pub fn is_genuine(&self, ballot: &Ballot, key: &PublicKey, signature: &Signature) -> bool {
+    /// Is this the validator's signature over the vote? A vote for a header is judged by the set that certifies it; as
+    /// long as nobody has seen the header's content, by the height's. A vote for nothing certifies nothing: it counts
+    /// under the present key, and under one that content of this height activates.
+    pub fn is_genuine(&self, ballot: &Ballot, signature: &Signature) -> bool {
+        match ballot.value {
+            NilOrVal::Val(header) => {
+                let set = self.others.get(&header).unwrap_or(&self.validators);
+                self.is_genuine_in(set, ballot, signature)
+            }
+            NilOrVal::Nil => {
+                let mut sets = std::iter::once(&self.validators).chain(self.others.values());
+                sets.any(|set| self.is_genuine_in(set, ballot, signature))
+            }
+        }
+    }
+
+    /// Is this the signature of the key that the validator has in this set?
+    pub fn is_genuine_in(&self, set: &ValidatorSet, ballot: &Ballot, signature: &Signature) -> bool {
+        let Some(validator) = set.get_by_address(&ballot.validator) else { return false };
         let vote = ballot.to_vote(self.suite, self.genesis);
-        self.backend.verify(self.suite, &key.0, &vote_bytes(&vote), &signature.0).is_ok()
+        self.backend.verify(self.suite, &validator.key.0, &vote_bytes(&vote), &signature.0).is_ok()
     }
 
     /// A certificate that the state machine made of votes that were verified one by one when they came: only the
@@ -66,8 +86,7 @@ impl Judge {
         signature: &Signature,
     ) -> bool {
         let ballot = Ballot { height, round, step, value, validator };
-        let key = self.validators.get_by_address(&validator).map(|validator| &validator.key);
-        key.is_some_and(|key| self.is_genuine(&ballot, key, signature))
+        self.is_genuine(&ballot, signature)
     }
 
     /// Adds up the stake of distinct validators. One bad signature refuses the whole: an honest peer sends none.

@@ -50,6 +50,16 @@
 //! safety does not rest on them. What is lost: a proposer that sends different headers to different validators wastes a
 //! round and leaves no proof that could slash it. Votes that conflict still do ([`Host::equivocation`]).
 //!
+//! # A key that the height itself activates
+//!
+//! Officers may replace a validator's key. The entry that records it is certified by the set after it: the new key signs
+//! every vote for such a header, the old one signs nothing any more ([`Host::certifiers`]). Appliances and stakes stay,
+//! so that proposers, thresholds and the state machine see no difference; only the key under which a vote counts depends
+//! on what is voted for. A vote that comes before its header's content and is not good under the present key waits for
+//! it. A precommit under a retired key that was counted before the content came makes this appliance refuse the header:
+//! it fetches the decision from the others. A validator whose new key is not recorded yet abstains from everything else
+//! ([`SignOutcome::OtherKey`]); alone, it has nothing else to decide.
+//!
 //! # When to start a height
 //!
 //! A started height runs its timers and goes through rounds even if nobody has anything to say, and each round costs

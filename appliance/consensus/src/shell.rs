@@ -5,6 +5,7 @@ use crate::engine::{EngineError, Timeouts};
 use crate::host::{Equivocation, Host, Proposed, SignOutcome, Timer, TimerKind};
 use crate::judge::Judge;
 use crate::message::{Content, Message, Polka, ProposalHead, RoundChange, RoundChangeKind, SignedVote};
+use crate::validators::ValidatorSet;
 use crate::wal::{Record, ValueHead, Wal};
 use core::time::Duration;
 use malachite_consensus::{
@@ -12,12 +13,15 @@ use malachite_consensus::{
     VoteExtensionError,
 };
 use malachite_types::{
-    CertificateError, CommitCertificate, PolkaCertificate, RoundCertificate, RoundCertificateType,
-    SignedMessage, Timeout, TimeoutKind,
+    CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, RoundCertificate, RoundCertificateType,
+    SignedMessage, Timeout, TimeoutKind, VoteType,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use zixt_types::{ApplianceId, CertificateSignature, Hash, Height, Round, Vote, VoteStep};
+
+/// Votes of one validator that wait for content: both steps of two rounds.
+const HELD_PER_VALIDATOR_MAX: usize = 4;
 
 /// Slot of a vote.
 type Slot = (Height, Round, VoteStep);
@@ -47,6 +51,10 @@ pub(crate) struct Shell {
     /// Timers that the state machine wants, and that the host has.
     pub timers: BTreeMap<Timer, Duration>,
     pub armed: BTreeSet<Timer>,
+    /// Votes for headers whose content nobody has shown yet, not good under the present keys: content may bring another.
+    pub held: Vec<SignedVote>,
+    /// Precommits for such headers that are good under the present keys, and were counted.
+    pub early: Vec<(Ballot, Signature)>,
     /// What is to be done when the input has been processed.
     pub wants_value: Option<Round>,
     pub decision: Option<CommitCertificate<Context>>,
@@ -127,13 +135,13 @@ impl Shell {
             Effect::SignProposal(proposal, resume) => {
                 resume.resume_with(SignedMessage::new(proposal, Signature::none()))
             }
-            Effect::VerifySignature(signed, key, resume) => {
+            // The key that the core gives is of the height's set; the judge knows which one counts.
+            Effect::VerifySignature(signed, _, resume) => {
                 let genuine = match &signed.message {
                     // Judged when it came: see `Engine::take_proposal`.
                     ConsensusMsg::Proposal(_) => true,
                     ConsensusMsg::Vote(ballot) => {
-                        self.is_ours(ballot, &signed.signature)
-                            || self.judge.is_genuine(ballot, &key, &signed.signature)
+                        self.is_ours(ballot, &signed.signature) || self.is_genuine(ballot, &signed.signature)
                     }
                 };
                 resume.resume_with(genuine)
@@ -216,6 +224,11 @@ impl Shell {
                 return Err(EngineError::Refused("a later slot is signed, and nobody else can vote".into()));
             }
             SignOutcome::BelowHighest => return Ok(None),
+            SignOutcome::OtherKey(reason) if self.sole => return Err(EngineError::Refused(reason)),
+            SignOutcome::OtherKey(reason) => {
+                log::warn!("height {}, round {}: no vote: {reason}", self.height, asked.round);
+                return Ok(None);
+            }
             SignOutcome::Refused(reason) => return Err(EngineError::Refused(reason)),
         };
         let signed = SignedVote { validator: self.me, vote, signature };
@@ -228,8 +241,60 @@ impl Shell {
 
     fn is_genuine_own(&self, signed: &SignedVote) -> bool {
         let core = malachite_types::SignedVote::<Context>::from(signed);
-        let key = self.judge.validators.get(&self.me).map(|validator| &validator.key);
-        key.is_some_and(|key| self.judge.is_genuine(&core.message, key, &core.signature))
+        self.judge.is_genuine(&core.message, &core.signature)
+    }
+
+    /// Judges a vote of another validator. What comes before its header's content is noted: the content decides which key
+    /// counts for it.
+    fn is_genuine(&mut self, ballot: &Ballot, signature: &Signature) -> bool {
+        let genuine = self.judge.is_genuine(ballot, signature);
+        if let NilOrVal::Val(header) = ballot.value
+            && !self.contents.contains_key(&header)
+        {
+            match (genuine, ballot.step) {
+                (true, VoteType::Precommit) => self.early.push((ballot.clone(), signature.clone())),
+                (true, VoteType::Prevote) => {}
+                (false, _) => self.hold(ballot, signature),
+            }
+        }
+        genuine
+    }
+
+    fn hold(&mut self, ballot: &Ballot, signature: &Signature) {
+        let signed = self.to_signed(&SignedMessage::new(ballot.clone(), signature.clone()));
+        let of_theirs = self.held.iter().filter(|held| held.validator == signed.validator).count();
+        if of_theirs < HELD_PER_VALIDATOR_MAX && !self.held.contains(&signed) {
+            self.held.push(signed);
+        }
+    }
+
+    /// Takes note of who certifies a header whose content is good. `false` if a precommit for it has been counted under
+    /// a key that does not certify it: with that the core would make a certificate that nobody accepts, so that this
+    /// appliance must not decide the header.
+    pub fn admit(&mut self, header: Hash, certifiers: Option<ValidatorSet>) -> Result<bool, EngineError> {
+        if let Some(set) = certifiers {
+            if !set.weighs_like(&self.judge.validators) {
+                return Err(EngineError::OtherStakes { height: self.height, header });
+            }
+            let good = |(ballot, signature): &(Ballot, Signature)| {
+                ballot.value != NilOrVal::Val(header) || self.judge.is_genuine_in(&set, ballot, signature)
+            };
+            if !self.early.iter().all(good) {
+                log::warn!("height {}: header {header} was precommitted with a retired key", self.height);
+                return Ok(false);
+            }
+            self.judge.others.insert(header, set);
+        }
+        self.early.retain(|(ballot, _)| ballot.value != NilOrVal::Val(header));
+        Ok(true)
+    }
+
+    /// Votes that waited for this header's content.
+    pub fn release(&mut self, header: Hash) -> Vec<SignedVote> {
+        let waiting = std::mem::take(&mut self.held);
+        let (released, held) = waiting.into_iter().partition(|held| held.vote.header == Some(header));
+        self.held = held;
+        released
     }
 
     /// An earlier vote for the slot stands. Going on with it is safe if it did not lock us: a prevote, or a precommit

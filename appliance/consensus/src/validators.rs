@@ -119,6 +119,12 @@ impl ValidatorSet {
         self.0.validators.iter().find(|validator| validator.address.0 == *appliance)
     }
 
+    /// Whether the other set has the same appliances with the same stakes, whatever their keys.
+    pub(crate) fn weighs_like(&self, other: &Self) -> bool {
+        let weight = |validator: &Validator| (validator.address, validator.stake);
+        self.0.validators.iter().map(weight).eq(other.0.validators.iter().map(weight))
+    }
+
     /// Who proposes in a round. In round 0 it is drawn by stake, from the height alone, so that every appliance draws
     /// the same one. Each further round takes the next one in order of stake, so that after at most as many rounds as
     /// there are validators every one has had a turn, whoever is down. That the order can be foreseen is no loss: the

@@ -188,6 +188,22 @@ impl Wal {
         (self.records > 0).then_some(self.height)
     }
 
+    /// What was read at open and is not replayed yet.
+    pub(crate) fn unreplayed(&self) -> &[Record] {
+        match &self.recovered {
+            Some(Ok(records)) => records,
+            Some(Err(_)) | None => &[],
+        }
+    }
+
+    /// Forgets what it holds of the height that it is about. Damage is not forgotten: [`Wal::start`] tells it.
+    pub(crate) fn forget(&mut self) -> Result<(), WalError> {
+        match self.recovered {
+            Some(Err(_)) => Ok(()),
+            Some(Ok(_)) | None => self.reset(self.height),
+        }
+    }
+
     /// Forgets the height that the log is about. Writes nothing: until the next record is written the file still
     /// tells the old height, and [`Wal::start`] knows that it is over.
     fn reset(&mut self, height: Height) -> Result<(), WalError> {
