@@ -353,8 +353,7 @@ impl LedgerState {
             }
         }
         if let Some(system) = thread.system() {
-            self.validators = Arc::new(system.validators.clone());
-            self.system = Arc::new(system.clone());
+            self.adopt_system(system.clone());
         }
         self.threads.insert(id, thread);
     }
@@ -376,6 +375,13 @@ impl LedgerState {
             self.place_thread(id, thread);
         }
         self.heads = self.threads.iter().map(|(id, thread)| (*id, thread.head)).collect();
+    }
+
+    /// Takes validators and enrollers over from the system thread that a store's entries lead to, before its threads are
+    /// restored: they are what everything else is measured by.
+    pub fn adopt_system(&mut self, system: System) {
+        self.validators = Arc::new(system.validators.clone());
+        self.system = Arc::new(system);
     }
 
     /// Puts a public key in place that entries name by hash.

@@ -16,6 +16,7 @@ use crate::membership::{self, Change};
 use crate::sqlite::{EntryRow, HeightRows, SideRow};
 use crate::{Position, Store, StoreError, StoredEntry, StoredHeader};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use zixt_crypto::Backend;
 use zixt_ledger::{
     Account, BlockBuilder, Keyring, LedgerState, ProposedBlock, RecordedEntry, Submission, TreeId,
@@ -23,7 +24,7 @@ use zixt_ledger::{
 };
 use zixt_types::{
     AccountId, Attachment, BodyKind, DeviceId, Genesis, Hash, Header, Height, Member, ShardId, ThreadId,
-    limits,
+    Validator, limits,
 };
 
 /// Findings kept; whoever changed more rows than this gets no clean bill either.
@@ -120,6 +121,7 @@ pub async fn fsck(
         store,
         backend,
         names,
+        certifiers: Arc::new(genesis.validators.clone()),
         keyring: keyring.clone(),
         state: LedgerState::new(genesis, keyring),
         deriving: true,
@@ -137,7 +139,9 @@ struct Walk<'a> {
     store: &'a Store,
     backend: &'a dyn Backend,
     names: Option<&'a NameCheck<'a>>,
-    /// What the genesis names: validators' keys.
+    /// Who certifies the height that is looked at: the validators after its entries, as far as they were derived.
+    certifiers: Arc<Vec<Validator>>,
+    /// Their keys: what the genesis names, and what officers activated.
     keyring: Keyring,
     state: LedgerState,
     /// Whether every header so far was derived.
@@ -188,6 +192,7 @@ impl Walk<'_> {
             let entries = u64::from(header.header.entries).min(limits::BATCH_ENTRIES_MAX as u64);
             let until = Position(next.0.saturating_add(entries));
             self.height(&header, next, until).await?;
+            self.certificate(&header);
             next = until;
             previous = Some(header.hash);
         }
@@ -201,22 +206,27 @@ impl Walk<'_> {
     /// What a header says by itself.
     fn header(&mut self, stored: &StoredHeader, previous: Option<Hash>, next: Position) {
         let height = stored.header.height;
-        let checked = certificate::verify_certificate(
-            &stored.header,
-            &stored.certificate,
-            &self.state.validators,
-            &self.keyring,
-            self.backend,
-        );
-        if let Err(error) = checked {
-            self.report.add(FindingKind::Altered, "headers", height, format!("not certified: {error}"));
-        }
         if previous.is_some_and(|previous| previous != stored.header.previous) {
             self.report.add(FindingKind::Altered, "headers", height, "it follows another header");
         }
         if self.deriving && stored.first != next {
             let what = format!("first is {}, not {next}", stored.first);
             self.report.add(FindingKind::Altered, "headers", height, what);
+        }
+    }
+
+    /// A header's certificate, by the validators that its own entries lead to.
+    fn certificate(&mut self, stored: &StoredHeader) {
+        let checked = certificate::verify_certificate(
+            &stored.header,
+            &stored.certificate,
+            &self.certifiers,
+            &self.keyring,
+            self.backend,
+        );
+        if let Err(error) = checked {
+            let what = format!("not certified: {error}");
+            self.report.add(FindingKind::Altered, "headers", stored.header.height, what);
         }
     }
 
@@ -311,6 +321,10 @@ impl Walk<'_> {
             }
         }
         let block = builder.finish();
+        self.certifiers = Arc::clone(&block.validators);
+        for (suite, key) in block.entries.iter().filter_map(RecordedEntry::brought_key) {
+            self.keyring.insert(suite, key);
+        }
         for ((stored, _), derived) in entries.iter().zip(&block.entries) {
             for what in differences(stored, derived) {
                 self.report.add(FindingKind::Altered, "entries", stored.position, what);
@@ -516,8 +530,8 @@ fn judge(
             attachments: Vec::new(),
         },
     };
-    let key = state.author_key(&submission).map_err(|error| error.to_string())?;
-    submission.verify(key, &state.keyring, backend).map_err(|error| error.to_string())?;
+    let signer = state.signer(&submission).map_err(|error| error.to_string())?;
+    submission.verify(&signer, &state.keyring, backend).map_err(|error| error.to_string())?;
     builder.add(submission, entry.salt).map_err(|error| error.to_string())?;
     Ok(())
 }

@@ -1,14 +1,18 @@
-//! From rows to the state of the ledger, with every root compared to the last certified header, and every account
-//! derived again from its entries: who may act here must not rest on what a row claims.
+//! From rows to the state of the ledger, with every root compared to the last certified header, and every account and
+//! the system thread derived again from their entries: who may act here must not rest on what a row claims.
 
 use crate::{LoadError, Store, StoreError, StoredEntry};
 use minicbor::Encode;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use zixt_crypto::{Backend, digest};
+use zixt_ledger::evidence::Signature;
 use zixt_ledger::tree::{Frontier, MemoryTree, NodeId, shard_leaf};
-use zixt_ledger::{Keyring, LedgerState, Thread, TreeId, certificate, shard_states};
-use zixt_types::{Canonical, Genesis, Hash, Head, Height, Seq, ShardId, ThreadId, ThreadKind};
+use zixt_ledger::{Keyring, LedgerState, SystemThread, Thread, TreeId, certificate, shard_states};
+use zixt_types::{
+    Canonical, Decision, Genesis, Hash, Head, Height, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind,
+    limits,
+};
 
 pub(crate) async fn load(
     store: &Store,
@@ -24,6 +28,9 @@ pub(crate) async fn load(
     if last.header.genesis != state.genesis_hash {
         return Err(LoadError::OtherNetwork { expected: state.genesis_hash, stored: last.header.genesis });
     }
+    // Officers' approvals lead to the validators, so that these need no header to stand on.
+    let system = system(store, &mut state, backend).await?;
+    state.adopt_system(system.system().clone());
     certificate::verify_certificate(
         &last.header,
         &last.certificate,
@@ -77,12 +84,56 @@ pub(crate) async fn load(
         return Err(inconsistent(format!("an account names the key {key}, which no entry brought")));
     }
     accounts(store, &state, &threads).await?;
+    let stored = threads.get(&digest::system_thread(state.genesis_hash));
+    if stored.map(|thread| thread.head) != system.head()
+        || stored.is_some_and(|thread| thread.system() != Some(system.system()))
+        || threads.keys().filter(|id| id.kind() == Some(ThreadKind::System)).count() > 1
+    {
+        return Err(inconsistent("the system thread is not what its entries lead to"));
+    }
     state.restore_threads(threads);
     same("the threads", state.heads.root(), header.map)?;
     state.height = header.height;
     state.header_hash = last.hash;
     state.time = header.time;
     Ok(state)
+}
+
+/// Follows the system thread from its first entry, with every approval and rule, and puts the keys that it brings into
+/// the keyring.
+async fn system(
+    store: &Store,
+    state: &mut LedgerState,
+    backend: &dyn Backend,
+) -> Result<SystemThread, LoadError> {
+    let (genesis, thread) = (Arc::clone(&state.genesis), digest::system_thread(state.genesis_hash));
+    let mut system = SystemThread::new(&genesis);
+    let mut from = Seq(0);
+    loop {
+        let page = store.entries(&thread, from, limits::ENTRIES_PAGE_MAX).await?;
+        let Some(last) = page.last() else { return Ok(system) };
+        from = last.place.seq.next();
+        for entry in &page {
+            let approvals = Signature::Full(entry.signature.clone());
+            let appended = system.append(&genesis, &entry.body_bytes, &approvals, &entry.place, backend);
+            appended.map_err(|fault| {
+                inconsistent(format!("entry {} of the system thread: {fault}", entry.place.seq))
+            })?;
+            if let Some((suite, key)) = brought_key(store, entry).await? {
+                state.insert_key(suite, &key);
+            }
+        }
+    }
+}
+
+/// The public key that an activation brought.
+async fn brought_key(store: &Store, entry: &StoredEntry) -> Result<Option<(SuiteId, Vec<u8>)>, LoadError> {
+    let Payload::Decision { action } = &entry.body.payload else { return Ok(None) };
+    let Decision::ActivateKey { suite, activates, .. } = &action.decision else { return Ok(None) };
+    let key = store.attachment(entry, 0).await?;
+    let key = key
+        .ok_or_else(|| inconsistent(format!("the key {activates}, which officers activated, is missing")))?;
+    Ok(Some((*suite, key)))
 }
 
 /// Derives every account from the entries of its thread and compares it with the stored one. The chain of the entries

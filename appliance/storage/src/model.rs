@@ -5,7 +5,8 @@ use core::fmt;
 use std::sync::Arc;
 use zixt_crypto::digest;
 use zixt_types::{
-    Body, Canonical, Certificate, EntryPosition, Hash, Header, Height, Payload, Salt, ShardId, ThreadId,
+    Body, Canonical, Certificate, Decision, EntryPosition, Hash, Header, Height, Payload, Salt, ShardId,
+    ThreadId,
 };
 
 /// The place of an entry among all entries of the network: 1 for the first entry of height 1, without gaps. Push
@@ -92,6 +93,12 @@ impl StoredEntry {
             (Payload::DeviceAdd { tls, .. }, 2) => digest::key_hash(suite, bytes) == *tls,
             // The account's first entry names this key; whoever replays the thread compares.
             (Payload::DeviceAdd { .. }, 3) => true,
+            (Payload::Decision { action }, 0) => match &action.decision {
+                Decision::ActivateKey { activates, suite, .. } => {
+                    digest::key_hash(*suite, bytes) == *activates
+                }
+                _ => return Err("its entry has no such attachment"),
+            },
             _ => return Err("its entry has no such attachment"),
         };
         if fits { Ok(()) } else { Err("the digest is not the one that the entry names") }
@@ -107,6 +114,7 @@ pub(crate) fn attachment_count(body: &Body) -> usize {
         Payload::DeviceAdd { .. } => {
             3 + usize::from(matches!(body.author, zixt_types::Author::Invitation(_)))
         }
+        Payload::Decision { action } => usize::from(matches!(action.decision, Decision::ActivateKey { .. })),
         Payload::Invite { .. } | Payload::DeviceRevoke { .. } => 0,
     }
 }

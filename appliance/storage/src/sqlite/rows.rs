@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use zixt_ledger::TreeId;
 use zixt_types::{
-    Body, Canonical, EntryPosition, Hash, Height, MessageId, Salt, Seq, ShardId, ThreadId, Timestamp,
+    Body, BodyKind, Canonical, EntryPosition, Hash, Height, MessageId, Salt, Seq, ShardId, ThreadId,
+    Timestamp,
 };
 
 /// The columns that [`entry`] reads.
@@ -147,7 +148,8 @@ pub(super) fn hashes(tree: i64, leaf: u64, bytes: &[u8]) -> Result<Vec<Hash>, St
 
 pub(super) fn envelope_bytes(body: &Body, first: Option<&[u8]>) -> i64 {
     match (attachment_count(body), body.payload.kind()) {
-        (0, _) | (_, zixt_types::BodyKind::DeviceAdd) => 0,
+        // Keys are no envelopes.
+        (0, _) | (_, BodyKind::DeviceAdd | BodyKind::Decision) => 0,
         _ => int(first.map_or(0, <[u8]>::len) as u64),
     }
 }

@@ -67,7 +67,7 @@ async fn attacker(place: &Place) -> SqliteConnection {
 }
 
 /// Runs the statements on a copy of the store and says what is found.
-async fn after(place: &Place, world: &World, sql: &str) -> (FsckReport, Result<(), LoadError>) {
+pub(crate) async fn after(place: &Place, world: &World, sql: &str) -> (FsckReport, Result<(), LoadError>) {
     let copy = Place::new();
     std::fs::copy(&place.path, &copy.path).unwrap();
     let mut connection = attacker(&copy).await;
@@ -306,11 +306,11 @@ const FORGERIES: &[(&str, Forgery)] = &[
 fn account(thread: &mut Thread) -> &mut Account {
     match &mut thread.detail {
         ThreadDetail::Account(account) => account,
-        ThreadDetail::Conversation(_) => panic!("the thread is an account's"),
+        ThreadDetail::Conversation(_) | ThreadDetail::System(_) => panic!("the thread is an account's"),
     }
 }
 
-fn write_state(id: &ThreadId, thread: &Thread) -> String {
+pub(crate) fn write_state(id: &ThreadId, thread: &Thread) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let state = minicbor::to_vec(thread).unwrap();
     format!("UPDATE threads SET state = x'{}' WHERE thread = x'{}'", hex(&state), hex(id.as_ref()))

@@ -8,6 +8,7 @@
 
 mod attack;
 mod crash;
+mod rotation;
 mod sample;
 mod usual;
 

@@ -49,6 +49,12 @@ impl World {
         self.blocks.last().unwrap()
     }
 
+    /// A block that replaces the validator's key.
+    pub(crate) fn rotate(&mut self) {
+        let sealed = shared(self.network.rotate(0));
+        self.blocks.push(sealed);
+    }
+
     /// A block of one entry.
     pub(crate) fn record(&mut self, submission: Submission) {
         let sealed = shared(self.network.seal(vec![submission]));
