@@ -1,6 +1,6 @@
 //! The admin API, on a Unix socket of the appliance only.
 
-use crate::{CustodyState, HashHex, SaltHex, SubmissionItem};
+use crate::{Bytes64, CustodyState, HashHex, SaltHex, SubmissionItem};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +14,17 @@ pub struct AdminInvitation {
     pub name: String,
     /// The salt of the name's commitment.
     pub salt: SaltHex,
+}
+
+/// Records what officers decided.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminDecision {
+    /// `zixt_types::Transcript`.
+    pub transcript: Bytes64,
+    /// The public key that the decision activates. The appliance knows its own; needed for another appliance's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Bytes64>,
 }
 
 /// A header in short.

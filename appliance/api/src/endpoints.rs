@@ -8,6 +8,8 @@ pub const NETWORK: &str = "/v1/network";
 pub const HEADER: &str = "/v1/headers/{height}";
 /// `GET ?from_height=H&shards=SHARD:SIZE,…`: proof that the ledger only grew.
 pub const CONSISTENCY: &str = "/v1/consistency";
+/// `GET ?from=`: what officers decided about the network's keys.
+pub const SYSTEM: &str = "/v1/system";
 /// `POST`: the first device of an account.
 pub const ENROL: &str = "/v1/enrol";
 /// `GET ?name=`: the account of a name.
@@ -32,6 +34,8 @@ pub const PROOF: &str = "/v1/threads/{thread}/entries/{seq}/proof";
 pub const STREAM: &str = "/v1/stream";
 /// Admin socket, `POST`: create an account.
 pub const ADMIN_INVITATIONS: &str = "/v1/admin/invitations";
+/// Admin socket, `POST`: record what officers decided.
+pub const ADMIN_DECISIONS: &str = "/v1/admin/decisions";
 /// Admin socket, `GET`: status.
 pub const ADMIN_STATUS: &str = "/v1/admin/status";
 
@@ -165,6 +169,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
             ("shards", false, "older sizes of shards, as `shard:size`, separated by commas"),
         ],
     ),
+    with_query(
+        get(
+            SYSTEM,
+            Who::Anyone,
+            "What officers decided about keys: entries of the system thread",
+            "SystemView",
+        ),
+        &[("from", false, "the first seq; 0 if absent")],
+    ),
     post(ENROL, Who::Anyone, "Adds the first device of an account", "EnrolRequest", "Receipt"),
     with_query(
         get(ACCOUNTS, Who::Device, "The account of a name", "AccountName"),
@@ -218,6 +231,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         response: (NDJSON, Some("StreamLine")),
     },
     post(ADMIN_INVITATIONS, Who::Admin, "Creates an account", "AdminInvitation", "Receipt"),
+    post(ADMIN_DECISIONS, Who::Admin, "Records what officers decided", "AdminDecision", "Receipt"),
     get(ADMIN_STATUS, Who::Admin, "What an administrator sees", "AdminStatus"),
 ];
 

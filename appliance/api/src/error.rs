@@ -83,6 +83,8 @@ codes! {
     CustodyLocked, "custody-locked", 503, "The appliance is locked. An administrator has to unlock it; messages wait in the client.";
     /// The keys are not usable for another reason.
     CustodyUnavailable, "custody-unavailable", 503, "The appliance cannot use its keys. An administrator has to look after it.";
+    /// The ledger does not know the appliance's consensus key yet.
+    AwaitingActivation, "awaiting-activation", 503, "The appliance has a new key that the ledger does not know yet. An administrator has to record the officers' decision (zixt-admin decide); messages wait in the client.";
     /// The appliance is starting.
     Starting, "starting", 503, "The appliance is starting. Try again in a moment.";
     /// The appliance is stopping.
@@ -155,6 +157,26 @@ codes! {
     BadSignature, "bad-signature", 400, "The author's signature is not good.";
     /// The new device's signature is not good.
     BadPossession, "bad-possession", 400, "The new device's own signature is not good.";
+
+    // Officers' decisions
+    /// The bytes are no transcript.
+    TranscriptMalformed, "transcript-malformed", 400, "The file is not a transcript of officers' approvals, or it is damaged.";
+    /// The approvals are not good, not the officers', or not enough.
+    NotApproved, "not-approved", 403, "Too few officers of this network approved this very action. Collect their approvals again.";
+    /// The decision is about an appliance that is no validator here.
+    UnknownAppliance, "unknown-appliance", 404, "The decision is about an appliance that does not belong to this network.";
+    /// The appliance's later decision is recorded already.
+    DecisionReplayed, "decision-replayed", 409, "This decision, or a later one of the appliance, is in the ledger already. An approval is good once.";
+    /// The decision retires another key than the present one.
+    NotThePresentKey, "not-the-present-key", 409, "The decision retires another key than the one in use. Officers have to decide anew.";
+    /// The key was in use before.
+    KeyUsedBefore, "key-used-before", 409, "The key was in use in this network before. Make a new one.";
+    /// A software key outside a lab.
+    SoftwareKey, "software-key", 403, "A key in software is allowed in a lab only.";
+    /// The public key that the decision activates is not at hand.
+    KeyMissing, "key-missing", 400, "The public key that the decision activates is not known here. Hand it in with the decision.";
+    /// Custody does not use the key yet.
+    KeyNotActive, "key-not-active", 409, "The custody daemon does not use this key yet. Give it the officers' decision first (zixt-hsm), then record it.";
 
     // The ledger's rules
     /// The message id was used for another body.

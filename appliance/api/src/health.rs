@@ -15,10 +15,21 @@ pub enum CustodyState {
     Locked,
     /// It signs.
     Operational,
+    /// It signs with a consensus key that the ledger does not know yet. Until the officers' decision is recorded (see
+    /// `zixt-admin decide`) nothing else can be.
+    AwaitingActivation,
     /// It holds keys but must not sign until officers decide.
     Quarantined,
     /// It is broken.
     Failed,
+}
+
+impl CustodyState {
+    /// Whether its keys can be used for what is no vote: handshakes, names, invitations.
+    #[must_use]
+    pub const fn has_keys(self) -> bool {
+        matches!(self, Self::Operational | Self::AwaitingActivation)
+    }
 }
 
 /// Whether the appliance can do its work. Served with status 200 if `ok`, else with 503.

@@ -19,7 +19,7 @@ mod text;
 mod thread;
 
 pub use account::{AccountName, AccountView, PublicKey};
-pub use admin::{AdminInvitation, AdminStatus, HeaderInfo};
+pub use admin::{AdminDecision, AdminInvitation, AdminStatus, HeaderInfo};
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
 pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 pub use health::{CustodyState, Health};
@@ -31,4 +31,4 @@ pub use ledger::{
 pub use stream::{LINE_BYTES_MAX, StreamLine};
 pub use submission::{EnrolRequest, Receipt, SubmissionItem, SubmitRequest, SubmitResponse};
 pub use text::{AccountHex, Bytes64, DeviceHex, HashHex, Hex, HexId, MessageHex, SaltHex, ThreadHex};
-pub use thread::{Entry, EntryPage, MemberRef, ThreadView};
+pub use thread::{Entry, EntryPage, MemberRef, SystemView, ThreadView};

@@ -138,6 +138,7 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::Health>(&mut schemas);
     add::<crate::Network>(&mut schemas);
     add::<crate::Consistency>(&mut schemas);
+    add::<crate::SystemView>(&mut schemas);
     add::<crate::EnrolRequest>(&mut schemas);
     add::<crate::Receipt>(&mut schemas);
     add::<crate::AccountName>(&mut schemas);
@@ -152,6 +153,7 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::EntryPage>(&mut schemas);
     add::<crate::StreamLine>(&mut schemas);
     add::<crate::AdminInvitation>(&mut schemas);
+    add::<crate::AdminDecision>(&mut schemas);
     add::<crate::AdminStatus>(&mut schemas);
     schemas
         .into_iter()

@@ -65,6 +65,21 @@ pub struct Entry {
     pub attachments: u32,
 }
 
+/// Entries of the system thread, in order: what officers decided, so that whoever knows the genesis knows the validators.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SystemView {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Public keys that these entries activate.
+    pub keys: Vec<crate::PublicKey>,
+    /// Where the next page begins; absent at the thread's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Proof of the thread's head, or that it has none; absent before the first height.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<HeadProof>,
+}
+
 /// Entries of a thread, in order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EntryPage {

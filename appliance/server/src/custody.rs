@@ -10,17 +10,34 @@ use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, SignError, SuiteId};
 use zixt_crypto_fast::tls::TlsSigner;
 use zixt_hsm_protocol::{BlockingHsmClient, ClientError, StateKind, Status, VoteOutcome, VoteRefusal};
-use zixt_types::{Canonical, Hash, Height, Round, Vote};
+use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Vote};
 
 /// How often the state is asked for while keys are usable.
 const POLL_OPERATIONAL: Duration = Duration::from_secs(2);
 /// How often it is asked for while they are not.
 const POLL_WAITING: Duration = Duration::from_millis(250);
 
+/// A key that custody uses now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PresentKey {
+    /// What it is for.
+    pub purpose: KeyPurpose,
+    /// Its hash.
+    pub hash: Hash,
+    /// The public key.
+    pub public_key: Vec<u8>,
+    /// Where it lives.
+    pub custody: CustodyMode,
+}
+
 /// What the server asks of custody. All calls block for some milliseconds.
 pub trait Custody: Send + Sync + 'static {
+    /// Its state and the keys that it uses, asked now.
+    fn seen(&self) -> (CustodyState, Vec<PresentKey>);
     /// Its state, asked now.
-    fn state(&self) -> CustodyState;
+    fn state(&self) -> CustodyState {
+        self.seen().0
+    }
     /// Signs a vote.
     ///
     /// # Errors
@@ -81,8 +98,15 @@ impl Hsmd {
 }
 
 impl Custody for Hsmd {
-    fn state(&self) -> CustodyState {
-        self.status().map_or(CustodyState::Absent, |status| state_of(status.state))
+    fn seen(&self) -> (CustodyState, Vec<PresentKey>) {
+        let Some(status) = self.status() else { return (CustodyState::Absent, Vec::new()) };
+        let keys = status.keys.iter().map(|key| PresentKey {
+            purpose: key.purpose,
+            hash: key.hash,
+            public_key: key.public_key.clone(),
+            custody: key.custody,
+        });
+        (state_of(status.state), keys.collect())
     }
 
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
@@ -126,6 +150,10 @@ pub struct CustodyWatch {
     custody: Arc<dyn Custody>,
     state: tokio::sync::watch::Sender<CustodyState>,
     names: RwLock<Option<Arc<Names>>>,
+    /// The keys that custody uses, as last seen.
+    keys: RwLock<Vec<PresentKey>>,
+    /// The consensus key that the ledger knows of.
+    recorded: RwLock<Option<Hash>>,
 }
 
 impl CustodyWatch {
@@ -136,6 +164,8 @@ impl CustodyWatch {
             custody,
             state: tokio::sync::watch::Sender::new(CustodyState::Absent),
             names: RwLock::new(None),
+            keys: RwLock::default(),
+            recorded: RwLock::new(None),
         };
         watch.refresh();
         watch
@@ -159,14 +189,54 @@ impl CustodyWatch {
         &self.custody
     }
 
+    /// The key that custody uses for a purpose, as last seen.
+    #[must_use]
+    pub fn present(&self, purpose: KeyPurpose) -> Option<PresentKey> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().find(|key| key.purpose == purpose).cloned()
+    }
+
+    /// Says which consensus key the ledger has for this appliance. Custody's may be another: then it awaits its
+    /// activation.
+    pub fn record(&self, consensus: Hash) {
+        *self.recorded.write().unwrap_or_else(PoisonError::into_inner) = Some(consensus);
+        let known = self.state();
+        self.tell(self.compare(if known.has_keys() { CustodyState::Operational } else { known }));
+    }
+
+    /// A state in the light of what the ledger knows.
+    fn compare(&self, state: CustodyState) -> CustodyState {
+        let recorded = *self.recorded.read().unwrap_or_else(PoisonError::into_inner);
+        match (state, recorded, self.present(KeyPurpose::Consensus)) {
+            (CustodyState::Operational, Some(recorded), Some(present)) if present.hash != recorded => {
+                CustodyState::AwaitingActivation
+            }
+            _ => state,
+        }
+    }
+
+    fn tell(&self, state: CustodyState) {
+        self.state.send_if_modified(|known| {
+            let changed = *known != state;
+            if changed {
+                log::info!("custody is {state:?}");
+            }
+            *known = state;
+            changed
+        });
+    }
+
     pub(crate) fn names(&self) -> Option<Arc<Names>> {
         self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks custody now. Blocks.
     pub fn refresh(&self) -> CustodyState {
-        let mut state = self.custody.state();
+        let (mut state, keys) = self.custody.seen();
         let mut names = self.names();
+        if state.has_keys() {
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
         match state {
             CustodyState::Operational if names.is_none() => match self.custody.row_key() {
                 Ok(key) => names = Some(Arc::new(Names::new(&key))),
@@ -180,22 +250,15 @@ impl CustodyWatch {
             _ => names = None,
         }
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
-        self.state.send_if_modified(|known| {
-            let changed = *known != state;
-            if changed {
-                log::info!("custody is {state:?}");
-            }
-            *known = state;
-            changed
-        });
+        let state = self.compare(state);
+        self.tell(state);
         state
     }
 
     /// Keeps asking until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
-            let pause =
-                if self.state() == CustodyState::Operational { POLL_OPERATIONAL } else { POLL_WAITING };
+            let pause = if self.state().has_keys() { POLL_OPERATIONAL } else { POLL_WAITING };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => return,

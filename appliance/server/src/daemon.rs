@@ -25,7 +25,7 @@ use zixt_crypto_fast::{AwsLc, tls};
 use zixt_hsm_protocol::{KeyPurpose, Status};
 use zixt_ledger::Keyring;
 use zixt_storage::{LoadError, OpenError, Store, StoreError};
-use zixt_types::{ApplianceId, Canonical, Genesis, Hash, ParseError};
+use zixt_types::{ApplianceId, Canonical, Genesis, Hash, ParseError, Validator};
 
 /// Requests that are under way get this long at shutdown.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -166,7 +166,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         return remove(&path, Ok(()));
     }
     let status = blocking(move || hsmd.status()).await.flatten();
-    let (me, tls_key, mode) = identify(&genesis, genesis_hash, status.as_ref())?;
+    let validators = Arc::clone(&view.read().state.validators);
+    let (me, tls_key) = identify(&validators, genesis_hash, status.as_ref())?;
+    if let Some(validator) = validators.iter().find(|validator| validator.appliance == me) {
+        custody.record(validator.consensus);
+    }
+    if custody.state() == CustodyState::AwaitingActivation {
+        log::warn!("custody is {}", crate::problem::describe(CustodyState::AwaitingActivation));
+    }
 
     // 3. The parts, from the inside out.
     let push = Arc::new(Push::default());
@@ -198,7 +205,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let tls_hash = digest::key_hash(suite, &tls_key);
     let signer = Arc::new(HsmdTlsKey::new(&config.hsmd, suite, tls_key));
     let server_config = tls::server_config(suite, signer, Arc::new(AnyKey))?;
-    let about = About { listen: listen.to_string(), tls: tls_hash, custody_mode: mode.to_owned() };
+    let about = About { listen: listen.to_string(), tls: tls_hash, me };
     let app = Arc::new(App::new(Parts {
         view,
         store: store.clone(),
@@ -273,7 +280,7 @@ async fn wait_for_custody(custody: &CustodyWatch, shutdown: &CancellationToken) 
     let mut states = custody.subscribe();
     loop {
         let state = *states.borrow_and_update();
-        if state == CustodyState::Operational {
+        if state.has_keys() {
             return true;
         }
         log::warn!("waiting: custody is {}", crate::problem::describe(state));
@@ -284,24 +291,24 @@ async fn wait_for_custody(custody: &CustodyWatch, shutdown: &CancellationToken) 
     }
 }
 
-/// Which validator we are, the TLS key, and where the consensus key lives.
+/// Which validator we are, and the TLS key. The consensus key may be one that the ledger does not know yet.
 fn identify(
-    genesis: &Genesis,
+    validators: &[Validator],
     ours: Hash,
     status: Option<&Status>,
-) -> Result<(ApplianceId, Vec<u8>, &'static str), DaemonError> {
+) -> Result<(ApplianceId, Vec<u8>), DaemonError> {
     let status = status.ok_or(DaemonError::NotAValidator)?;
     if let Some(pinned) = status.genesis.filter(|pinned| *pinned != ours) {
         return Err(DaemonError::OtherNetwork { pinned, ours });
     }
     let key = |purpose| status.key(purpose).ok_or(DaemonError::NotAValidator);
     let me = digest::appliance_id(key(KeyPurpose::Identity)?.hash);
-    let (consensus, tls) = (key(KeyPurpose::Consensus)?, key(KeyPurpose::Tls)?);
-    let validator = genesis.validators.iter().find(|validator| validator.appliance == me);
-    if !validator.is_some_and(|v| v.consensus == consensus.hash && v.tls == tls.hash) {
+    let tls = key(KeyPurpose::Tls)?;
+    let validator = validators.iter().find(|validator| validator.appliance == me);
+    if validator.is_none_or(|validator| validator.tls != tls.hash) {
         return Err(DaemonError::NotAValidator);
     }
-    Ok((me, tls.public_key.clone(), consensus.custody.describe()))
+    Ok((me, tls.public_key.clone()))
 }
 
 /// The right to work with a state folder; given back on drop, and by the system if the process dies.

@@ -3,6 +3,7 @@
 use crate::sequencer::Unrecorded;
 use crate::view::ProofFault;
 use zixt_api::{CustodyState, ErrorCode, Problem};
+use zixt_ceremony::CeremonyError;
 use zixt_ledger::{Refusal, SubmissionError};
 use zixt_storage::{PutKeyPackagesError, PutNameError, StoreError};
 use zixt_types::ParseError;
@@ -19,6 +20,8 @@ pub(crate) fn of_submission(error: &SubmissionError) -> Problem {
         SubmissionError::KeyUnknown(_) => ErrorCode::KeyUnknown,
         SubmissionError::Signature(_) => ErrorCode::BadSignature,
         SubmissionError::PossessionSignature(_) => ErrorCode::BadPossession,
+        SubmissionError::Transcript(_) => ErrorCode::TranscriptMalformed,
+        SubmissionError::Approvals(_) => ErrorCode::NotApproved,
     };
     Problem::new(code, error.to_string())
 }
@@ -65,6 +68,11 @@ pub(crate) fn of_refusal(refusal: &Refusal) -> Problem {
         Refusal::AddedInactive(_) => ErrorCode::AddedInactive,
         Refusal::GroupTooLarge { .. } => ErrorCode::GroupTooLarge,
         Refusal::OtherHistory => ErrorCode::OtherHistory,
+        Refusal::UnknownAppliance(_) => ErrorCode::UnknownAppliance,
+        Refusal::DecisionReplayed { .. } => ErrorCode::DecisionReplayed,
+        Refusal::NotThePresentKey { .. } => ErrorCode::NotThePresentKey,
+        Refusal::KeyUsedBefore(_) => ErrorCode::KeyUsedBefore,
+        Refusal::SoftwareKey => ErrorCode::SoftwareKey,
     };
     let mut problem = Problem::new(code, refusal.to_string());
     match refusal {
@@ -102,10 +110,24 @@ pub(crate) fn of_unrecorded(why: &Unrecorded) -> Problem {
 pub(crate) fn of_custody(state: CustodyState) -> Problem {
     match state {
         CustodyState::Locked => Problem::new(ErrorCode::CustodyLocked, "the custody daemon is locked"),
+        CustodyState::AwaitingActivation => Problem::new(
+            ErrorCode::AwaitingActivation,
+            "the custody daemon has a consensus key that the ledger does not know yet",
+        ),
         other => {
             Problem::new(ErrorCode::CustodyUnavailable, format!("the custody daemon is {}", describe(other)))
         }
     }
+}
+
+/// Why a transcript was not taken.
+pub(crate) fn of_transcript(error: &CeremonyError) -> Problem {
+    let code = match error {
+        CeremonyError::Parse(_) => ErrorCode::TranscriptMalformed,
+        CeremonyError::OtherNetwork { .. } => ErrorCode::WrongGenesis,
+        _ => ErrorCode::NotApproved,
+    };
+    Problem::new(code, error.to_string())
 }
 
 pub(crate) const fn describe(state: CustodyState) -> &'static str {
@@ -114,6 +136,10 @@ pub(crate) const fn describe(state: CustodyState) -> &'static str {
         CustodyState::Unprovisioned => "not provisioned",
         CustodyState::Locked => "locked",
         CustodyState::Operational => "busy or has just changed its state",
+        CustodyState::AwaitingActivation => {
+            "using a consensus key that the ledger does not know yet; record the officers' decision with zixt-admin \
+             decide"
+        }
         CustodyState::Quarantined => "quarantined until officers decide",
         CustodyState::Failed => "broken",
     }

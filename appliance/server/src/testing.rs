@@ -1,7 +1,7 @@
 //! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
 
 use crate::app::{About, App, Parts};
-use crate::custody::{Custody, CustodyWatch, NotNow};
+use crate::custody::{Custody, CustodyWatch, NotNow, PresentKey};
 use crate::health::{Vitals, now};
 use crate::http::{Peer, admin_router, client_router};
 use crate::push::Push;
@@ -27,7 +27,9 @@ use zixt_hsm_protocol::StateKind;
 use zixt_ledger::Submission;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_storage::Store;
-use zixt_types::{Attachment, Canonical as _, Hash, Height, Payload, Round, Salt, Vote, VoteStep};
+use zixt_types::{
+    Attachment, Canonical as _, CustodyMode, Hash, Height, KeyPurpose, Payload, Round, Salt, Vote, VoteStep,
+};
 
 /// The salt that [`SampleNetwork`] commits to names with.
 const NAME_SALT: Salt = Salt([9; 32]);
@@ -36,7 +38,7 @@ type Slot = (Height, Round, VoteStep);
 
 /// Custody in software, with the double-sign guard of the real one. Outlives restarts of the server.
 pub struct SoftCustody {
-    key: Box<dyn SigningKey>,
+    key: Mutex<Box<dyn SigningKey>>,
     state: Mutex<CustodyState>,
     signed: Mutex<HashMap<Slot, (Vote, Vec<u8>)>>,
     /// Signs that many more votes, then locks itself.
@@ -58,6 +60,11 @@ impl SoftCustody {
         self.lock_when_asked.store(true, Ordering::SeqCst);
     }
 
+    /// Another consensus key becomes active, and the one before retires at once.
+    pub fn activate(&self, key: Box<dyn SigningKey>) -> Box<dyn SigningKey> {
+        std::mem::replace(&mut *self.key.lock().unwrap(), key)
+    }
+
     pub fn unlock(&self) {
         *self.votes_left.lock().unwrap() = None;
         self.set(CustodyState::Operational);
@@ -65,8 +72,15 @@ impl SoftCustody {
 }
 
 impl Custody for SoftCustody {
-    fn state(&self) -> CustodyState {
-        *self.state.lock().unwrap()
+    fn seen(&self) -> (CustodyState, Vec<PresentKey>) {
+        let key = self.key.lock().unwrap();
+        let present = PresentKey {
+            purpose: KeyPurpose::Consensus,
+            hash: digest::key_hash(SuiteId::Standard, key.public_key()),
+            public_key: key.public_key().to_vec(),
+            custody: CustodyMode::WrappedByToken,
+        };
+        (*self.state.lock().unwrap(), vec![present])
     }
 
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
@@ -88,7 +102,7 @@ impl Custody for SoftCustody {
                 SignOutcome::AlreadySigned { vote: earlier, signature }
             });
         }
-        let signature = self.key.sign(&digest::vote_bytes(vote))?;
+        let signature = self.key.lock().unwrap().sign(&digest::vote_bytes(vote))?;
         signed.insert(vote.slot(), (vote.clone(), signature.clone()));
         Ok(SignOutcome::Signed(signature))
     }
@@ -159,7 +173,7 @@ impl Stack {
         net.now = now();
         let (_, key) = net.validators.pop().unwrap();
         let custody = Arc::new(SoftCustody {
-            key,
+            key: Mutex::new(key),
             state: Mutex::new(CustodyState::Operational),
             signed: Mutex::default(),
             votes_left: Mutex::default(),
@@ -184,6 +198,7 @@ impl Stack {
         let last = store.last_header().await.unwrap();
         let view = Arc::new(View::new(state, last.as_ref()));
         let watch = Arc::new(CustodyWatch::new(Arc::clone(custody) as _));
+        watch.record(view.read().state.validators[0].consensus);
         let (push, vitals) = (Arc::new(Push::default()), Arc::new(Vitals::new(folder.to_owned())));
         let shutdown = CancellationToken::new();
         let (queue, receiver) = Queue::new();
@@ -208,7 +223,7 @@ impl Stack {
             push,
             queue,
             vitals,
-            about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), custody_mode: "test".into() },
+            about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me },
             shutdown: shutdown.clone(),
         }));
         (app, watch, shutdown, thread)

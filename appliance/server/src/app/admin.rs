@@ -2,12 +2,19 @@
 
 use super::App;
 use super::submit::parse;
+use crate::sequencer::Unrecorded;
 use crate::{names, problem};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use zixt_api::{AdminInvitation, AdminStatus, ErrorCode, HeaderInfo, Problem, Receipt};
+use zixt_api::{
+    AdminDecision, AdminInvitation, AdminStatus, Bytes64, ErrorCode, HeaderInfo, Problem, Receipt,
+};
+use zixt_ceremony::{CeremonyError, OfficerRule, judge};
 use zixt_crypto::digest;
-use zixt_ledger::ThreadDetail;
-use zixt_types::{Author, Payload};
+use zixt_ledger::{Submission, ThreadDetail, system};
+use zixt_types::{
+    Action, Attachment, Author, Canonical as _, Decision, Hash, KeyPurpose, Payload, Seq, Transcript,
+};
 
 impl App {
     /// Creates an account.
@@ -53,6 +60,83 @@ impl App {
         Ok(receipt)
     }
 
+    /// Records what officers decided. Handed in again, it gets its receipt again.
+    ///
+    /// # Errors
+    /// Too few officers approved, the ledger does not take the decision, or custody has not carried it out.
+    pub async fn decide(&self, request: AdminDecision) -> Result<Receipt, Problem> {
+        let bytes = request.transcript.0;
+        let (genesis, genesis_hash) = {
+            let state = &self.view.read().state;
+            (Arc::clone(&state.genesis), state.genesis_hash)
+        };
+        let backend = Arc::clone(&self.backend);
+        let rule = OfficerRule::of(&genesis);
+        let judged = tokio::task::spawn_blocking(move || {
+            let approved = judge(&bytes, &rule, genesis_hash, &*backend)?;
+            Ok::<_, CeremonyError>((approved.action().clone(), Transcript::parse(&bytes)?))
+        });
+        let judged = judged.await.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
+        let (action, transcript) = judged.map_err(|error| problem::of_transcript(&error))?;
+        let attachments = self.activated_key(&action, request.key).await?;
+        let thread = digest::system_thread(genesis_hash);
+        let seq = self.view.read().state.thread(&thread).map_or(Seq(0), |thread| thread.head.seq.next());
+        let body = system::decision_body(&genesis, genesis_hash, seq, action.clone());
+        let recorded = self.store.receipt_source(&thread, &body.message_id).await;
+        if let Some(entry) = recorded.map_err(|error| problem::of_store(&error))?
+            && matches!(&entry.body.payload, Payload::Decision { action: recorded } if *recorded == action)
+        {
+            return self.receipt((&entry).into()).await;
+        }
+        self.check_can_decide()?;
+        let approvals = system::approvals_bytes(&transcript.approvals);
+        let submission = Submission::parse(body.to_bytes(), approvals, None, attachments)
+            .map_err(|error| problem::of_submission(&error))?;
+        let answers = self.queue.put(vec![submission]).map_err(|why| problem::of_unrecorded(&why))?;
+        let mut recorded = Err(Unrecorded::Stopped);
+        for answer in answers {
+            recorded = answer.await.unwrap_or(Err(Unrecorded::Stopped));
+        }
+        let recorded = recorded.map_err(|why| problem::of_unrecorded(&why))?;
+        log::info!("appliance {}: {} is recorded", action.appliance, action.decision.name());
+        self.receipt(recorded).await
+    }
+
+    /// The public key that an action activates, as the entry brings it. A consensus key of this appliance has to be in
+    /// use: it certifies the height that records it.
+    async fn activated_key(
+        &self,
+        action: &Action,
+        given: Option<Bytes64>,
+    ) -> Result<Vec<Attachment>, Problem> {
+        let Decision::ActivateKey { purpose, activates, suite, .. } = action.decision else {
+            return Ok(Vec::new());
+        };
+        let own = (action.appliance == self.about.me).then_some(purpose);
+        let custody = Arc::clone(&self.custody);
+        // What was last seen may be some seconds old.
+        let asked = tokio::task::spawn_blocking(move || {
+            custody.refresh();
+            own.and_then(|purpose| custody.present(purpose))
+        });
+        let present = asked.await.ok().flatten().filter(|key| key.hash == activates);
+        match (present, given) {
+            (Some(present), _) => Ok(vec![Attachment(present.public_key)]),
+            (None, _) if own == Some(KeyPurpose::Consensus) => {
+                let known = self.view.read().state.system.validator(&self.about.me).map(|me| me.consensus);
+                // Recorded long ago: the receipt needs no key.
+                if known == Some(activates) { Ok(Vec::new()) } else { Err(not_active(&activates)) }
+            }
+            (None, Some(Bytes64(key))) if digest::key_hash(suite, &key) == activates => {
+                Ok(vec![Attachment(key)])
+            }
+            (None, _) => {
+                let detail = format!("the decision activates key {activates}");
+                Err(Problem::new(ErrorCode::KeyMissing, detail))
+            }
+        }
+    }
+
     /// The appliance in short.
     #[must_use]
     pub fn status(&self) -> AdminStatus {
@@ -66,6 +150,7 @@ impl App {
                     devices += account.active_devices().count() as u64;
                 }
                 ThreadDetail::Conversation(_) => conversations += 1,
+                ThreadDetail::System(_) => {}
             }
         }
         AdminStatus {
@@ -79,7 +164,10 @@ impl App {
             tls: self.about.tls.into(),
             latest: HeaderInfo { height: state.height.0, hash: state.header_hash.into(), time: state.time.0 },
             custody: self.custody.state(),
-            custody_mode: self.about.custody_mode.clone(),
+            custody_mode: self
+                .custody
+                .present(KeyPurpose::Consensus)
+                .map_or_else(|| "not known".to_owned(), |key| key.custody.describe().to_owned()),
             store_writable: self.vitals.store_writable(),
             accounts,
             devices,
@@ -90,4 +178,8 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+fn not_active(key: &Hash) -> Problem {
+    Problem::new(ErrorCode::KeyNotActive, format!("the custody daemon does not use consensus key {key}"))
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zixt_api::{CustodyState, ErrorCode, Health, Problem};
 use zixt_crypto::Backend;
 use zixt_storage::Store;
-use zixt_types::{Hash, Member};
+use zixt_types::{ApplianceId, Hash, Member};
 
 /// Requests whose signatures are checked at the same time: one for each core of a small appliance, and one that waits
 /// for memory. More would only take turns.
@@ -36,8 +36,8 @@ pub struct About {
     pub listen: String,
     /// Hash of the TLS key.
     pub tls: Hash,
-    /// Where the consensus key lives.
-    pub custody_mode: String,
+    /// This appliance.
+    pub me: ApplianceId,
 }
 
 /// Everything that the application works with.
@@ -167,6 +167,14 @@ impl App {
         match self.custody.state() {
             CustodyState::Operational => Ok(()),
             state => Err(problem::of_custody(state)),
+        }
+    }
+
+    /// The same for an officers' decision, which may be what custody waits for.
+    fn check_can_decide(&self) -> Result<(), Problem> {
+        match self.check_can_record() {
+            Err(problem) if problem.code == ErrorCode::AwaitingActivation => Ok(()),
+            checked => checked,
         }
     }
 }

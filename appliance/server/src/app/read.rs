@@ -6,15 +6,18 @@ use crate::{problem, view};
 use std::collections::BTreeMap;
 use zixt_api::{
     AccountName, AccountView, CertifiedHeader, Consistency, Entry, EntryPage, EntryProof, ErrorCode, Network,
-    Problem, PublicKey, ThreadView,
+    Problem, PublicKey, SystemView, ThreadView,
 };
 use zixt_crypto::digest;
 use zixt_ledger::Refusal;
 use zixt_storage::{Position, StoredEntry};
 use zixt_types::{
-    AccountId, Author, Canonical, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId, ThreadKind,
-    limits,
+    AccountId, Author, Canonical, Decision, Hash, Height, Member, Payload, Seq, ShardId, SuiteId, ThreadId,
+    ThreadKind, limits,
 };
+
+/// Entries of the system thread in one answer: with ten approvals each, below half a MiB of JSON.
+const SYSTEM_PAGE_MAX: usize = 8;
 
 impl App {
     /// What the network is and where its ledger stands.
@@ -36,6 +39,40 @@ impl App {
             keyring: keyring.to_bytes().into(),
             latest: inner.latest.as_ref().map(|latest| latest.certified().clone()),
         }
+    }
+
+    /// Entries of the system thread from a place on, with the keys that they activate.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn system(&self, from: Seq) -> Result<SystemView, Problem> {
+        let (thread, head, proof) = {
+            let inner = self.view.read();
+            let thread = digest::system_thread(inner.state.genesis_hash);
+            let head = inner.state.thread(&thread).map(|known| known.head.seq);
+            (thread, head, inner.prove_head(&thread))
+        };
+        let mut view = SystemView { entries: Vec::new(), keys: Vec::new(), next: None, proof };
+        let Some(head) = head.filter(|head| from <= *head) else { return Ok(view) };
+        let page = self.store.entries(&thread, from, SYSTEM_PAGE_MAX).await;
+        // Entries that came after the proof are cut off.
+        for entry in page.map_err(|error| problem::of_store(&error))? {
+            if entry.place.seq > head {
+                break;
+            }
+            if let Payload::Decision { action } = &entry.body.payload
+                && let Decision::ActivateKey { suite, activates, .. } = action.decision
+            {
+                let key =
+                    self.store.attachment(&entry, 0).await.map_err(|error| problem::of_store(&error))?;
+                let key =
+                    key.map(|key| PublicKey { suite: suite.id(), hash: activates.into(), key: key.into() });
+                view.keys.extend(key);
+            }
+            view.next = (entry.place.seq < head).then(|| entry.place.seq.next().0);
+            view.entries.push(entry_view(&entry));
+        }
+        Ok(view)
     }
 
     /// A header with its certificate.

@@ -9,7 +9,7 @@ use zixt_api::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, EnrolRequest, Err
 use zixt_api::{
     KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse,
 };
-use zixt_ledger::{Refusal, Submission, key_package};
+use zixt_ledger::{Refusal, Signer, Submission, key_package};
 use zixt_types::{Attachment, Author, Hash, Member, Payload, limits};
 
 /// Accounts whose key packages one request may claim: the largest group.
@@ -170,13 +170,11 @@ impl App {
             let result = submissions.iter().enumerate().try_for_each(|(index, submission)| {
                 let at = |problem: Problem| if submissions.len() > 1 { problem.at(index) } else { problem };
                 let inner = view.read();
-                let key = inner
-                    .state
-                    .author_key(submission)
-                    .map_err(|refusal| at(problem::of_refusal(&refusal)))?;
+                let signer =
+                    inner.state.signer(submission).map_err(|refusal| at(problem::of_refusal(&refusal)))?;
                 submission
-                    .verify(key, &inner.state.keyring, &*backend)
-                    .map_err(|error| at(invitation_key(submission, key, error)))
+                    .verify(&signer, &inner.state.keyring, &*backend)
+                    .map_err(|error| at(invitation_key(submission, &signer, error)))
             });
             (submissions, result)
         });
@@ -312,14 +310,10 @@ impl Asked {
 }
 
 /// A key that came with the submission but is not the invitation's is told apart from one that nobody knows.
-fn invitation_key(
-    submission: &Submission,
-    key: zixt_types::Hash,
-    error: zixt_ledger::SubmissionError,
-) -> Problem {
+fn invitation_key(submission: &Submission, signer: &Signer, error: zixt_ledger::SubmissionError) -> Problem {
     match error {
         zixt_ledger::SubmissionError::KeyUnknown(missing)
-            if missing == key && submission.invitation_key().is_some() =>
+            if *signer == Signer::Key(missing) && submission.invitation_key().is_some() =>
         {
             problem::of_refusal(&Refusal::InvitationKey)
         }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use zixt_api::{
-    AdminInvitation, AdminStatus, Bytes64, Checkpoint, Health, Invitation, InvitationSeed, Problem, Receipt,
-    SubmissionItem, endpoints,
+    AdminDecision, AdminInvitation, AdminStatus, Bytes64, Checkpoint, CustodyState, Health, Invitation,
+    InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
 use zixt_crypto::{Backend as _, RandomError, SigningSeed, digest, fill_random};
 use zixt_crypto_fast::AwsLc;
@@ -55,6 +55,20 @@ enum Command {
         /// The custody daemon's socket [default: hsmd.sock in the folder for sockets]
         #[arg(long, value_name = "SOCKET")]
         hsmd: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Records what officers decided: the transcript of their approvals. An appliance whose consensus key was replaced
+    /// waits for this, and certifies nothing before.
+    Decide {
+        /// The transcript, as zixt-officer made it
+        transcript: PathBuf,
+        /// The public key that the decision activates, if it is another appliance's
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        #[command(flatten)]
+        sockets: Sockets,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -120,6 +134,8 @@ enum AdminError {
     Random(#[from] RandomError),
     #[error("the invitation cannot be made: {0}; use --address HOST:PORT")]
     Invitation(&'static str),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Fsck(#[from] fsck::FsckError),
 }
@@ -145,6 +161,9 @@ fn main() -> ExitCode {
             Command::Invite { name, valid_hours, address, sockets, hsmd, json } => {
                 let hsmd = hsmd.unwrap_or_else(|| sockets.run.join("hsmd.sock"));
                 invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
+            }
+            Command::Decide { transcript, key, sockets, json } => {
+                decide(&sockets.run, &transcript, key.as_deref(), json).await
             }
             Command::Status { sockets, json } => status(&sockets.run, json).await,
             Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
@@ -271,6 +290,23 @@ async fn invite(
     Ok(0)
 }
 
+async fn decide(run: &Path, transcript: &Path, key: Option<&Path>, json: bool) -> Result<u8, AdminError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| AdminError::Read { path: path.to_owned(), source })
+    };
+    let request = AdminDecision {
+        transcript: Bytes64(read(transcript)?),
+        key: key.map(read).transpose()?.map(Bytes64),
+    };
+    let receipt: Receipt = call(run, "POST", endpoints::ADMIN_DECISIONS, Some(&request)).await?;
+    if json {
+        println!("{}", serde_json::to_string(&receipt).unwrap_or_default());
+    } else {
+        println!("recorded as entry {} of the system thread: {}", receipt.seq, receipt.entry);
+    }
+    Ok(0)
+}
+
 async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
     let health: Health = get(run, endpoints::HEALTHZ).await?;
     let status: Option<AdminStatus> = match get(run, endpoints::ADMIN_STATUS).await {
@@ -298,7 +334,7 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
             println!("suite        {}", status.suite);
             println!("listens at   {}", status.listen);
             println!("TLS key      {}", status.tls);
-            println!("custody      {:?}; consensus key: {}", status.custody, status.custody_mode);
+            println!("custody      {}; consensus key: {}", word(status.custody), status.custody_mode);
             println!("ledger       height {}, header {}", status.latest.height, status.latest.hash);
             println!("accounts     {} with {} active devices", status.accounts, status.devices);
             println!("threads      {} conversations", status.conversations);
@@ -310,6 +346,14 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
         }
     }
     Ok(if health.ok { 0 } else { 3 })
+}
+
+/// A state as JSON has it, too.
+fn word(custody: CustodyState) -> String {
+    match serde_json::to_value(custody) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => format!("{custody:?}"),
+    }
 }
 
 async fn check(state: &Path, hsmd: &Path, json: bool) -> Result<u8, AdminError> {

@@ -11,13 +11,18 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
-use zixt_api::{AdminInvitation, AdminStatus, ErrorCode, Problem, Receipt, endpoints};
+use zixt_api::{AdminDecision, AdminInvitation, AdminStatus, ErrorCode, Problem, Receipt, endpoints};
+use zixt_types::limits;
+
+/// A transcript and a key in base64, and room for the JSON around them.
+const DECISION_BYTES_MAX: usize = limits::TRANSCRIPT_BYTES_MAX / 3 * 4 + 64 * 1024;
 
 /// The router of the admin socket.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(endpoints::HEALTHZ, get(healthz))
         .route(endpoints::ADMIN_INVITATIONS, post(invite))
+        .route(endpoints::ADMIN_DECISIONS, post(decide))
         .route(endpoints::ADMIN_STATUS, get(status))
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
@@ -39,6 +44,11 @@ pub fn starting_router(vitals: Arc<Vitals>, custody: Arc<CustodyWatch>) -> Route
 async fn invite(State(app): State<Arc<App>>, body: Body) -> Result<Json<Receipt>, Failure> {
     let (request, _room) = json::<AdminInvitation>(&app, body, SMALL_BYTES_MAX, Sender::Admin).await?;
     Ok(Json(app.create_account(request).await?))
+}
+
+async fn decide(State(app): State<Arc<App>>, body: Body) -> Result<Json<Receipt>, Failure> {
+    let (request, _room) = json::<AdminDecision>(&app, body, DECISION_BYTES_MAX, Sender::Admin).await?;
+    Ok(Json(app.decide(request).await?))
 }
 
 async fn status(State(app): State<Arc<App>>) -> Json<AdminStatus> {

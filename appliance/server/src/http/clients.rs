@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use zixt_api::{
     AccountName, AccountView, CertifiedHeader, ClaimRequest, Consistency, EnrolRequest, EntryPage,
     EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest,
-    SubmitResponse, ThreadView, endpoints,
+    SubmitResponse, SystemView, ThreadView, endpoints,
 };
 use zixt_types::{Height, Seq, ShardId, limits};
 
@@ -35,6 +35,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoints::NETWORK, get(network))
         .route(endpoints::HEADER, get(header_at))
         .route(endpoints::CONSISTENCY, get(consistency))
+        .route(endpoints::SYSTEM, get(system))
         .route(endpoints::ENROL, post(enrol))
         .route(endpoints::ACCOUNTS, get(account_by_name))
         .route(endpoints::ACCOUNT, get(account))
@@ -89,6 +90,17 @@ async fn consistency(State(app): State<Arc<App>>, uri: Uri) -> Answer<Consistenc
         pairs.push(parsed.ok_or_else(|| malformed("shards are pairs `shard:size`, separated by commas"))?);
     }
     Ok(Json(app.consistency(Height(from_height), &pairs).await?))
+}
+
+#[derive(Deserialize)]
+struct SystemQuery {
+    #[serde(default)]
+    from: u64,
+}
+
+async fn system(State(app): State<Arc<App>>, uri: Uri) -> Answer<SystemView> {
+    let SystemQuery { from } = query(&uri)?;
+    Ok(Json(app.system(Seq(from)).await?))
 }
 
 async fn enrol(State(app): State<Arc<App>>, body: Body) -> Answer<Receipt> {

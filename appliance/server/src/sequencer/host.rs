@@ -1,14 +1,15 @@
 //! What consensus asks of the server.
 
-use super::Sequencer;
+use super::{Sequencer, SequencerError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zixt_consensus::{
-    Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer,
+    Content, Decision, Equivocation, HostError, Message, Proposed, SignOutcome, Source, Timer, Validator,
+    ValidatorSet,
 };
 use zixt_ledger::ProposedBlock;
-use zixt_types::{Batch, Canonical, Hash, Height, Round, Vote};
+use zixt_types::{Batch, Canonical, Hash, Height, KeyPurpose, Round, Vote};
 
 /// The state folder is older than custody's memory: to vote on could make a second ledger.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,31 @@ impl<'a> Host<'a> {
         self.offered = None;
         self.timers.clear();
         std::mem::take(&mut self.blocks)
+    }
+
+    /// Why a vote must not be asked for: custody's key is not the one that certifies the header, and its guard would take
+    /// the vote for signed all the same. What it has precommitted before, it may give back.
+    fn other_key(&self, vote: &Vote) -> Result<Option<String>, HostError> {
+        let custody = &self.sequencer.custody;
+        let (Some(header), Some(present)) = (vote.header, custody.present(KeyPurpose::Consensus)) else {
+            return Ok(None);
+        };
+        let me = |validators: &[zixt_types::Validator]| {
+            let me = validators.iter().find(|validator| validator.appliance == self.sequencer.me);
+            me.map(|validator| validator.consensus)
+        };
+        let certifies = match self.blocks.get(&header) {
+            Some(block) => me(&block.validators),
+            None => me(&self.sequencer.view.read().state.validators),
+        };
+        if certifies == Some(present.hash) {
+            return Ok(None);
+        }
+        let signed = custody.custody().last_precommit()?;
+        if signed == Some((vote.height, vote.round, header)) {
+            return Ok(None);
+        }
+        Ok(Some(format!("custody uses consensus key {}, which does not certify this header", present.hash)))
     }
 
     pub fn next_timer(&self) -> Option<(Timer, Instant)> {
@@ -93,8 +119,27 @@ impl zixt_consensus::Host for Host<'_> {
         }
     }
 
+    fn certifiers(&mut self, _: Height, header: &Hash) -> Result<Option<ValidatorSet>, HostError> {
+        let Some(block) = self.blocks.get(header) else { return Ok(None) };
+        let inner = self.sequencer.view.read();
+        if block.validators == inner.state.validators {
+            return Ok(None);
+        }
+        let validators = block.validators.iter().map(|validator| {
+            let key = block.validator_key(&inner.state, validator);
+            let key = key.ok_or(SequencerError::KeyMissing(validator.appliance))?;
+            Ok(Validator::new(validator.appliance, key, validator.stake))
+        });
+        let validators = validators.collect::<Result<_, SequencerError>>()?;
+        Ok(Some(ValidatorSet::new(validators)?))
+    }
+
     fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {
-        self.sequencer.custody.custody().sign_vote(vote)
+        let custody = &self.sequencer.custody;
+        if let Some(reason) = self.other_key(vote)? {
+            return Ok(SignOutcome::OtherKey(reason));
+        }
+        custody.custody().sign_vote(vote)
     }
 
     fn signed_precommit(&mut self, height: Height) -> Result<Option<(Round, Hash)>, HostError> {

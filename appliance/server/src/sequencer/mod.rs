@@ -22,13 +22,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zixt_api::CustodyState;
 use zixt_consensus::{
-    Config, Content, Decision, DiskFile, Engine, EngineError, Flush, HeightStart, Proposed, Timeouts,
-    Validator, ValidatorSet, ValidatorSetError, Wal, WalError,
+    Config, Content, Decision as Decided, DiskFile, Engine, EngineError, Flush, HeightStart, Proposed,
+    Timeouts, Validator, ValidatorSet, ValidatorSetError, Wal, WalError,
 };
 use zixt_crypto::{Backend, RandomError, fill_random};
 use zixt_ledger::{BlockBuilder, LedgerState, ProposedBlock};
 use zixt_storage::{CommitError, Store, StoreError};
-use zixt_types::{AccountId, ApplianceId, Canonical, Hash, Member, Payload, Salt, ThreadId};
+use zixt_types::{
+    AccountId, ApplianceId, Canonical, Decision, Hash, KeyPurpose, Member, Payload, Salt, ThreadId,
+};
 
 /// Zeros that a new log is made of: the batch of a height with fifty messages, so that the usual height changes no
 /// metadata of the file.
@@ -171,7 +173,7 @@ impl Sequencer {
                 return false;
             }
             let state = *states.borrow_and_update();
-            if state == CustodyState::Operational {
+            if state.has_keys() {
                 return true;
             }
             while let Ok(pending) = queue.try_recv() {
@@ -196,6 +198,13 @@ impl Sequencer {
     ) -> Result<(), Setback> {
         let mut engine = self.open_engine()?;
         let mut host = Host::new(self);
+        if self.custody.refresh() == CustodyState::AwaitingActivation
+            && engine.abandon_unfinished(&mut host)?
+        {
+            log::warn!(
+                "the unfinished height in the consensus log is dropped: the key that began it is retired"
+            );
+        }
         if engine.has_unfinished_height() {
             log::info!("the consensus log has an unfinished height; finishing it");
             self.one_height(&mut engine, &mut host, None, waiting)?;
@@ -219,14 +228,38 @@ impl Sequencer {
             while let Ok(pending) = queue.try_recv() {
                 waiting.push_back(pending);
             }
-            if self.custody.state() != CustodyState::Operational {
-                return Err(Setback::Reopen);
-            }
-            if let Some(batch) = self.order(waiting)? {
+            let batch = match self.custody.state() {
+                CustodyState::Operational => self.order(waiting)?,
+                CustodyState::AwaitingActivation => match self.activation(waiting) {
+                    Some(activation) => self.order(&mut VecDeque::from([activation]))?,
+                    None => None,
+                },
+                _ => return Err(Setback::Reopen),
+            };
+            if let Some(batch) = batch {
                 self.one_height(&mut engine, &mut host, Some(batch), waiting)?;
             }
             self.vitals.queued.store(waiting.len() as u64, Ordering::Relaxed);
         }
+    }
+
+    /// The one entry that can be certified while the ledger does not know custody's key: the activation of it. All others
+    /// are refused.
+    fn activation(&self, waiting: &mut VecDeque<Pending>) -> Option<Pending> {
+        let present = self.custody.present(KeyPurpose::Consensus).map(|key| key.hash);
+        let activates = |pending: &Pending| match &pending.submission.body.payload {
+            Payload::Decision { action } => match action.decision {
+                Decision::ActivateKey { purpose: KeyPurpose::Consensus, activates, .. } => {
+                    action.appliance == self.me && Some(activates) == present
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        let at = waiting.iter().position(activates);
+        let activation = at.and_then(|at| waiting.remove(at));
+        refuse(waiting.drain(..), &Unrecorded::Custody(CustodyState::AwaitingActivation));
+        activation
     }
 
     /// Puts waiting entries in order, as many as fit. Refusals are kept until the height is committed: they may rest on
@@ -248,7 +281,7 @@ impl Sequencer {
             fill_random(&mut salt.0)?;
             // The signature was checked when the entry came, under a key that its author cannot change; whether the
             // author may still write is judged anew.
-            match inner.state.author_key(&submission).and_then(|_| builder.add(submission, salt)) {
+            match inner.state.signer(&submission).and_then(|_| builder.add(submission, salt)) {
                 Ok(_) => tickets.push(ticket),
                 Err(refusal) => {
                     ticket.group.set_broken();
@@ -284,7 +317,7 @@ impl Sequencer {
 
         // 1. Decide. The engine writes the batch to its log and has custody sign both votes; each is durable before it
         //    is released. Until the precommit, a crash loses the batch, and nobody was told otherwise.
-        let Decision { header, certificate, .. } = match self.decide(engine, host, block) {
+        let Decided { header, certificate, .. } = match self.decide(engine, host, block) {
             Ok(Some(decision)) => decision,
             // The log had nothing that could be decided: the next batch will be.
             Ok(None) => return Ok(()),
@@ -342,6 +375,9 @@ impl Sequencer {
         // 3. Publish: readers see it, recipients are woken, authors get their receipts. Start-up needs no part of this
         //    again: state is loaded from the store, receipts are found by message id, streams read the store.
         self.view.publish(&block, &certificate);
+        if let Some(me) = block.validators.iter().find(|validator| validator.appliance == self.me) {
+            self.custody.record(me.consensus);
+        }
         self.vitals.committed(now());
         for entry in &block.entries {
             self.push.wake(&entry.recipients);
@@ -376,7 +412,7 @@ impl Sequencer {
         engine: &mut Engine,
         host: &mut Host<'_>,
         block: Option<Arc<ProposedBlock>>,
-    ) -> Result<Option<Decision>, SequencerError> {
+    ) -> Result<Option<Decided>, SequencerError> {
         let proposed = block.map(|block| {
             let content = Content { header: block.header().to_bytes(), batch: block.batch.to_bytes() };
             let proposed = Proposed { header: block.header_hash, content: Arc::new(content) };
