@@ -15,6 +15,7 @@ use zixt_ledger::evidence::{
     AccountName, Anchor, BuildError, Disclosure, Evidence, EvidenceBuilder, EvidenceEntry, Fault, LeafProof,
     Signature, ThreadEvidence, Verdict,
 };
+use zixt_ledger::map::MapProof;
 use zixt_types::{
     AccountId, Author, Body, Canonical as _, Hash, Head, Height, Payload, Salt, Seq, SuiteId, ThreadId,
 };
@@ -28,6 +29,8 @@ struct Proofs {
     accounts: Vec<(AccountId, AccountView)>,
     leaf: Option<EntryProof>,
     head: HeadProof,
+    /// Of the system thread's head, where the evidence needs the officers' decisions.
+    system: Option<MapProof>,
 }
 
 impl Engine {
@@ -51,8 +54,11 @@ impl Engine {
         let header = proofs.header;
         let certificate = header.certificate.clone();
         let mut builder = EvidenceBuilder::new(genesis, header.header.clone(), certificate, keyring);
+        if let (Some(decisions), Some(head)) = (self.ledger.system_evidence(), proofs.system) {
+            builder = builder.system(decisions, head);
+        }
         for (account, view) in &proofs.accounts {
-            self.ledger.checker.account(*account, view, &header)?;
+            self.ledger.account(&self.core.api.clone(), *account, view, &header).await?;
             let account_thread = digest::account_thread(*account);
             let (map, _) = self.ledger.checker.head(account_thread, &view.proof, &header)?;
             let mut entries = Vec::with_capacity(view.entries.len());
@@ -239,8 +245,16 @@ impl Engine {
                 continue;
             }
             let header = self.ledger.accept(&api, &head.certified).await?;
+            let mut system = None;
+            if self.ledger.system_evidence().is_some() {
+                let followed = self.ledger.follow(&api).await?;
+                let Some((map, _)) = followed.filter(|(_, under)| under.hash == header.hash) else {
+                    continue;
+                };
+                system = Some(map);
+            }
             let accounts = authors.iter().copied().zip(views).collect();
-            return Ok(Proofs { header, accounts, leaf, head });
+            return Ok(Proofs { header, accounts, leaf, head, system });
         }
         Err(ClientError::Moving)
     }

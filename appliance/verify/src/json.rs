@@ -3,7 +3,7 @@
 use crate::text::{content_text, describe, is_harmful, place};
 use crate::{Checked, Error, Options};
 use serde_json::{Map, Value, json};
-use zixt_ledger::evidence::{EntryReport, Report, Verdict};
+use zixt_ledger::evidence::{EntryReport, Report, Signer, Verdict};
 use zixt_types::{Author, BodyKind, CustodyMode};
 
 /// The report. Times are milliseconds since 1970 in UTC.
@@ -49,15 +49,25 @@ fn evidence(report: &Report, options: Options) -> Value {
         "suite": report.suite.name(),
         "round": report.round.0,
         "stake": report.stake.map(|stake| json!({ "signed": stake.signed, "total": stake.total })),
-        "signers": report.signers.iter().map(|signer| json!({
-            "appliance": signer.appliance.to_hex(),
-            "stake": signer.stake,
-            "custody": custody(signer.custody),
-        })).collect::<Vec<_>>(),
+        "signers": report.signers.iter().map(signer).collect::<Vec<_>>(),
         "thread": report.thread.to_hex(),
         "entries": report.entries.iter().map(|entry| self::entry(entry, options)).collect::<Vec<_>>(),
         "verdicts": verdicts,
     })
+}
+
+/// A signer whose key the genesis names has no `activated`.
+fn signer(signer: &Signer) -> Value {
+    let mut value = json!({
+        "appliance": signer.appliance.to_hex(),
+        "stake": signer.stake,
+        "custody": custody(signer.custody),
+    });
+    if let (Some(activated), Some(map)) = (&signer.activated, value.as_object_mut()) {
+        let activated = json!({ "time": activated.time.0, "officers": activated.officers });
+        map.insert("activated".to_owned(), activated);
+    }
+    value
 }
 
 fn verdict(verdict: &Verdict) -> Value {

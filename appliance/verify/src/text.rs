@@ -2,7 +2,7 @@
 
 use crate::{Checked, Options};
 use std::fmt::Write;
-use zixt_ledger::evidence::{EntryReport, ForkError, ForkReport, Place, Report, Verdict};
+use zixt_ledger::evidence::{EntryReport, ForkError, ForkReport, Place, Report, SignerActivation, Verdict};
 use zixt_types::{Author, BodyKind};
 
 /// The report.
@@ -132,13 +132,21 @@ fn proven(report: &Report, name: &str) -> String {
         "custody" => {
             let signers = report.signers.iter().map(|signer| {
                 let id = signer.appliance.to_hex();
-                format!("validator {}… {}", id.get(..16).unwrap_or(&id), signer.custody.describe())
+                let key = signer.custody.describe();
+                let activated = signer.activated.as_ref().map(activated).unwrap_or_default();
+                format!("validator {}… {key}{activated}", id.get(..16).unwrap_or(&id))
             });
             signers.collect::<Vec<_>>().join("; ")
         }
         "suite" => format!("{}, as the network's policy allows", report.suite),
         _ => String::new(),
     }
+}
+
+/// By whose decision a validator has its key.
+fn activated(activation: &SignerActivation) -> String {
+    let officers: Vec<String> = activation.officers.iter().map(|name| escape(name)).collect();
+    format!(" (key activated {} by officers {})", activation.time.utc(), officers.join(", "))
 }
 
 /// What it means that a verdict cannot be given.
@@ -174,6 +182,8 @@ pub fn place(place: &Place) -> String {
         Place::Keyring => "public keys".to_owned(),
         Place::Header => "header".to_owned(),
         Place::Certificate => "certificate".to_owned(),
+        Place::System => "officers' decisions".to_owned(),
+        Place::SystemEntry(seq) => format!("officers' decision {seq}"),
         Place::Account(account) => format!("account {account}"),
         Place::AccountEntry(account, seq) => format!("account {account}, entry {seq}"),
         Place::Thread => "conversation".to_owned(),
@@ -210,6 +220,7 @@ fn no_fork(out: &mut String, error: &ForkError) -> std::fmt::Result {
 pub fn describe(error: &ForkError) -> String {
     match error {
         ForkError::Certificate { which, source } => format!("the {which} header is not certified: {source}"),
+        ForkError::Activation { index, source } => format!("activation {index} does not stand: {source}"),
         other => other.to_string(),
     }
 }

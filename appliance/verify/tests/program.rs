@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use zixt_crypto::Reference;
-use zixt_ledger::evidence::{CertifiedHeader, Contradiction, Evidence, ForkProof};
+use zixt_ledger::evidence::{CertifiedHeader, Contradiction, Evidence, ForkProof, Signature};
 use zixt_ledger::testing::{SampleNetwork, opaque_parts, places_to_change};
 use zixt_types::{Hash, SuiteId};
 use zixt_verify::{Checked, check};
@@ -97,6 +97,50 @@ fn tampered_files_fail_and_say_where() {
     assert!(out.contains("VERIFICATION FAILED"), "{out}");
 }
 
+/// Before and after a rotation, with the same genesis hash; and what a forger of the officers' decision gets.
+#[test]
+fn custody_says_by_whom_a_key_was_activated() {
+    let mut network = SampleNetwork::with_officers(Arc::new(Reference), SuiteId::Standard, &[1], 3, 2);
+    let (alice, bob) = (network.enrol("alice"), network.enrol("bob"));
+    let thread = network.thread_id();
+    let commit = network.commit(thread, &alice, vec![bob.member], vec![]);
+    network.seal(vec![commit]);
+    network.say(thread, &alice, "before");
+    let before = network.evidence(thread, 1..=1, false, false);
+    network.rotate(0);
+    network.say(thread, &bob, "after");
+    let after = network.evidence(thread, 2..=2, false, false);
+
+    let folder = tempfile::tempdir().unwrap();
+    let genesis = network.state.genesis_hash.to_hex();
+    let verify = |evidence: &Evidence, more: &[&str]| {
+        let path = folder.path().join("file.zixt-evidence");
+        std::fs::write(&path, evidence.to_bytes()).unwrap();
+        run(&[&["--genesis", genesis.as_str(), path.to_str().unwrap()], more].concat())
+    };
+    let (code, out, _) = verify(&before, &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(!out.contains("activated"), "{out}");
+    let (code, out, _) = verify(&after, &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("seed sealed by the TPM") && out.contains("(key activated 1970-"), "{out}");
+    assert!(out.contains("by officers ") && out.contains("officer 1"), "{out}");
+    let (_, out, _) = verify(&after, &["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["signers"][0]["activated"]["officers"].as_array().unwrap().len(), 2);
+
+    let mut forged = after.clone();
+    if let Signature::Full(approvals) = &mut forged.system.as_mut().unwrap().entries[0].signature {
+        let last = approvals.len() - 1;
+        approvals[last] ^= 1;
+    }
+    let (code, out, _) = verify(&forged, &[]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("officers' decision 0: the officers' approvals"), "{out}");
+    let (code, out, _) = verify(&Evidence { system: None, ..after }, &[]);
+    assert_eq!(code, Some(1), "{out}");
+}
+
 #[test]
 fn the_other_exit_codes_are_as_documented() {
     let files = Files::new();
@@ -145,6 +189,7 @@ fn a_fork_proof_is_checked() {
         first: certified(&one),
         second: certified(&other),
         contradiction: Contradiction::SameHeight,
+        activations: Vec::new(),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("found.zixt-fork");

@@ -38,6 +38,7 @@ fn good() -> Report {
             appliance: ApplianceId([0xA9; 48]),
             stake: 3,
             custody: CustodyMode::WrappedByToken,
+            activated: None,
         }],
         thread: ThreadId::new(ThreadKind::Conversation, &[0x7D; 31]),
         entries: vec![

@@ -10,7 +10,7 @@ use zixt_api::endpoints::{self, fill};
 use zixt_api::{
     AccountName, AccountView, CertifiedHeader, ClaimRequest, ClaimResponse, Consistency, EnrolRequest,
     EntryPage, EntryProof, KeyPackageCounts, KeyPackageUpload, Method, Network, Problem, Receipt,
-    SubmitRequest, SubmitResponse, ThreadView,
+    SubmitRequest, SubmitResponse, SystemView, ThreadView,
 };
 use zixt_types::{AccountId, Height, Seq, ShardState, ThreadId, limits};
 
@@ -57,6 +57,10 @@ impl Api {
             let _ = write!(path, "{before}{}:{}", state.shard, state.size);
         }
         self.get(path, PROOF_BYTES_MAX).await
+    }
+
+    pub(crate) async fn system(&self, from: Seq) -> Result<SystemView, ClientError> {
+        self.get(format!("{}?from={from}", endpoints::SYSTEM), JSON_BYTES_MAX).await
     }
 
     pub(crate) async fn enrol(&self, request: &EnrolRequest) -> Result<Receipt, ClientError> {

@@ -47,7 +47,7 @@ impl Engine {
             view => view?,
         };
         let header = self.ledger.accept(&api, &view.proof.certified).await?;
-        let checked = self.ledger.checker.account(account, &view, &header)?;
+        let checked = self.ledger.account(&api, account, &view, &header).await?;
         self.looked_up.insert(account, Instant::now());
         let known = self.core.account(account).await?;
         let mut changes = Vec::new();

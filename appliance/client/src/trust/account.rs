@@ -59,7 +59,7 @@ impl Checker {
             let signer = match &mut account {
                 None => {
                     let invited = Account::invited(&entry.body).map_err(rules)?;
-                    if !self.genesis.enrollers.contains(&invited.enroller) {
+                    if !self.system.system().appoints(&invited.enroller, entry.position.time) {
                         return Err(TrustError::Enroller(asked));
                     }
                     let signer = invited.enroller;
@@ -68,7 +68,7 @@ impl Checker {
                 }
                 Some(account) => {
                     if let Author::Enroller(key) = &entry.body.author
-                        && !self.genesis.enrollers.contains(key)
+                        && !self.system.system().appoints(key, entry.position.time)
                     {
                         return Err(TrustError::Enroller(asked));
                     }

@@ -6,7 +6,7 @@ use zixt_api::{Entry, EntryProof, HashHex, HeadProof, Network, Receipt, ShardPro
 use zixt_crypto::{Backend, Keyring, cose, digest};
 use zixt_ledger::certificate::verify_certificate;
 use zixt_ledger::map::MapProof;
-use zixt_ledger::{Account, label_for, tree};
+use zixt_ledger::{Account, SystemThread, label_for, tree};
 use zixt_types::{
     Author, Body, Canonical, Certificate, EntryPosition, Genesis, Hash, Head, Header, Height, Member, Salt,
     Seq, ShardId, ShardState, ThreadId, Timestamp,
@@ -73,8 +73,10 @@ pub struct Checker {
     pub genesis: Arc<Genesis>,
     /// Its hash.
     pub genesis_hash: Hash,
-    /// The keys that the genesis names.
+    /// The keys that the genesis names, and those that officers activated.
     pub keyring: Arc<Keyring>,
+    /// What officers decided, as far as this device knows: who certifies and invites, and since when.
+    pub system: Arc<SystemThread>,
     /// What checks signatures.
     pub backend: Arc<dyn Backend>,
 }
@@ -120,13 +122,14 @@ impl Checker {
                 return Err(TrustError::KeyMissing(*hash));
             }
         }
-        Ok(Self { genesis: Arc::new(genesis), genesis_hash, keyring: Arc::new(keyring), backend })
+        let system = Arc::new(SystemThread::new(&genesis));
+        Ok(Self { genesis: Arc::new(genesis), genesis_hash, keyring: Arc::new(keyring), system, backend })
     }
 
-    /// Checks that a header is certified by this network's validators.
+    /// Checks that a header is certified by this network's validators: those of its ledger time.
     ///
     /// # Errors
-    /// See [`TrustError`].
+    /// [`TrustError::OtherValidators`] if it names others: officers may have decided since; see [`TrustError`].
     pub fn header(&self, certified: &zixt_api::CertifiedHeader) -> Result<VerifiedHeader, TrustError> {
         let header = Header::parse(&certified.header.0)?;
         let certificate = Certificate::parse(&certified.certificate.0)?;
@@ -137,7 +140,11 @@ impl Checker {
         if header.genesis != self.genesis_hash {
             return Err(TrustError::OtherGenesis { what: "header" });
         }
-        verify_certificate(&header, &certificate, &self.genesis.validators, &self.keyring, &*self.backend)
+        let validators = self.system.validators_at(header.time);
+        if header.validators != digest::validator_set_hash(validators) {
+            return Err(TrustError::OtherValidators(height));
+        }
+        verify_certificate(&header, &certificate, validators, &self.keyring, &*self.backend)
             .map_err(|source| TrustError::Certificate { height, source })?;
         if header.policy != digest::policy_hash(&self.genesis) || !self.genesis.suites.contains(&header.suite)
         {

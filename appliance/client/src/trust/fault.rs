@@ -6,7 +6,7 @@ use zixt_ledger::certificate::CertificateError;
 use zixt_ledger::evidence::ForkProof;
 use zixt_ledger::map::MapProofError;
 use zixt_ledger::tree::ProofError;
-use zixt_ledger::{Refusal, SubmissionError};
+use zixt_ledger::{Refusal, SubmissionError, SystemFault};
 use zixt_types::{AccountId, DeviceId, Hash, Height, Member, ParseError, Seq, SuiteId, ThreadId};
 
 /// What the appliance, the validators or a member of a conversation did that cannot be true.
@@ -33,6 +33,21 @@ pub enum TrustError {
         #[source]
         source: CertificateError,
     },
+    /// A header names validators to whom no decision of the officers leads.
+    #[error("the header of height {0} names other validators than the officers' decisions lead to")]
+    OtherValidators(Height),
+    /// What the appliance shows of the officers' decisions does not stand.
+    #[error("decision {seq} of the officers does not stand: {source}")]
+    System {
+        /// Its place in the system thread.
+        seq: Seq,
+        /// The fault.
+        #[source]
+        source: SystemFault,
+    },
+    /// The officers' decisions are not the ones that the ledger certifies.
+    #[error("the officers' decisions that the appliance shows are not the ones in the ledger")]
+    SystemHead,
     /// A header says of itself other things than what came with it.
     #[error("the header of height {0} is not the one announced")]
     OtherHeader(Height),
@@ -281,6 +296,9 @@ impl TrustError {
             Self::KeyMissing(_) => "key-missing",
             Self::Malformed(_) => "malformed",
             Self::Certificate { .. } => "certificate",
+            Self::OtherValidators(_) => "other-validators",
+            Self::System { .. } => "system",
+            Self::SystemHead => "system-head",
             Self::OtherHeader(_) => "other-header",
             Self::Policy(_) => "policy",
             Self::Checkpoint(_) => "checkpoint",
@@ -382,6 +400,9 @@ impl TrustError {
             Self::OtherGenesis { .. }
                 | Self::KeyMissing(_)
                 | Self::Certificate { .. }
+                | Self::OtherValidators(_)
+                | Self::System { .. }
+                | Self::SystemHead
                 | Self::OtherHeader(_)
                 | Self::Policy(_)
                 | Self::Checkpoint(_)

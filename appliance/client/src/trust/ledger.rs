@@ -1,15 +1,21 @@
 //! What this device has verified of the ledger, and the demand that everything new continues it.
 
-use super::{Checker, TrustError, VerifiedHeader};
+use super::{CheckedAccount, Checker, TrustError, VerifiedHeader};
 use crate::connection::Api;
 use crate::error::ClientError;
 use crate::store::{Batch, Space, Store};
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zixt_api::{Consistency, ErrorCode};
 use zixt_crypto::{Keyring, digest};
-use zixt_ledger::evidence::{CertifiedHeader, Contradiction, ForkProof};
-use zixt_types::{Canonical, Hash, Height, ShardState};
+use zixt_ledger::evidence::{CertifiedHeader, Contradiction, EvidenceEntry, ForkProof, Signature};
+use zixt_ledger::map::MapProof;
+use zixt_ledger::system::transcript_bytes;
+use zixt_types::{
+    AccountId, Body, Canonical, Decision, EntryPosition, Hash, Height, KeyPurpose, Payload, Seq, ShardState,
+    SuiteId, Timestamp,
+};
 
 /// How often a moving ledger is asked again.
 const TRIES: usize = 8;
@@ -19,6 +25,7 @@ const SHARD_STATES_MAX: usize = 16;
 /// Headers that stay in memory once they are stored.
 const RECENT_MAX: usize = 64;
 
+const SYSTEM: &[u8] = b"ledger/system";
 const TIP: &[u8] = b"ledger/tip";
 const SHARDS: &[u8] = b"ledger/shards";
 
@@ -28,11 +35,59 @@ pub struct Ledger {
     pub checker: Checker,
     store: Store,
     tip: Option<VerifiedHeader>,
+    /// The system thread's entries, which led to the checker's validators.
+    decisions: Vec<DecisionRecord>,
     /// States seen of each shard; the first of each was proven to continue everything before it.
     shards: BTreeMap<u16, Vec<ShardState>>,
     changes: Batch,
     /// Headers in `changes`, and some of those stored last: others' messages name them.
     recent: BTreeMap<Height, VerifiedHeader>,
+}
+
+/// An entry of the system thread, as evidence needs it.
+#[derive(Clone, Encode, Decode)]
+#[cbor(array)]
+struct DecisionRecord {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    body: Vec<u8>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    approvals: Vec<u8>,
+    #[n(2)]
+    position: EntryPosition,
+    /// The public key that it activates, with its suite.
+    #[n(3)]
+    key: Option<KeyRecord>,
+}
+
+#[derive(Clone, Encode, Decode)]
+#[cbor(array)]
+struct KeyRecord {
+    #[n(0)]
+    suite: SuiteId,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    key: Vec<u8>,
+}
+
+impl DecisionRecord {
+    fn evidence(&self) -> EvidenceEntry {
+        EvidenceEntry {
+            body: self.body.clone(),
+            signature: Signature::Full(self.approvals.clone()),
+            possession: None,
+            position: self.position,
+            envelope: None,
+            disclosure: None,
+        }
+    }
+
+    /// Its transcript, if it activates a consensus key not after `last`.
+    fn activation(&self, last: Timestamp) -> Option<Vec<u8>> {
+        let Payload::Decision { action } = Body::parse(&self.body).ok()?.payload else { return None };
+        let consensus = KeyPurpose::Consensus;
+        let activates =
+            matches!(&action.decision, Decision::ActivateKey { purpose, .. } if *purpose == consensus);
+        (activates && self.position.time <= last).then(|| transcript_bytes(&action, &self.approvals))
+    }
 }
 
 #[derive(Encode, Decode)]
@@ -54,10 +109,18 @@ impl Ledger {
             checker,
             store,
             tip: None,
+            decisions: Vec::new(),
             shards: BTreeMap::new(),
             changes: Batch::new(),
             recent: BTreeMap::new(),
         };
+        if let Some(bytes) = ledger.store.get(Space::Fact, SYSTEM).await? {
+            let decisions: Vec<DecisionRecord> = crate::records::decode(Space::Fact, &bytes)?;
+            for decision in decisions {
+                ledger.checker.decide(&decision)?;
+                ledger.decisions.push(decision);
+            }
+        }
         if let Some(bytes) = ledger.store.get(Space::Fact, TIP).await? {
             let height: Height = crate::records::decode(Space::Fact, &bytes)?;
             ledger.tip = ledger.known(height).await?;
@@ -88,6 +151,97 @@ impl Ledger {
         while self.recent.len() > RECENT_MAX {
             self.recent.pop_first();
         }
+    }
+
+    /// Checks a header. If it names validators that this device does not know, the officers' decisions are asked for:
+    /// they lead there, or it is nobody's header.
+    async fn header(
+        &mut self,
+        api: &Api,
+        certified: &zixt_api::CertifiedHeader,
+    ) -> Result<VerifiedHeader, ClientError> {
+        match self.checker.header(certified) {
+            Err(TrustError::OtherValidators(_)) => {
+                self.follow(api).await?;
+                Ok(self.checker.header(certified)?)
+            }
+            checked => Ok(checked?),
+        }
+    }
+
+    /// Asks for what officers decided since, checks it, and takes it over if the ledger certifies it. Returns the proof
+    /// of the thread's head with its header; `None` before the first height.
+    ///
+    /// # Errors
+    /// [`TrustError::System`], [`TrustError::SystemHead`]; see [`ClientError`].
+    pub async fn follow(&mut self, api: &Api) -> Result<Option<(MapProof, VerifiedHeader)>, ClientError> {
+        let mut checker = self.checker.clone();
+        let mut fresh = Vec::new();
+        let proof = loop {
+            let from = checker.system.head().map_or(Seq(0), |head| head.seq.next());
+            let page = api.system(from).await?;
+            for entry in &page.entries {
+                let named = |hash: Hash| page.keys.iter().find(|key| key.hash.0 == hash);
+                let decision = DecisionRecord {
+                    body: entry.body.0.clone(),
+                    approvals: entry.signature.0.clone(),
+                    position: EntryPosition {
+                        seq: Seq(entry.seq),
+                        prev: entry.prev.0,
+                        time: Timestamp(entry.time),
+                    },
+                    key: activated(&entry.body.0).and_then(|(suite, hash)| {
+                        named(hash).map(|key| KeyRecord { suite, key: key.key.0.clone() })
+                    }),
+                };
+                checker.decide(&decision)?;
+                fresh.push(decision);
+            }
+            if page.next.is_none() || page.entries.is_empty() {
+                break page.proof;
+            }
+        };
+        let Some(proof) = proof else {
+            return if fresh.is_empty() { Ok(None) } else { Err(TrustError::SystemHead.into()) };
+        };
+        let header = checker.header(&proof.certified)?;
+        let (map, head) = checker.head(digest::system_thread(checker.genesis_hash), &proof, &header)?;
+        if head != checker.system.head() {
+            return Err(TrustError::SystemHead.into());
+        }
+        if !fresh.is_empty() {
+            self.decisions.append(&mut fresh);
+            self.checker = checker;
+            self.changes.put(Space::Fact, SYSTEM, crate::records::encode(&self.decisions));
+        }
+        Ok(Some((map, header)))
+    }
+
+    /// Replays an account. If its enroller is not known, the officers' decisions are asked for.
+    ///
+    /// # Errors
+    /// See [`Checker::account`] and [`ClientError`].
+    pub async fn account(
+        &mut self,
+        api: &Api,
+        asked: AccountId,
+        view: &zixt_api::AccountView,
+        header: &VerifiedHeader,
+    ) -> Result<CheckedAccount, ClientError> {
+        match self.checker.account(asked, view, header) {
+            Err(TrustError::Enroller(_)) => {
+                self.follow(api).await?;
+                Ok(self.checker.account(asked, view, header)?)
+            }
+            checked => Ok(checked?),
+        }
+    }
+
+    /// The system thread for evidence; `None` if no key that counts there was ever replaced.
+    #[must_use]
+    pub fn system_evidence(&self) -> Option<Vec<EvidenceEntry>> {
+        let replaced = !self.checker.system.activations().is_empty();
+        replaced.then(|| self.decisions.iter().map(DecisionRecord::evidence).collect())
     }
 
     /// A header that this device has verified before.
@@ -124,7 +278,7 @@ impl Ledger {
             }
             answer => answer?,
         };
-        let latest = self.checker.header(&answer.latest)?;
+        let latest = self.header(api, &answer.latest).await?;
         let contained = match latest.height().cmp(&height) {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Equal => latest.hash == hash,
@@ -152,10 +306,10 @@ impl Ledger {
             if own.header.to_bytes() == certified.header.0 {
                 return Ok(own);
             }
-            let other = self.checker.header(certified)?;
+            let other = self.header(api, certified).await?;
             return Err(self.fork(own, other, Contradiction::SameHeight));
         }
-        let header = self.checker.header(certified)?;
+        let header = self.header(api, certified).await?;
         let Some(tip) = self.tip.clone() else {
             self.remember(header.clone());
             return Ok(header);
@@ -183,7 +337,7 @@ impl Ledger {
         let Some(tip) = self.tip.clone() else {
             let network = api.network().await?;
             if let Some(latest) = network.latest {
-                let header = self.checker.header(&latest)?;
+                let header = self.header(api, &latest).await?;
                 self.remember(header);
             }
             return Ok(());
@@ -197,7 +351,7 @@ impl Ledger {
             }
             answer => answer?,
         };
-        let latest = self.checker.header(&answer.latest)?;
+        let latest = self.header(api, &answer.latest).await?;
         if latest.height() < tip.height() {
             return Err(TrustError::WentBack { known: tip.height(), got: latest.height() }.into());
         }
@@ -255,7 +409,7 @@ impl Ledger {
                 }
                 answer => answer?,
             };
-            let latest = self.checker.header(&answer.latest)?;
+            let latest = self.header(api, &answer.latest).await?;
             if latest.hash == tip.hash {
                 return self.contains(api, header, &latest, &answer).await;
             }
@@ -270,7 +424,7 @@ impl Ledger {
 
     /// Checks the proof that `older` is in the past of `newer`. If it is not, looks for the proof of a fork.
     async fn contains(
-        &self,
+        &mut self,
         api: &Api,
         older: &VerifiedHeader,
         newer: &VerifiedHeader,
@@ -280,7 +434,7 @@ impl Ledger {
         let Err(fault) = self.checker.in_history(place, newer, &answer.history) else { return Ok(()) };
         // What does the appliance say was there instead? If it shows a certified header, the two prove a fork.
         if let Ok(shown) = api.header(older.height()).await
-            && let Ok(other) = self.checker.header(&shown)
+            && let Ok(other) = self.header(api, &shown).await
             && other.hash != older.hash
         {
             return Err(self.fork(older.clone(), other, Contradiction::SameHeight));
@@ -336,18 +490,53 @@ impl Ledger {
         };
         let mut keyring = Keyring::default();
         for signature in a.certificate.signatures.iter().chain(&b.certificate.signatures) {
-            let signer = self.checker.genesis.validators.iter().find(|v| v.appliance == signature.validator);
-            if let Some(key) = signer.and_then(|v| self.checker.keyring.get(&v.consensus)) {
-                keyring.insert(key.suite, &key.key);
+            for set in [&a, &b].map(|header| self.checker.system.validators_at(header.header.time)) {
+                let signer = set.iter().find(|v| v.appliance == signature.validator);
+                if let Some(key) = signer.and_then(|v| self.checker.keyring.get(&v.consensus)) {
+                    keyring.insert(key.suite, &key.key);
+                }
             }
         }
+        let last = a.header.time.max(b.header.time);
+        let activations = self.decisions.iter().filter_map(|decision| decision.activation(last)).collect();
         TrustError::Fork(Box::new(ForkProof {
             genesis: (*self.checker.genesis).clone(),
             keyring,
             first: certified(a),
             second: certified(b),
             contradiction,
+            activations,
         }))
         .into()
+    }
+}
+
+/// The key that an entry of the system thread activates.
+fn activated(body: &[u8]) -> Option<(SuiteId, Hash)> {
+    let Payload::Decision { action } = Body::parse(body).ok()?.payload else { return None };
+    match action.decision {
+        Decision::ActivateKey { suite, activates, .. } => Some((suite, activates)),
+        _ => None,
+    }
+}
+
+impl Checker {
+    /// Takes the next decision of the officers over.
+    fn decide(&mut self, decision: &DecisionRecord) -> Result<(), TrustError> {
+        let approvals = Signature::Full(decision.approvals.clone());
+        let mut system = (*self.system).clone();
+        system
+            .append(&self.genesis, &decision.body, &approvals, &decision.position, &*self.backend)
+            .map_err(|source| TrustError::System { seq: decision.position.seq, source })?;
+        if let Some((suite, hash)) = activated(&decision.body) {
+            let mut keyring = (*self.keyring).clone();
+            let brought = decision.key.as_ref().map(|key| keyring.insert(suite, &key.key));
+            if brought != Some(hash) {
+                return Err(TrustError::KeyMissing(hash));
+            }
+            self.keyring = Arc::new(keyring);
+        }
+        self.system = Arc::new(system);
+        Ok(())
     }
 }

@@ -13,7 +13,8 @@ use zixt_api::{
     AccountName, AccountView, CertifiedHeader, Checkpoint, ClaimRequest, ClaimResponse, ClaimedKeyPackage,
     Consistency, EnrolRequest, Entry, EntryPage, EntryProof, ErrorCode, HashHex, HeadProof, Invitation,
     InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network, Problem, PublicKey, Receipt,
-    ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse, ThreadView,
+    ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse, SystemView,
+    ThreadView,
 };
 use zixt_client::connection::{
     ConnectionError, Connector, Lines, Opened, Request, Response, Target, Transport,
@@ -73,7 +74,7 @@ pub fn now() -> u64 {
 
 impl Appliance {
     pub fn new() -> Arc<Self> {
-        let mut net = SampleNetwork::new(Arc::new(AwsLc), SuiteId::Standard, &[1]);
+        let mut net = SampleNetwork::with_officers(Arc::new(AwsLc), SuiteId::Standard, &[1], 3, 2);
         net.now = Timestamp(now());
         let inner = Inner {
             net,
@@ -493,6 +494,7 @@ impl Inner {
                     latest: self.latest(),
                 });
             }
+            ["system"] => return ok(self.system(query["from"].parse().unwrap())),
             ["headers", height] => return ok(self.certified(Height(height.parse().unwrap()))?),
             ["consistency"] => return ok(self.consistency(&query)?),
             ["enrol"] => {
@@ -634,6 +636,39 @@ impl Inner {
         }
         self.net.blocks.push((block, certificate));
         Ok(())
+    }
+
+    /// Officers replace the validator's key.
+    pub fn rotate(&mut self) {
+        self.net.now = Timestamp(now());
+        let (block, _) = self.net.rotate(0);
+        self.recorded(&block);
+    }
+
+    /// Makes the heights of a block's entries known.
+    pub fn recorded(&mut self, block: &zixt_ledger::ProposedBlock) {
+        for entry in &block.entries {
+            self.heights.insert(entry.hash, block.header().height);
+        }
+    }
+
+    /// One decision a page, so that paging is tested.
+    fn system(&self, from: u64) -> SystemView {
+        let thread = digest::system_thread(self.net.state.genesis_hash);
+        let mut entries = self.net.entries_of(thread).filter(|entry| entry.item.position.seq.0 >= from);
+        let entry = entries.next();
+        let next = entries.next().map(|next| next.item.position.seq.0);
+        let key = entry.and_then(|entry| entry.brought_key()).map(|(suite, key)| PublicKey {
+            suite: suite.id(),
+            hash: digest::key_hash(suite, key).into(),
+            key: key.to_vec().into(),
+        });
+        SystemView {
+            entries: entry.map(|entry| self.entry(entry)).into_iter().collect(),
+            keys: key.into_iter().collect(),
+            next,
+            proof: self.latest().map(|_| self.head(thread)),
+        }
     }
 
     fn by_id(&self, thread: ThreadId, id: MessageId) -> Option<RecordedEntry> {

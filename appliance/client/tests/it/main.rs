@@ -13,6 +13,7 @@ mod evidence;
 mod offline;
 mod people;
 mod revoked;
+mod rotation;
 mod stream;
 mod talk;
 mod titles;

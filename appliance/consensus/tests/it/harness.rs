@@ -258,6 +258,14 @@ pub struct Node {
     pub idle: bool,
     /// `validate` answers false for other validators' headers.
     pub rejects: bool,
+    /// Validators and their keys before the first height, where keys are replaced; else empty.
+    pub base: Vec<(ApplianceId, Vec<u8>, u64)>,
+    /// The officers' decision that waits to be recorded: whose key, and which.
+    pub activation: Option<(ApplianceId, Vec<u8>)>,
+    /// The header that was built last.
+    pub built_last: Option<Hash>,
+    /// Content that was built or judged good.
+    seen: BTreeMap<Hash, Arc<Content>>,
 }
 
 impl Node {
@@ -286,7 +294,26 @@ impl Node {
             batch_bytes: 300,
             idle: false,
             rejects: false,
+            base: Vec::new(),
+            activation: None,
+            built_last: None,
+            seen: BTreeMap::new(),
         }
+    }
+
+    /// The keys after the stored heights, and after one more content.
+    pub fn keys_after(&self, heights: usize, more: Option<&Content>) -> Vec<(ApplianceId, Vec<u8>, u64)> {
+        let mut keys = self.base.clone();
+        let stored = self.stored[..heights].iter().map(|decision| &*decision.content);
+        for (id, key) in stored.chain(more).filter_map(activation_in) {
+            keys.iter_mut().filter(|known| known.0 == id).for_each(|known| known.1.clone_from(&key));
+        }
+        keys
+    }
+
+    fn key_for(&self, header: &Hash) -> Option<Vec<u8>> {
+        let keys = self.keys_after(self.stored.len(), self.seen.get(header).map(|content| &**content));
+        keys.into_iter().find(|known| known.0 == self.me).map(|known| known.1)
     }
 
     pub fn next(&self) -> Height {
@@ -318,8 +345,23 @@ impl Node {
     }
 
     pub fn start(&self, set: &ValidatorSet) -> HeightStart {
-        HeightStart { height: self.next(), suite: SUITE, validators: set.clone() }
+        let validators = match self.keys_after(self.stored.len(), None) {
+            keys if keys.is_empty() => set.clone(),
+            keys => set_of(&keys),
+        };
+        HeightStart { height: self.next(), suite: SUITE, validators }
     }
+}
+
+pub fn set_of(keys: &[(ApplianceId, Vec<u8>, u64)]) -> ValidatorSet {
+    ValidatorSet::new(keys.iter().map(|(id, key, stake)| Validator::new(*id, key, *stake)).collect()).unwrap()
+}
+
+/// The activation that a content records.
+pub fn activation_in(content: &Content) -> Option<(ApplianceId, Vec<u8>)> {
+    let rest = content.batch.strip_prefix(b"activate")?;
+    let (id, key) = rest.split_at(48);
+    Some((ApplianceId(id.try_into().unwrap()), key.to_vec()))
 }
 
 pub fn header_hash(content: &Content) -> Hash {
@@ -339,7 +381,18 @@ impl Host for Node {
         }
         self.built += 1;
         let header = format!("{} {height} {round} {}", self.me, self.built).into_bytes();
-        let content = Arc::new(Content { header, batch: vec![self.built as u8; self.batch_bytes] });
+        let recorded = |(_, key): &(ApplianceId, Vec<u8>)| {
+            self.keys_after(self.stored.len(), None).iter().any(|known| known.1 == *key)
+        };
+        let batch = match &self.activation {
+            Some(activation) if !recorded(activation) => {
+                [b"activate", activation.0.as_ref(), activation.1.as_slice()].concat()
+            }
+            _ => vec![self.built as u8; self.batch_bytes],
+        };
+        let content = Arc::new(Content { header, batch });
+        self.seen.insert(header_hash(&content), Arc::clone(&content));
+        self.built_last = Some(header_hash(&content));
         Ok(Some(Proposed { header: header_hash(&content), content }))
     }
 
@@ -350,11 +403,28 @@ impl Host for Node {
         content: &Content,
         _: Source,
     ) -> Result<bool, HostError> {
-        Ok(header_hash(content) == *header && !self.rejects)
+        if header_hash(content) == *header && !self.rejects {
+            self.seen.insert(*header, Arc::new(content.clone()));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn certifiers(&mut self, _: Height, header: &Hash) -> Result<Option<ValidatorSet>, HostError> {
+        let content = self.seen.get(header);
+        let changes = content.is_some_and(|content| activation_in(content).is_some());
+        Ok(changes.then(|| set_of(&self.keys_after(self.stored.len(), content.map(|content| &**content)))))
     }
 
     fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {
         self.fuse.burn()?;
+        if let Some(needed) = self.key_for(&vote.header.unwrap_or(Hash::ZERO))
+            && needed != self.custody.key.public()
+            && !self.custody.signed.contains_key(&vote.slot())
+            && (vote.header.is_some() || self.base.len() > 1)
+        {
+            return Ok(SignOutcome::OtherKey("the ledger does not know the key yet".into()));
+        }
         let custody = &mut self.custody;
         if custody.locked {
             return Ok(SignOutcome::Refused("locked".into()));

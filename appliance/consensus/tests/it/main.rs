@@ -10,5 +10,6 @@
 mod harness;
 
 mod crash;
+mod rotation;
 mod several;
 mod single;

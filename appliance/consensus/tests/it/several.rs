@@ -6,18 +6,18 @@ use zixt_consensus::*;
 use zixt_crypto::Reference;
 use zixt_types::{ApplianceId, Canonical, Hash, Height, Round, Vote, VoteStep};
 
-struct World {
-    nodes: Vec<Node>,
-    engines: Vec<Option<Engine>>,
+pub struct World {
+    pub nodes: Vec<Node>,
+    pub engines: Vec<Option<Engine>>,
     set: ValidatorSet,
     /// Messages under way, as bytes: from, to.
-    wire: Vec<(usize, usize, Vec<u8>)>,
+    pub wire: Vec<(usize, usize, Vec<u8>)>,
     chance: Chance,
     /// Messages lost, in percent.
     lossy: u64,
-    heights: usize,
+    pub heights: usize,
     now: u64,
-    decided: BTreeMap<Height, Hash>,
+    pub decided: BTreeMap<Height, Hash>,
     refused: Vec<&'static str>,
 }
 
@@ -42,24 +42,24 @@ impl World {
         }
     }
 
-    fn dummy(stakes: &[u64], heights: usize, seed: u64) -> Self {
+    pub fn dummy(stakes: &[u64], heights: usize, seed: u64) -> Self {
         Self::new(stakes, heights, seed, |number| Key::Dummy(vec![number; 8]))
     }
 
-    fn boot(&mut self, node: usize) {
+    pub fn boot(&mut self, node: usize) {
         self.nodes[node].now = self.now;
         let engine = self.nodes[node].boot(&self.set, Flush::Inline).unwrap();
         self.engines[node] = Some(engine);
         self.go_on(node);
     }
 
-    fn boot_all(&mut self, down: &[usize]) {
+    pub fn boot_all(&mut self, down: &[usize]) {
         for node in (0..self.nodes.len()).filter(|node| !down.contains(node)) {
             self.boot(node);
         }
     }
 
-    fn kill(&mut self, node: usize) {
+    pub fn kill(&mut self, node: usize) {
         self.engines[node] = None;
         self.nodes[node].timers.clear();
         self.nodes[node].outbox.clear();
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Delivers one message, or lets the time pass to the next timer.
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         if !self.wire.is_empty() {
             let at = self.chance.below(self.wire.len().min(12) as u64) as usize;
             let (from, to, bytes) = self.wire.remove(at);
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// Runs until all nodes that are up have all heights; panics after too many steps.
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         for _ in 0..200_000 {
             let done = |(node, engine): (&Node, &Option<Engine>)| {
                 engine.is_none() || node.stored.len() >= self.heights
