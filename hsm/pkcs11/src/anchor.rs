@@ -11,7 +11,7 @@
 
 use crate::error::{TokenError, template_refused};
 use crate::objects::{self, Destruction};
-use crate::sessions::Attempt;
+use crate::sessions::{Attempt, SessionError};
 use crate::token::Token;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -72,6 +72,16 @@ pub enum AnchorError {
     Token(#[from] TokenError),
 }
 
+impl SessionError for AnchorError {
+    fn is_doubtful(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Token(error) => error.is_doubtful(),
+            Self::Exists { .. } | Self::Damaged { .. } | Self::Backwards { .. } => false,
+        }
+    }
+}
+
 impl Token {
     /// Makes an anchor.
     ///
@@ -91,8 +101,9 @@ impl Token {
     /// # Errors
     /// [`AnchorError::Missing`], [`AnchorError::Damaged`] or what the token says.
     pub fn anchor_read(&self, id: &AnchorId) -> Result<u64, AnchorError> {
-        let found = self.sessions.run(|session| read(session, id))?;
-        highest(&found).ok_or(AnchorError::Missing { id: *id })
+        self.sessions.run(|session| {
+            highest(&read(session, id)?).ok_or(Attempt::Final(AnchorError::Missing { id: *id }))
+        })
     }
 
     /// Sets the anchor forward; to where it stands is no change and no error.

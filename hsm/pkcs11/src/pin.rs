@@ -85,7 +85,7 @@ pub enum ChangePinError {
     /// The token finds the new PIN too weak or takes no such characters.
     #[error("the token refused the new PIN")]
     NewPinRefused,
-    /// Anything else; a wrong old PIN is [`TokenError::PinIncorrect`] and has cost a try.
+    /// Anything else; a wrong old PIN is [`TokenError::PinIncorrect`] and has cost a try (an empty one has not).
     #[error(transparent)]
     Token(#[from] TokenError),
 }
@@ -120,6 +120,10 @@ impl Module {
 }
 
 fn check_new_pin(info: &TokenInfo, old: &AuthPin, new: &AuthPin) -> Result<(), ChangePinError> {
+    // Some tokens change the PIN of who is logged in without a look at an old PIN of no bytes.
+    if old.expose_secret().is_empty() {
+        return Err(TokenError::PinIncorrect.into());
+    }
     let (min, max, actual) = (info.min_pin_length(), info.max_pin_length(), new.expose_secret().len());
     // A token that does not say has a maximum of 0.
     if actual == 0 || actual < min || (max > 0 && actual > max) {

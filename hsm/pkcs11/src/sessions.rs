@@ -44,6 +44,19 @@ pub(crate) enum Attempt<E> {
     Final(E),
 }
 
+/// An error of work in a session.
+pub(crate) trait SessionError: From<TokenError> {
+    /// Whether a token that is gone could have said this as well. Such tokens say 'general error', or find nothing, or
+    /// open nothing.
+    fn is_doubtful(&self) -> bool;
+}
+
+impl SessionError for TokenError {
+    fn is_doubtful(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::UnsealFailed | Self::KekMissing { .. })
+    }
+}
+
 impl<E: From<TokenError>> Attempt<E> {
     pub(crate) fn of(error: Error) -> Self {
         if session_lost(&error) { Self::Lost(error) } else { Self::Final(TokenError::of(&error).into()) }
@@ -78,11 +91,11 @@ impl Sessions {
     }
 
     /// Runs `attempt` in a session, and once more in a new one if the first was lost.
-    pub(crate) fn run<T, E: From<TokenError>>(
+    pub(crate) fn run<T, E: SessionError>(
         &self,
         attempt: impl Fn(&Session) -> Result<T, Attempt<E>>,
     ) -> Result<T, E> {
-        match self.once(&attempt) {
+        let outcome = match self.once(&attempt) {
             Ok(value) => Ok(value),
             Err(Attempt::Final(error)) => Err(error),
             Err(Attempt::Lost(_)) => {
@@ -90,21 +103,22 @@ impl Sessions {
                 self.pool().idle.clear();
                 self.once(&attempt).map_err(Attempt::last)
             }
-        }
+        };
+        outcome.map_err(|error| self.explained(error))
     }
 
     /// Runs `attempt` once, for what must not happen twice.
-    pub(crate) fn run_once<T, E: From<TokenError>>(
+    pub(crate) fn run_once<T, E: SessionError>(
         &self,
         attempt: impl FnOnce(&Session) -> Result<T, E>,
     ) -> Result<T, E> {
         let (place, session) = self.take()?;
-        let value = attempt(&session)?;
+        let value = attempt(&session).map_err(|error| self.explained(error))?;
         place.give_back(session);
         Ok(value)
     }
 
-    fn once<T, E: From<TokenError>>(
+    fn once<T, E: SessionError>(
         &self,
         attempt: &impl Fn(&Session) -> Result<T, Attempt<E>>,
     ) -> Result<T, Attempt<E>> {
@@ -132,7 +146,7 @@ impl Sessions {
                 drop(pool);
                 let place = Place(self);
                 let opened = self.pkcs11.open_rw_session(self.slot);
-                return Ok((place, opened.map_err(|error| self.explained(TokenError::of(&error)))?));
+                return Ok((place, opened.map_err(|error| TokenError::of(&error))?));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -162,7 +176,10 @@ impl Sessions {
 
     /// Whether the token answers and the process is logged in to it.
     pub(crate) fn health(&self) -> Result<(), TokenError> {
-        self.pkcs11.get_token_info(self.slot).map_err(|error| self.explained(TokenError::of(&error)))?;
+        if let Err(error) = self.pkcs11.get_token_info(self.slot) {
+            log::warn!("the token does not answer: {error}");
+            return Err(self.absent());
+        }
         let pool = self.pool();
         let anchor = pool.anchor.as_ref().ok_or_else(TokenError::not_logged_in)?;
         match logged_in(anchor) {
@@ -173,12 +190,19 @@ impl Sessions {
         }
     }
 
-    /// A token that is gone says so in many ways, 'general error' among them; this asks it whether it is there.
-    pub(crate) fn explained(&self, error: TokenError) -> TokenError {
-        let vague = matches!(error, TokenError::Failed(_) | TokenError::UnsealFailed);
-        let gone = matches!(error, TokenError::TokenAbsent { .. })
-            || (vague && self.pkcs11.get_token_info(self.slot).is_err());
-        if gone { TokenError::TokenAbsent { wanted: self.name.clone() } } else { error }
+    /// What an error comes from, if the token is gone or the login has ended: this asks it.
+    fn explained<E: SessionError>(&self, error: E) -> E {
+        if !error.is_doubtful() {
+            return error;
+        }
+        match self.health() {
+            Err(absent @ TokenError::TokenAbsent { .. }) => absent.into(),
+            Ok(()) | Err(_) => error,
+        }
+    }
+
+    fn absent(&self) -> TokenError {
+        TokenError::TokenAbsent { wanted: self.name.clone() }
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {

@@ -112,7 +112,7 @@ impl Token {
     /// # Errors
     /// See [`TokenError`].
     pub fn wrap(&self, kek: &Kek, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>, TokenError> {
-        let wrapped = self.sessions.run(|session| {
+        self.sessions.run(|session| {
             let iv = fresh_iv(session)?;
             let key = kek::handle(session, &kek.id)?;
             // The token may write into the IV it is given; the blob takes the one that was drawn.
@@ -123,8 +123,7 @@ impl Token {
                 return Err(TokenError::Failed("it did not encrypt as it was told".to_owned()).into());
             }
             Ok([&iv[..], &sealed].concat())
-        });
-        wrapped.map_err(|error| self.sessions.explained(error))
+        })
     }
 
     /// Opens what [`Token::wrap`] made with the same key and `aad`.
@@ -147,8 +146,7 @@ impl Token {
                 .decrypt(&Mechanism::AesGcm(parameters), key, sealed)
                 .map(Zeroizing::new)
                 .map_err(Attempt::of_decryption)
-        });
-        let opened = opened.map_err(|error| self.sessions.explained(error))?;
+        })?;
         if opened.len() != sealed.len() - TAG_BYTES {
             return Err(TokenError::UnsealFailed);
         }

@@ -12,7 +12,8 @@ use cryptoki::error::RvError;
 use std::path::Path;
 use zixt_crypto::SuiteId;
 use zixt_hsm_pkcs11::{
-    Algorithm, Module, NativeError, PinState, PinTry, Token, TokenError, TokenSelector, init_token_for_lab,
+    Algorithm, AnchorError, AnchorId, KekId, Module, NativeError, PinState, PinTry, Token, TokenError,
+    TokenSelector, init_token_for_lab,
 };
 
 #[test]
@@ -101,26 +102,23 @@ fn wrong_pins_wrong_labels_and_wrong_modules_are_named() {
     let open = |text: &str, pin_try| Token::open(&module, &selector("zixt"), &pin(text), pin_try);
     assert!(matches!(open("654321", PinTry::Attended), Err(TokenError::PinIncorrect)));
     assert_eq!(module.pin_state(&selector("zixt")).unwrap(), PinState::CountLow);
-    assert!(
-        matches!(open("123456", PinTry::Unattended), Err(TokenError::PinCountLow)),
-        "a person has to look"
-    );
-    drop(open("123456", PinTry::Attended).unwrap());
+    assert!(matches!(open(PIN, PinTry::Unattended), Err(TokenError::PinCountLow)), "a person has to look");
+    drop(open(PIN, PinTry::Attended).unwrap());
     assert_eq!(module.pin_state(&selector("zixt")).unwrap(), PinState::Ready);
-    drop(open("123456", PinTry::Unattended).unwrap());
+    drop(open(PIN, PinTry::Unattended).unwrap());
     // It never locks, so that the waiting is ours to add (zixt-hsm does).
     for _ in 0..25 {
         assert!(matches!(open("654321", PinTry::Attended), Err(TokenError::PinIncorrect)));
     }
     assert_eq!(module.pin_state(&selector("zixt")).unwrap(), PinState::CountLow);
-    drop(open("123456", PinTry::Attended).unwrap());
-    let absent = Token::open(&module, &selector("other"), &pin("123456"), PinTry::Attended);
+    drop(open(PIN, PinTry::Attended).unwrap());
+    let absent = Token::open(&module, &selector("other"), &pin(PIN), PinTry::Attended);
     assert!(matches!(absent, Err(TokenError::TokenAbsent { .. })));
     let wrong_serial = TokenSelector { serial: Some("0".to_owned()), ..selector("zixt") };
     assert!(matches!(module.describe(&wrong_serial), Err(TokenError::TokenAbsent { .. })));
     let serial = module.describe(&selector("zixt")).unwrap().serial;
     assert!(module.describe(&TokenSelector { serial: Some(serial), ..selector("zixt") }).is_ok());
-    let again = init_token_for_lab(&module, "zixt", &pin("so-123456"), &pin("123456"));
+    let again = init_token_for_lab(&module, "zixt", &pin(SO_PIN), &pin(PIN));
     assert!(matches!(again, Err(TokenError::LabelTaken { .. })), "it never wipes a token");
     assert!(matches!(Module::load(Path::new("/nonexistent.so")), Err(TokenError::Module { .. })));
 }
@@ -175,4 +173,37 @@ fn a_token_of_the_old_standard_has_no_native_keys() {
         let Err(NativeError::Unsupported { why, .. }) = answer else { panic!("{answer:?}") };
         assert!(why.contains("does not offer"), "{why}");
     }
+}
+
+#[test]
+fn a_token_that_is_taken_away_is_absent_and_its_keys_are_not_missing() {
+    if !in_softhsm("a_token_that_is_taken_away_is_absent_and_its_keys_are_not_missing") {
+        return;
+    }
+    let module = module_with_token();
+    let token = open(&module).unwrap();
+    let (kek, anchor) = (token.create_kek(&KekId(b"kek".to_vec())).unwrap(), AnchorId([1; 16]));
+    token.anchor_create(&anchor, 7).unwrap();
+    let blob = token.wrap(&kek, b"aad", b"secret").unwrap();
+    let away = storage().with_extension("away");
+    std::fs::rename(storage(), &away).unwrap();
+    let errors = [
+        token.unwrap(&kek, b"aad", &blob).map(|_| ()),
+        token.wrap(&kek, b"aad", b"secret").map(|_| ()),
+        token.find_kek(&kek.id).map(|_| ()),
+        token.create_kek(&KekId(b"other".to_vec())).map(|_| ()),
+        token.health(),
+        open(&module).map(|_| ()),
+    ];
+    for (n, error) in errors.into_iter().enumerate() {
+        assert!(matches!(error, Err(TokenError::TokenAbsent { .. })), "{n}: {error:?}");
+    }
+    for answer in [token.anchor_read(&anchor), token.anchor_advance(&anchor, 8).map(|()| 8)] {
+        assert!(matches!(answer, Err(AnchorError::Token(TokenError::TokenAbsent { .. }))), "{answer:?}");
+    }
+    drop(token);
+    // SoftHSM looks for tokens once in a process: put back, this one is found by the next process only.
+    std::fs::rename(&away, storage()).unwrap();
+    let text = String::from_utf8(pkcs11_tool(&["--list-objects"]).stdout).unwrap();
+    assert!(text.contains("zixt custody KEK") && text.contains("zixt anchor"), "{text}");
 }

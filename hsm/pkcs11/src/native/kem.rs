@@ -1,6 +1,6 @@
 //! A key that decapsulates inside the token.
 
-use super::signer::{BACKEND, CachedHandle, explained};
+use super::signer::{BACKEND, CachedHandle};
 use super::{Algorithm, KeyId, NativeError, NativeKey, objects};
 use crate::error::TokenError;
 use crate::sessions::Sessions;
@@ -50,8 +50,7 @@ impl NativeDecapsulator {
             let key =
                 self.handle.get(|| objects::examined(session, &self.id, algorithm).map(|found| found.0))?;
             decapsulate(session, key, ciphertext).map_err(|error| self.handle.attempt(error))
-        });
-        let secret = secret.map_err(|error| explained(&self.sessions, error))?;
+        })?;
         let failed = |_| TokenError::Failed("a shared secret has another length".to_owned()).into();
         SharedSecret::from_slice(&secret).map_err(failed)
     }

@@ -18,7 +18,7 @@ pub(crate) use support::Support;
 
 use crate::error::TokenError;
 use crate::objects::Destruction;
-use crate::sessions::Attempt;
+use crate::sessions::{Attempt, SessionError};
 use crate::token::Token;
 use zixt_crypto::{KemSeed, Reference, SigningSeed, SuiteId, selftest, suite_params};
 
@@ -127,6 +127,19 @@ pub enum NativeError {
     /// The token, or the way to it. [`TokenError::TokenAbsent`] if it is gone.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+impl SessionError for NativeError {
+    fn is_doubtful(&self) -> bool {
+        match self {
+            Self::KeyMissing { .. } => true,
+            Self::Token(error) => error.is_doubtful(),
+            Self::Unsupported { .. }
+            | Self::KeyUnsafe { .. }
+            | Self::KeyExists { .. }
+            | Self::Mismatch { .. } => false,
+        }
+    }
 }
 
 impl Token {

@@ -44,13 +44,12 @@ impl NativeSigner {
     /// [`NativeError::Token`] with [`TokenError::TokenAbsent`] if the token is gone or the login has ended,
     /// [`NativeError::KeyMissing`] if it came back without the key.
     pub fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, NativeError> {
-        let signed = self.sessions.run(|session| {
+        let signature = self.sessions.run(|session| {
             let algorithm = Algorithm::MlDsa(self.suite);
             let key =
                 self.handle.get(|| objects::examined(session, &self.id, algorithm).map(|found| found.0))?;
             sign(session, key, self.hedge, message).map_err(|error| self.handle.attempt(error))
-        });
-        let signature = signed.map_err(|error| explained(&self.sessions, error))?;
+        })?;
         let expected = suite_params(self.suite).signature_bytes;
         if signature.len() == expected {
             Ok(signature)
@@ -88,19 +87,6 @@ pub(super) fn sign(
     session.sign(&Mechanism::MlDsa(SignAdditionalContext::new(hedge, None)), key, message)
 }
 
-/// The error of a token that may be gone.
-pub(super) fn explained(sessions: &Sessions, error: NativeError) -> NativeError {
-    match error {
-        NativeError::Token(error) => sessions.explained(error).into(),
-        // A token without its storage finds nothing; one that is there without the key is another matter.
-        NativeError::KeyMissing { key } => match sessions.health() {
-            Ok(()) => NativeError::KeyMissing { key },
-            Err(error) => error.into(),
-        },
-        error => error,
-    }
-}
-
 /// A handle is good for all sessions of a login, and is found anew when the token does not know it any more.
 #[derive(Debug, Default)]
 pub(super) struct CachedHandle(RwLock<Option<ObjectHandle>>);
@@ -117,7 +103,7 @@ impl CachedHandle {
     }
 
     /// The outcome of an error, with the handle forgotten if that may be at fault.
-    pub(super) fn attempt<E: From<TokenError>>(&self, error: Error) -> Attempt<E> {
+    pub(super) fn attempt(&self, error: Error) -> Attempt<NativeError> {
         if session_lost(&error) {
             *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
         }

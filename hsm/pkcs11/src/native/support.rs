@@ -37,7 +37,7 @@ impl Support {
             Some(answer) => answer,
             None => {
                 // A token that failed or went away has given no answer.
-                let found = examine(sessions, algorithm).map_err(|error| sessions.explained(error))?;
+                let found = examine(sessions, algorithm)?;
                 if let Answer::Yes(HedgeType::Preferred) = found
                     && algorithm != Algorithm::MlKem1024
                 {

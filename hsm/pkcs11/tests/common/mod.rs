@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "tests; each program uses a part of what is here"
 )]
@@ -18,7 +19,7 @@ use std::process::{Command, Output};
 use zixt_hsm_pkcs11::{AuthPin, Module, PinTry, Token, TokenError, TokenSelector, init_token_for_lab};
 
 pub const SO_PIN: &str = "so-123456";
-pub const PIN: &str = "123456";
+pub const PIN: &str = "12345678";
 pub const LABEL: &str = "zixt";
 
 /// The folder of a child's token.
@@ -58,7 +59,8 @@ pub fn in_softhsm(test: &str) -> bool {
 /// scripts/test.sh finds it.
 pub fn in_kryoptic(test: &str, without: &str) -> bool {
     let Some(module) = kryoptic() else {
-        writeln!(std::io::stderr(), "{without}").unwrap();
+        // In one piece, because other tests write as well.
+        std::io::stderr().write_all(format!("{without}\n").as_bytes()).unwrap();
         return false;
     };
     in_child(test, &module, |folder| {

@@ -106,7 +106,12 @@ pub fn a_login_is_the_processs_and_its_end_is_noticed() {
     session.logout().unwrap();
     session.login(UserType::User, Some(&pin(PIN))).unwrap();
     let wanted = [AttributeType::Sensitive];
-    assert_eq!(rv(session.get_attributes(handle, &wanted)), Some(RvError::ObjectHandleInvalid));
+    let expected = match Kind::current() {
+        Kind::SoftHsm => Some(RvError::ObjectHandleInvalid),
+        // Kryoptic's do. Nothing may rest on either.
+        Kind::Kryoptic => None,
+    };
+    assert_eq!(rv(session.get_attributes(handle, &wanted)), expected);
     assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret", "found again by its id");
 
     // A logout hides private objects. That must not read as a key that is lost.
@@ -190,18 +195,19 @@ pub fn the_security_officer_can_wipe_it() {
     // A new user PIN by the officer: what the token holds survives, and opens with it.
     let so = raw.session();
     so.login(UserType::So, Some(&pin(SO_PIN))).unwrap();
-    so.init_pin(&pin("777777")).unwrap();
+    so.init_pin(&pin("77777777")).unwrap();
     so.logout().unwrap();
     drop(so);
     assert!(matches!(open(&module), Err(TokenError::PinIncorrect)));
-    let token = Token::open(&module, &selector(LABEL), &pin("777777"), PinTry::Attended).unwrap();
+    let token = Token::open(&module, &selector(LABEL), &pin("77777777"), PinTry::Attended).unwrap();
     assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret");
     drop(token);
 
     let serial = module.describe(&selector(LABEL)).unwrap().serial;
     assert_eq!(rv(raw.pkcs11.init_token(raw.slot(), &pin("wrong-123"), LABEL)), Some(RvError::PinIncorrect));
     raw.pkcs11.init_token(raw.slot(), &pin(SO_PIN), LABEL).unwrap();
-    assert_eq!(module.describe(&selector(LABEL)).unwrap().serial, serial, "nothing outside tells");
+    let same_serial = module.describe(&selector(LABEL)).unwrap().serial == serial;
+    assert_eq!(same_serial, Kind::current() == Kind::SoftHsm, "the serial number need not tell");
     assert_eq!(module.pin_state(&selector(LABEL)).unwrap(), PinState::Unset);
     assert!(matches!(open(&module), Err(TokenError::PinUnset)));
     let so = raw.session();
@@ -224,8 +230,10 @@ pub fn the_pin_changes() {
     // What can be known before costs no try.
     assert!(matches!(change(PIN, PIN), Err(ChangePinError::NewPinIsOld)));
     assert!(matches!(change(PIN, ""), Err(ChangePinError::NewPinLength { actual: 0, .. })));
-    let long = "1".repeat(10_000);
-    assert!(matches!(change(PIN, &long), Err(ChangePinError::NewPinLength { actual: 10_000, .. })));
+    if Kind::current() == Kind::SoftHsm {
+        let long = "1".repeat(10_000);
+        assert!(matches!(change(PIN, &long), Err(ChangePinError::NewPinLength { actual: 10_000, .. })));
+    }
     change(PIN, "another-1").unwrap();
     assert!(matches!(open(&module), Err(TokenError::PinIncorrect)));
     let token = Token::open(&module, &selector(LABEL), &pin("another-1"), PinTry::Attended).unwrap();
@@ -234,6 +242,9 @@ pub fn the_pin_changes() {
     change("another-1", PIN).unwrap();
     let blob = token.wrap(&kek, b"aad", b"secret").unwrap();
     token.health().unwrap();
+    // Kryoptic would take that as an old PIN that need not be checked.
+    let empty = change("", "another-1");
+    assert!(matches!(empty, Err(ChangePinError::Token(TokenError::PinIncorrect))), "{empty:?}");
     drop(token);
     let token = open(&module).unwrap();
     assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret");
