@@ -53,7 +53,11 @@ pub(crate) trait SessionError: From<TokenError> {
 
 impl SessionError for TokenError {
     fn is_doubtful(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::UnsealFailed | Self::KekMissing { .. })
+        matches!(
+            self,
+            // The last for the name, which an error value has not.
+            Self::Failed(_) | Self::UnsealFailed | Self::KekMissing { .. } | Self::TokenAbsent { .. }
+        )
     }
 }
 
@@ -116,6 +120,15 @@ impl Sessions {
         let value = attempt(&session).map_err(|error| self.explained(error))?;
         place.give_back(session);
         Ok(value)
+    }
+
+    /// Gives a session away, for work whose objects shall end with it. Its place is taken until the work is done.
+    pub(crate) fn lend<T, E: SessionError>(
+        &self,
+        work: impl FnOnce(Session) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (_place, session) = self.take()?;
+        work(session).map_err(|error| self.explained(error))
     }
 
     fn once<T, E: SessionError>(

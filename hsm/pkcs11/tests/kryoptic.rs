@@ -62,6 +62,16 @@ fn a_forged_tag_is_named_and_an_iv_of_no_bytes_is_refused() {
 }
 
 #[test]
+fn lost_sessions_are_replaced() {
+    if in_kryoptic(
+        "lost_sessions_are_replaced",
+        "ZIXT-SKIP: lost_sessions_are_replaced: Kryoptic is not built",
+    ) {
+        scenarios::lost_sessions_are_replaced();
+    }
+}
+
+#[test]
 fn bears_300_sessions_and_300_threads() {
     if in_kryoptic(
         "bears_300_sessions_and_300_threads",

@@ -45,6 +45,13 @@ fn a_forged_tag_is_a_general_error_and_an_iv_of_no_bytes_is_fine_with_it() {
 }
 
 #[test]
+fn lost_sessions_are_replaced() {
+    if in_softhsm("lost_sessions_are_replaced") {
+        scenarios::lost_sessions_are_replaced();
+    }
+}
+
+#[test]
 fn bears_300_sessions_and_300_threads() {
     if in_softhsm("bears_300_sessions_and_300_threads") {
         scenarios::bears_300_sessions_and_300_threads();

@@ -55,42 +55,49 @@ impl Support {
 }
 
 fn examine(sessions: &Sessions, algorithm: Algorithm) -> Result<Answer, TokenError> {
-    // Its place in the pool stays taken while the trial has a session of its own, whose objects end with it.
-    sessions.run_once(|_| {
-        if let Some(missing) = missing_mechanism(sessions, algorithm)? {
-            return Ok(Answer::No(missing));
+    if let Some(missing) = missing_mechanism(sessions, algorithm)? {
+        return Ok(Answer::No(missing));
+    }
+    let imported = sessions.lend(|session| judged(imported(session, algorithm)))?;
+    match imported {
+        Some(answer) => Ok(answer),
+        None => {
+            let made = sessions.lend(|session| judged(generated(session, algorithm)))?;
+            made.ok_or_else(|| TokenError::Failed("it gave no answer".to_owned()))
         }
-        let (trial, outcome) = imported(sessions, algorithm)?;
-        let refused = trial.state().import_refused;
-        let (trial, outcome) = if refused { generated(sessions, algorithm)? } else { (trial, outcome) };
-        let mut state = trial.state();
-        match (outcome, state.error.take()) {
-            (true, _) => Ok(Answer::Yes(state.hedge)),
-            (false, None) => Ok(Answer::No("it answers, and the answers are wrong".to_owned())),
-            (false, Some(error)) if for_good(&error) => Ok(Answer::No(error.to_string())),
-            (false, Some(error)) => Err(TokenError::of(&error)),
-        }
-    })
+    }
+}
+
+/// What a trial shows, or nothing if the token did not take the key that it was to try.
+fn judged((trial, works): (Trial, bool)) -> Result<Option<Answer>, TokenError> {
+    let mut state = trial.state();
+    match (works, state.error.take()) {
+        (true, _) => Ok(Some(Answer::Yes(state.hedge))),
+        (false, _) if state.import_refused => Ok(None),
+        (false, None) => Ok(Some(Answer::No("it answers, and the answers are wrong".to_owned()))),
+        (false, Some(error)) if for_good(&error) => Ok(Some(Answer::No(error.to_string()))),
+        (false, Some(error)) => Err(TokenError::of(&error)),
+    }
 }
 
 /// Known answers with published keys.
-fn imported(sessions: &Sessions, algorithm: Algorithm) -> Result<(Trial, bool), TokenError> {
-    let trial = Trial::new(sessions)?;
+fn imported(session: Session, algorithm: Algorithm) -> (Trial, bool) {
+    let trial = Trial::new(session);
     let tests: &[Test] = match algorithm {
         // Signatures are randomised: the reference implementation judges them, with the public key that it derives
         // from the seed itself.
         Algorithm::MlDsa(suite) => &[Test::MlDsaSign(suite)],
         Algorithm::MlKem1024 => &[Test::MlKemDecapsulate, Test::MlKemImplicitRejection],
     };
-    let outcome = selftest::run_some(&trial, tests).is_ok();
-    Ok((trial, outcome))
+    let works = selftest::run_some(&trial, tests).is_ok();
+    (trial, works)
 }
 
 /// For a token that takes no key from outside, not even one of a session: a pair of its own, judged by the reference.
-fn generated(sessions: &Sessions, algorithm: Algorithm) -> Result<(Trial, bool), TokenError> {
-    let trial = Trial::new(sessions)?;
+fn generated(session: Session, algorithm: Algorithm) -> (Trial, bool) {
+    let trial = Trial::new(session);
     let made = objects::generate_for_session(&trial.state().session, algorithm);
-    let outcome = match made {
+    let works = match made {
         Err(error) => {
             trial.state().error = Some(error);
             false
@@ -104,7 +111,7 @@ fn generated(sessions: &Sessions, algorithm: Algorithm) -> Result<(Trial, bool),
             }
         },
     };
-    Ok((trial, outcome))
+    (trial, works)
 }
 
 /// What the token does not claim to do.
@@ -187,11 +194,9 @@ struct State {
 }
 
 impl Trial {
-    fn new(sessions: &Sessions) -> Result<Self, TokenError> {
-        let session =
-            sessions.pkcs11.open_rw_session(sessions.slot).map_err(|error| TokenError::of(&error))?;
+    fn new(session: Session) -> Self {
         let state = State { session, hedge: HedgeType::Required, import_refused: false, error: None };
-        Ok(Self(Arc::new(Mutex::new(state))))
+        Self(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

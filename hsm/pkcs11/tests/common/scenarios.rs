@@ -128,6 +128,29 @@ pub fn a_login_is_the_processs_and_its_end_is_noticed() {
     assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret");
 }
 
+/// A token that was reset knows none of our sessions.
+pub fn lost_sessions_are_replaced() {
+    let module = module_with_token();
+    let token = open(&module).unwrap();
+    let kek = token.create_kek(&kek_id()).unwrap();
+    let blob = token.wrap(&kek, b"aad", b"secret").unwrap();
+    let raw = Raw::new();
+    raw.pkcs11.clone().finalize().unwrap();
+    raw.pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let error = token.unwrap(&kek, b"aad", &blob).unwrap_err();
+    assert!(matches!(error, TokenError::TokenAbsent { .. }), "it wants its PIN again: {error}");
+    let login = raw.logged_in();
+    let opened = token.unwrap(&kek, b"aad", &blob);
+    match Kind::current() {
+        Kind::Kryoptic => assert_eq!(opened.unwrap().as_slice(), b"secret"),
+        // Its slots have new numbers now; the label still finds the token.
+        Kind::SoftHsm => assert!(matches!(opened, Err(TokenError::TokenAbsent { .. })), "{opened:?}"),
+    }
+    drop((token, login));
+    let token = open(&module).unwrap();
+    assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret");
+}
+
 /// What the token says to a forged tag, and what it does with an IV of no bytes.
 pub fn speaks_of_forgeries(forged_tag: RvError, takes_no_iv: bool) {
     let module = module_with_token();
