@@ -74,6 +74,8 @@ pub const APPROVAL_BYTES_MAX: usize = 8 * 1024;
 pub const TRANSCRIPT_BYTES_MAX: usize = 1024 * 1024;
 /// An officer's public card: two keys and a signature.
 pub const OFFICER_CARD_BYTES_MAX: usize = 12 * 1024;
+/// An officer's key file: the card, and the seeds sealed under a passphrase.
+pub const OFFICER_KEY_BYTES_MAX: usize = 16 * 1024;
 /// A share of the recovery key, sealed to its officer.
 pub const SEALED_SHARE_BYTES_MAX: usize = 4 * 1024;
 /// A recovery key's public part with the sealed shares of 128 officers.

@@ -81,6 +81,14 @@ pub enum RecoveryError {
         /// Shares there are.
         count: usize,
     },
+    /// Another share of the same recovery key.
+    #[error("this paper is share {got}, and the file is share {expected}")]
+    OtherShare {
+        /// The file's.
+        expected: u8,
+        /// The paper's.
+        got: u8,
+    },
     /// The same share twice.
     #[error("share {index} of officer {officer} is there twice; it counts once")]
     Repeated {
@@ -265,6 +273,19 @@ impl SealedShare {
             .open(labels::HPKE_RECOVERY_SHARE, &self.context(), &self.sealed)
             .map_err(|source| RecoveryError::Open { index: self.index, officer: self.officer, source })?;
         self.admit(&opened)
+    }
+
+    /// Reads this share from paper, words or the text of a QR code, and compares it with its commitment.
+    ///
+    /// # Errors
+    /// [`RecoveryError::Paper`], [`RecoveryError::OtherShare`], [`RecoveryError::WrongShare`].
+    pub fn share_from_paper(&self, text: &str) -> Result<Share, RecoveryError> {
+        let paper = paper::read(text)?;
+        paper.belongs_to(self.recovery)?;
+        if paper.index != self.index {
+            return Err(RecoveryError::OtherShare { expected: self.index, got: paper.index });
+        }
+        self.admit(paper.value.as_slice())
     }
 
     /// Takes a value for this share if it is the one that was given out.

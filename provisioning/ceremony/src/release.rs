@@ -523,6 +523,10 @@ mod tests {
         let foreign = other.shares[1].open(&scene.officers[1].kem).unwrap();
         let refused = scene.record.share_from_paper(&foreign.to_words()).unwrap_err();
         assert!(matches!(refused, RecoveryError::Paper(_)), "{refused}");
+        let words = scene.share(0).to_words();
+        assert_eq!(scene.sealed(0).share_from_paper(&words).unwrap().index(), 1);
+        let refused = scene.sealed(1).share_from_paper(&words).unwrap_err();
+        assert_eq!(refused, RecoveryError::OtherShare { expected: 2, got: 1 });
         let refused = release(&foreign, &scene.request, &*scene.officers[1].key).unwrap_err();
         assert!(matches!(refused, ReleaseError::Recovery(RecoveryError::OtherRecovery { .. })), "{refused}");
     }
