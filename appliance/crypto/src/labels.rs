@@ -32,6 +32,10 @@ labels! {
     INVITATION = "invitation";
     /// Signature of an officer over a proposed action.
     OFFICER_APPROVAL = "officer-approval";
+    /// Signature of an officer over a public card.
+    OFFICER_CARD = "officer-card";
+    /// Signature of an officer over a share that is released for one recovery.
+    SHARE_RELEASE = "share-release";
     /// Signature of a validator over a vote (a precommit certifies a header).
     VOTE = "vote";
     /// Signature of a proposer over a proposal.
@@ -76,6 +80,10 @@ labels! {
     EPOCH_AUTHENTICATOR = "epoch-authenticator";
     /// Hash of an action that officers approve.
     ACTION = "action";
+    /// Commitment to a share of the recovery key.
+    SHARE_COMMITMENT = "share-commitment";
+    /// Checksum of a share on paper.
+    SHARE_CHECKSUM = "share-checksum";
     /// Hash chain of the audit journal.
     AUDIT = "audit";
 
@@ -90,6 +98,8 @@ labels! {
     TPM_PROTECTOR_ID = "tpm/protector-id";
     /// Hash by which everything names a public key, a TLS pin included.
     KEY_ID = "key-id";
+    /// Hash by which everything names an ML-KEM key.
+    KEM_KEY_ID = "kem-key-id";
     /// Id of an appliance, from its identity key.
     APPLIANCE_ID = "appliance-id";
 
@@ -98,6 +108,14 @@ labels! {
     HPKE_RATCHET_TREE_KEY = "hpke/ratchet-tree-key";
     /// HPKE info: the key of a row, sealed to the custody daemon.
     HPKE_ROW_KEY = "hpke/row-key";
+    /// HPKE info: a share of the recovery key, sealed to its officer.
+    HPKE_RECOVERY_SHARE = "hpke/recovery-share";
+    /// HPKE info: a share of the recovery key, sealed to the machine that recovers.
+    HPKE_SHARE_RELEASE = "hpke/share-release";
+    /// HPKE info: a root key, sealed to the recovery key.
+    HPKE_RECOVERY_ROOT = "hpke/recovery-root";
+    /// AAD of an officer's private keys in their file.
+    OFFICER_KEY = "officer-key";
     /// AAD of a wrapped key seed.
     SEED_WRAP = "seed-wrap";
     /// Keyed hash of a PIN: the authorisation value that a TPM asks for.
