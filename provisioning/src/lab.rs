@@ -320,6 +320,7 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zixt_hsm_protocol::KeyStatus;
     use zixt_types::CustodyMode;
 
     fn plan(state: &Path) -> LabPlan {
@@ -345,6 +346,8 @@ mod tests {
                 suite: SuiteId::Standard,
                 public_key: key.public_key().to_vec(),
                 custody: CustodyMode::WrappedByToken,
+                version: 1,
+                status: KeyStatus::Active,
             });
         }
         keys

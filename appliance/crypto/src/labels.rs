@@ -94,6 +94,12 @@ labels! {
     SYSTEM_THREAD = "system-thread";
     /// Id of a device, from its identity key.
     DEVICE_ID = "device-id";
+    /// Id of a protector of one custody, from what the device says it is.
+    PROTECTOR_ID = "protector-id";
+    /// Hash of custody's part of a backup.
+    CUSTODY_BACKUP = "custody/backup";
+    /// Name of a vote guard's file, random.
+    VOTE_GUARD = "vote-guard";
     /// Id of a TPM as protector, from the Name of its storage key.
     TPM_PROTECTOR_ID = "tpm/protector-id";
     /// Hash by which everything names a public key, a TLS pin included.
@@ -116,8 +122,28 @@ labels! {
     HPKE_RECOVERY_ROOT = "hpke/recovery-root";
     /// AAD of an officer's private keys in their file.
     OFFICER_KEY = "officer-key";
+    /// HPKE info: the seed of a key that is imported into a token, sealed to the officers' recovery key.
+    HPKE_KEY_ESCROW = "hpke/key-escrow";
     /// AAD of a wrapped key seed.
     SEED_WRAP = "seed-wrap";
+    /// AAD of a root key that a protector wraps.
+    CUSTODY_ROOT = "custody/root";
+    /// Class key: seeds of signing keys.
+    CUSTODY_CLASS_SEEDS = "custody/class/seeds";
+    /// Class key: data keys.
+    CUSTODY_CLASS_DATA = "custody/class/data";
+    /// Class key: MAC of the state file.
+    CUSTODY_CLASS_STATE = "custody/class/state";
+    /// Class key: keys of backups.
+    CUSTODY_CLASS_BACKUP = "custody/class/backup";
+    /// Class key: key-check value.
+    CUSTODY_CLASS_CHECK = "custody/class/check";
+    /// Key of a lab's software protector, from its file and the PIN.
+    CUSTODY_SOFTWARE = "custody/software";
+    /// AAD of the row data key, the vote guard's key and a protector's authorisation in the state file.
+    CUSTODY_DATA = "custody/data";
+    /// What approvals of register values are for.
+    TPM_POLICY_REFERENCE = "tpm/policy-reference";
     /// Keyed hash of a PIN: the authorisation value that a TPM asks for.
     TPM_PIN = "tpm/pin";
     /// Derivation and AAD of the key that wraps a root key beside the TPM that guards it.

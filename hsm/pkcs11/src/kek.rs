@@ -27,7 +27,9 @@ pub struct Kek {
     pub id: KekId,
 }
 
-/// Makes the key. Attributes that not every token takes are tried first and left out if refused.
+/// Makes the key. Attributes that not every token takes are tried first and left out if refused. It can be destroyed: that
+/// is what makes everything it ever wrapped unreadable, wherever a copy lies. Whoever is logged in could make the token
+/// useless in other ways as well.
 pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
     if !handles(session, id).map_err(|e| TokenError::of(&e))?.is_empty() {
         return Err(TokenError::KekUnsafe { kek: id.to_string(), why: "a key with this id exists already" });
@@ -49,11 +51,8 @@ pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
         Attribute::Id(id.0.clone()),
         Attribute::Label(b"zixt custody KEK".to_vec()),
     ];
-    let extras = [
-        &[Attribute::Destroyable(false), Attribute::Copyable(false)][..],
-        &[Attribute::Copyable(false)],
-        &[],
-    ];
+    let extras =
+        [&[Attribute::Destroyable(true), Attribute::Copyable(false)][..], &[Attribute::Copyable(false)], &[]];
     for extra in extras {
         let template = [&base[..], extra].concat();
         match session.generate_key(&Mechanism::AesKeyGen, &template) {

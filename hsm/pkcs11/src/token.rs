@@ -98,8 +98,7 @@ impl Token {
         self.sessions.run(|session| kek::find(session, id))
     }
 
-    /// Destroys a key-encryption key, and everything that is wrapped by it alone. Our keys are made with
-    /// CKA_DESTROYABLE=false where a token takes that, so that the answer is often [`Destruction::NotDestroyable`].
+    /// Destroys a key-encryption key, and with it everything that it alone ever wrapped, wherever a copy lies.
     ///
     /// # Errors
     /// [`TokenError::KekMissing`] or what the token says.

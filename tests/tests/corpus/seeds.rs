@@ -533,7 +533,26 @@ fn custody(seeds: &mut Seeds, network: &SampleNetwork) {
         ("status", Request::Status),
         ("provision", Request::Provision { suite: SuiteId::Cnsa, lab: true }),
         ("bind", Request::BindGenesis { genesis: network.state.genesis.to_bytes() }),
-        ("unlock", Request::Unlock { pin }),
+        ("unlock", Request::Unlock { pin: pin.clone(), protector: None }),
+        ("unlock-tpm", Request::Unlock { pin: pin.clone(), protector: Some("tpm".to_owned()) }),
+        (
+            "add",
+            Request::AddProtector { name: "tpm".to_owned(), pin: pin.clone(), transcript: Some(vec![1; 9]) },
+        ),
+        ("generate", Request::GenerateKey { purpose: hsm::KeyPurpose::Consensus }),
+        (
+            "decide",
+            Request::Decide {
+                transcript: vec![1; 9],
+                pins: vec![hsm::NamedPin { protector: "zixt".to_owned(), pin }],
+                cards: vec![hsm::Card { officer: Hash([2; 48]), kem: vec![3; 9] }],
+            },
+        ),
+        (
+            "recover",
+            Request::FinishRecovery { transcript: vec![1; 9], releases: vec![hsm::Blob(vec![2; 9])] },
+        ),
+        ("decisions", Request::Decisions { from: 7 }),
         ("lock", Request::Lock),
         ("tls", Request::SignTls { content: vec![0x20; 146] }),
         ("vote", Request::SignVote { vote: vote.clone() }),
@@ -554,12 +573,12 @@ fn custody(seeds: &mut Seeds, network: &SampleNetwork) {
     seeds.add(
         "custody_request",
         "pin-with-control-bytes",
-        b"\x82\x01\x82\x03\x81\x64\x00\x1b[\x07".as_slice(),
+        b"\x82\x01\x82\x03\x82\x64\x00\x1b[\x07\xf6".as_slice(),
     );
     seeds.damaged("custody_frames", "requests", &wire);
     seeds.add("custody_frames", "empty-frame", [0; 4]);
     seeds.add("custody_frames", "frame-of-4-gib", [0xFF, 0xFF, 0xFF, 0xFF, 0x00]);
-    seeds.add("custody_frames", "one-more-than-allowed", 73_729u32.to_be_bytes());
+    seeds.add("custody_frames", "one-more-than-allowed", 262_145u32.to_be_bytes());
     seeds.add("custody_frames", "length-cut-off", [0, 0]);
     let signature = network.blocks[0].1.signatures[0].signature.clone();
     for (name, response) in [
