@@ -187,9 +187,9 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if json {
-                eprintln!("{}", failure.to_json());
+                tell(&mut std::io::stderr(), &format!("{}\n", failure.to_json()));
             } else {
-                eprintln!("zixt-officer: {failure}");
+                tell(&mut std::io::stderr(), &format!("zixt-officer: {failure}\n"));
             }
             failure.exit.into()
         }
@@ -201,14 +201,20 @@ struct Output {
     json: bool,
 }
 
+/// Prints. A reader that went away, as `head` does, is no reason to fail: what was to be written is written.
+fn tell(out: &mut dyn std::io::Write, text: &str) {
+    let _nobody_reads = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 impl Output {
     /// What the officer reads before deciding: never mixed with a result for a script.
     fn words(&self, text: &str) {
-        if self.json { eprint!("{text}") } else { print!("{text}") }
+        if self.json { tell(&mut std::io::stderr(), text) } else { tell(&mut std::io::stdout(), text) }
     }
 
     fn result(&self, document: &Value, text: &str) {
-        if self.json { println!("{document}") } else { println!("{text}") }
+        let text = if self.json { document.to_string() } else { text.to_owned() };
+        tell(&mut std::io::stdout(), &(text + "\n"));
     }
 }
 
@@ -392,6 +398,8 @@ fn share_show(path: &Path, own: &Own, output: &Output) -> Result<(), Failure> {
     let sealed = Shares::read(path)?.of(&key_file)?;
     let share = sealed.open(own.open(&key_file)?.opening())?;
     let (words, code_text) = (share.to_words(), share.to_code());
+    // Text that holds the share is erased where it is made; what the standard library buffers is not.
+    let mut out = std::io::stdout();
     if output.json {
         let document = json!({
             "share": share.index(),
@@ -400,17 +408,21 @@ fn share_show(path: &Path, own: &Own, output: &Output) -> Result<(), Failure> {
             "words": &*words,
             "code": &*code_text,
         });
-        println!("{document}");
+        tell(&mut out, &format!("{document}\n"));
         return Ok(());
     }
-    println!("Whoever has this sheet has the share.\n");
-    print!("{}", text(&show(&file::to_file(&sealed), &Names::default(), now())?));
-    println!("\n{}", &*words_table(&words));
+    tell(&mut out, "Whoever has this sheet has the share.\n\n");
+    tell(&mut out, &text(&show(&file::to_file(&sealed), &Names::default(), now())?));
+    tell(&mut out, "\n");
+    tell(&mut out, &words_table(&words));
+    tell(&mut out, "\n");
     if let Some(modules) = modules(&code_text) {
-        println!("{}", &*code(&modules, std::io::stdout().is_terminal()));
+        let terminal = out.is_terminal();
+        tell(&mut out, &code(&modules, terminal));
     }
-    println!(
-        "Copy the words by hand, check the sheet with `zixt-officer share check`, and clear this screen."
+    tell(
+        &mut out,
+        "\nCopy the words by hand, check the sheet with `zixt-officer share check`, and clear this screen.\n",
     );
     Ok(())
 }

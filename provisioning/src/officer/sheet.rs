@@ -37,7 +37,9 @@ pub fn modules(text: &str) -> Option<Vec<Vec<bool>>> {
 /// without, dark is what is printed.
 #[must_use]
 pub fn code(modules: &[Vec<bool>], terminal: bool) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::new());
+    // Three bytes for each column of a line, and the colours; room for all, so that nothing moves.
+    let mut text =
+        Zeroizing::new(String::with_capacity(modules.len().div_ceil(2) * (3 * modules.len() + 16)));
     for pair in modules.chunks(2) {
         if terminal {
             text.push_str("\x1b[30;107m");
