@@ -21,7 +21,7 @@ state = "$state/custody"
 socket = "$run/hsmd.sock"
 pin_file = "$state/lab/pin"
 
-[token]
+[[token]]
 module = "/usr/lib/softhsm/libsofthsm2.so"
 label = "zixt-lab"
 read = ["$state/lab/softhsm2.conf"]

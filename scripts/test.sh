@@ -23,6 +23,11 @@ cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "build"
 cargo build --workspace --bins --lib --tests --locked --quiet
 
+# The token that signs inside takes minutes once, and is kept outside of the clone. Without it the tests that need it
+# say so, and are compared with the list below.
+step "test token Kryoptic"
+scripts/build-kryoptic.sh || echo "the tests that need Kryoptic will not run"
+
 step "tests${ZIXT_TEST_FULL:+ (full)}"
 status=0
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" | awk -f scripts/test-output.awk || status=$?
@@ -32,7 +37,7 @@ cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" | awk -f script
 while IFS= read -r line; do
     name=${line#*ZIXT-SKIP: }
     name=${name%%:*}
-    if ! grep -qF "| \`$name\` |" tests/SKIPPED.md; then
+    if ! grep -qF "::$name\` |" tests/SKIPPED.md; then
         echo "not on the list of tests/SKIPPED.md: $line"
         status=1
     fi

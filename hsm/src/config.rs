@@ -1,11 +1,18 @@
 //! The configuration of `zixt-hsmd`: one TOML file, `/etc/zixt/hsmd.toml` unless told otherwise.
 
+use crate::backend::NativeToken;
 use crate::policy::Policy;
+use crate::protector::{Pkcs11Protector, Protector, SoftwareProtector, TpmProtector, TpmSettings};
 use crate::sandbox::Needs;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zixt_hsm_pkcs11::TokenSelector;
 use zixt_hsm_protocol::{Pin, PinError, Purpose};
+use zixt_tpm::{PcrSelection, PolicyKey};
+use zixt_types::KeyPurpose;
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/zixt/hsmd.toml";
@@ -21,14 +28,19 @@ pub struct Config {
     /// File with the token's PIN, for an appliance that unlocks itself. systemd's credential `pin` is used if this is
     /// absent.
     pub pin_file: Option<PathBuf>,
-    /// The token.
-    pub token: TokenConfig,
+    /// PKCS#11 tokens.
+    #[serde(default)]
+    pub token: Vec<TokenConfig>,
+    /// The TPM.
+    pub tpm: Option<TpmConfig>,
+    /// A key in a file. Lab only.
+    pub software: Option<SoftwareConfig>,
     /// Who may do what. Empty: the daemon's own user and root may do everything.
     #[serde(default)]
     pub allow: Vec<Allow>,
 }
 
-/// The token's part.
+/// A token's part.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
@@ -47,6 +59,38 @@ pub struct TokenConfig {
     /// Whether the module talks to its token over the network.
     #[serde(default)]
     pub network: bool,
+    /// Names of keys (`consensus`, `enroller`, …) that are to be made, and to sign, inside this token, if it speaks PKCS#11
+    /// 3.2 and passes a known-answer test. Every key says where it lives.
+    #[serde(default)]
+    pub native: Vec<String>,
+}
+
+/// The TPM's part.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmConfig {
+    /// Where it is: `device:/dev/tpmrm0` (behind the kernel's resource manager) if nothing is said.
+    #[serde(default = "tcti_default")]
+    pub tcti: String,
+    /// The registers (SHA-256 bank) that the root is sealed to: Secure Boot's policy and the image if nothing is said.
+    pub registers: Option<Vec<u8>>,
+    /// File with the key whose approvals of register values count (`zixt_tpm::PolicyKey`, CBOR). Without one the root is
+    /// sealed to the values of the moment, and every update needs a new sealing before it.
+    pub policy_key: Option<PathBuf>,
+    /// Folder of approvals (`*.approval`) that updates bring along.
+    pub approvals: Option<PathBuf>,
+}
+
+fn tcti_default() -> String {
+    zixt_tpm::TCTI_DEFAULT.to_owned()
+}
+
+/// The software protector's part.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftwareConfig {
+    /// The key's file, in a folder of its own.
+    pub key: PathBuf,
 }
 
 /// One line of the allow-list.
@@ -91,6 +135,17 @@ pub enum ConfigError {
         /// Its mode.
         mode: u32,
     },
+    /// Nothing protects the keys, or two protectors have one name.
+    #[error("protectors: {0}")]
+    Protectors(String),
+    /// A policy key file.
+    #[error("{} is not a policy key: {why}", path.display())]
+    PolicyKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A PIN file without a PIN.
     #[error("{} holds no PIN", path.display())]
     Pin {
@@ -113,22 +168,73 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
 
-    /// What the sandbox has to leave to the daemon and its token.
+    /// What the sandbox has to leave to the daemon and its protectors.
     #[must_use]
     pub fn needs(&self) -> Needs {
         let folder = |path: &Path| path.parent().map(Path::to_owned);
-        let token = &self.token;
-        Needs {
-            read: token.read.iter().cloned().chain(folder(&token.module)).collect(),
-            write: token
-                .write
-                .iter()
-                .cloned()
-                .chain([self.state.clone()])
-                .chain(folder(&self.socket))
-                .collect(),
-            network: token.network,
+        let mut needs = Needs {
+            write: [Some(self.state.clone()), folder(&self.socket)].into_iter().flatten().collect(),
+            ..Needs::default()
+        };
+        for token in &self.token {
+            needs.read.extend(token.read.iter().cloned().chain(folder(&token.module)));
+            needs.write.extend(token.write.iter().cloned());
+            needs.network |= token.network;
         }
+        if let Some(tpm) = &self.tpm {
+            // A device is named after the colon; a simulator is reached over the network.
+            match tpm.tcti.strip_prefix("device:") {
+                Some(device) => needs.write.push(PathBuf::from(device)),
+                None => needs.network = true,
+            }
+            needs.read.extend(tpm.approvals.iter().cloned().filter(|folder| folder.exists()));
+        }
+        if let Some(software) = &self.software {
+            needs.write.extend(folder(&software.key));
+        }
+        needs
+    }
+
+    /// The protectors in the order in which they are tried, and the token whose keys sign inside.
+    ///
+    /// # Errors
+    /// [`ConfigError::Protectors`], [`ConfigError::Read`], [`ConfigError::PolicyKey`].
+    pub fn protectors(&self) -> Result<(Vec<Arc<dyn Protector>>, Option<NativeToken>), ConfigError> {
+        let mut protectors: Vec<Arc<dyn Protector>> = Vec::new();
+        let mut native = None;
+        for token in &self.token {
+            let selector = TokenSelector { label: token.label.clone(), serial: token.serial.clone() };
+            let protector = Arc::new(Pkcs11Protector::new(token.module.clone(), selector));
+            if !token.native.is_empty() {
+                let purposes = token.native.iter().map(|name| {
+                    KeyPurpose::ALL.into_iter().find(|purpose| purpose.name() == name).ok_or_else(|| {
+                        let known = KeyPurpose::ALL.map(KeyPurpose::name).join(", ");
+                        ConfigError::Protectors(format!(
+                            "native: there is no {name:?} key; there are {known}"
+                        ))
+                    })
+                });
+                let keys = NativeToken::new(Arc::clone(&protector), purposes.collect::<Result<_, _>>()?);
+                if native.replace(keys).is_some() {
+                    return Err(ConfigError::Protectors("only one token can hold native keys".to_owned()));
+                }
+            }
+            protectors.push(protector);
+        }
+        if let Some(tpm) = &self.tpm {
+            protectors.push(Arc::new(TpmProtector::new(tpm.settings()?)));
+        }
+        if let Some(software) = &self.software {
+            protectors.push(Arc::new(SoftwareProtector::new(software.key.clone())));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = protectors.iter().find(|protector| !names.insert(protector.name())) {
+            return Err(ConfigError::Protectors(format!("two of them are called {:?}", twice.name())));
+        }
+        if protectors.is_empty() {
+            return Err(ConfigError::Protectors("there is no [[token]] and no [tpm]".to_owned()));
+        }
+        Ok((protectors, native))
     }
 
     /// The allow-list, with names looked up.
@@ -171,6 +277,28 @@ impl Config {
     }
 }
 
+impl TpmConfig {
+    fn settings(&self) -> Result<TpmSettings, ConfigError> {
+        let registers = match &self.registers {
+            Some(indices) => PcrSelection::new(indices)
+                .map_err(|error| ConfigError::Protectors(format!("registers of the TPM: {error}")))?,
+            None => PcrSelection::DEFAULT,
+        };
+        let policy_key = self.policy_key.as_ref().map(|path| {
+            let bytes =
+                std::fs::read(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            minicbor::decode::<PolicyKey>(&bytes)
+                .map_err(|error| ConfigError::PolicyKey { path: path.clone(), why: error.to_string() })
+        });
+        Ok(TpmSettings {
+            tcti: self.tcti.clone(),
+            registers,
+            policy_key: policy_key.transpose()?,
+            approvals: self.approvals.clone(),
+        })
+    }
+}
+
 impl Allow {
     fn uid(&self) -> Result<u32, ConfigError> {
         match (self.uid, &self.user) {
@@ -205,7 +333,7 @@ mod tests {
     const TEXT: &str = r#"
         state = "/var/lib/zixt/custody"
         socket = "/run/zixt/hsmd.sock"
-        [token]
+        [[token]]
         module = "/usr/lib/softhsm/libsofthsm2.so"
         label = "zixt"
         [[allow]]

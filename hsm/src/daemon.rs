@@ -1,9 +1,9 @@
 //! The daemon's life, from the configuration to the last signal.
 
-use crate::backend::{Pkcs11Protector, WrappedSeed};
+use crate::backend::{KeyStore, WrappedSeed};
 use crate::config::{Config, ConfigError};
 use crate::sandbox::{self, Confinement, SandboxError};
-use crate::service::Service;
+use crate::service::{Devices, Service};
 use crate::socket::{self, Limits, Server};
 use crate::state::{Custody, DiskFolder, FolderLock};
 use crate::{harden, logging};
@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use zixt_crypto::{Backend as _, selftest};
 use zixt_crypto_fast::AwsLc;
-use zixt_hsm_pkcs11::TokenSelector;
 use zixt_types::UnlockMode;
 
 /// Longest wait for running requests at the end.
@@ -72,6 +71,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let own_uid = nix::unistd::geteuid().as_raw();
     let policy = config.policy(own_uid)?;
     let pin = config.pin()?;
+    let (protectors, native) = config.protectors()?;
     let folder = open_folder(&config.state)?;
     let _lock = lock(&folder)?;
     // Before the first foreign code, and before any other thread.
@@ -91,10 +91,12 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         Err(error) => Custody::Failed(error.to_string()),
     };
     let configured = if pin.is_some() { UnlockMode::Unattended } else { UnlockMode::Attended };
-    let selector = TokenSelector { label: config.token.label.clone(), serial: config.token.serial.clone() };
-    let protector = Pkcs11Protector::new(config.token.module.clone(), selector);
-    let backend = WrappedSeed::new(Box::new(protector), Box::new(AwsLc));
-    let service = Arc::new(Service::new(folder, Box::new(backend), configured, custody));
+    let devices = Devices {
+        protectors,
+        keys: Box::new(KeyStore::new(WrappedSeed::new(Box::new(AwsLc)), native)),
+        crypto: Box::new(AwsLc),
+    };
+    let service = Arc::new(Service::new(folder, devices, configured, custody));
     if let Some(pin) = &pin
         && let Err(error) = service.unlock_unattended(pin)
     {

@@ -21,6 +21,9 @@ pub enum LabError {
     /// A PIN file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The configuration has no token.
+    #[error("there is no [[token]] in the configuration")]
+    NoToken,
     /// The configuration has no place for the PIN.
     #[error("a lab token's PIN is kept in a file: set `pin_file` in the configuration")]
     NoPinFile,
@@ -46,13 +49,14 @@ pub enum LabToken {
     Found(TokenDescription),
 }
 
-/// Makes the configured token if there is none. PIN files that do not exist are made with random PINs.
+/// Makes the first configured token if there is none. PIN files that do not exist are made with random PINs.
 ///
 /// # Errors
 /// See [`LabError`].
 pub fn init_token(config: &Config, so_pin_file: &Path) -> Result<LabToken, LabError> {
-    let module = Module::load(&config.token.module)?;
-    let selector = TokenSelector { label: config.token.label.clone(), serial: config.token.serial.clone() };
+    let token = config.token.first().ok_or(LabError::NoToken)?;
+    let module = Module::load(&token.module)?;
+    let selector = TokenSelector { label: token.label.clone(), serial: token.serial.clone() };
     match module.describe(&selector) {
         Ok(found) => return Ok(LabToken::Found(found)),
         Err(TokenError::TokenAbsent { .. }) => {}
@@ -61,7 +65,7 @@ pub fn init_token(config: &Config, so_pin_file: &Path) -> Result<LabToken, LabEr
     let pin = pin_in(&config.pin_path().ok_or(LabError::NoPinFile)?)?;
     let so_pin = pin_in(so_pin_file)?;
     let secret = |pin: &Pin| AuthPin::new(pin.expose().into());
-    Ok(LabToken::Made(init_token_for_lab(&module, &config.token.label, &secret(&so_pin), &secret(&pin))?))
+    Ok(LabToken::Made(init_token_for_lab(&module, &token.label, &secret(&so_pin), &secret(&pin))?))
 }
 
 fn pin_in(path: &Path) -> Result<Pin, LabError> {

@@ -1,11 +1,16 @@
 //! A lab network on one appliance. Every step can be run again: what exists is kept, what is missing is made.
 
+use crate::officer::{KeyFile, KeyFileError, OfficerKey};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
+use zeroize::Zeroizing;
+use zixt_ceremony::OfficerCard;
+use zixt_ceremony::file::{Filed as _, to_file};
+use zixt_crypto::password::Params;
 use zixt_crypto::{
     Backend as _, KeyError, Keyring, RandomError, Reference, SigningSeed, digest, fill_random,
 };
@@ -14,6 +19,9 @@ use zixt_types::{
     Canonical as _, Genesis, Hash, Officer, ParseError, RotationPolicy, SuiteId, Timestamp, UnlockMode,
     Validator,
 };
+
+/// In a lab's folder: the passphrase of all officers' key files.
+pub const PASSPHRASE_FILE: &str = "officers.passphrase";
 
 /// What a lab network is made with.
 #[derive(Debug, Clone)]
@@ -98,6 +106,15 @@ pub enum LabError {
         #[source]
         source: io::Error,
     },
+    /// An officer's key file cannot be made or opened.
+    #[error("{}: {source}", path.display())]
+    OfficerKey {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        #[source]
+        source: KeyFileError,
+    },
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -168,11 +185,12 @@ fn make_genesis(
     let (enroller, _) = named(KeyPurpose::Enroller)?;
 
     let lab = plan.state.join("lab");
+    let passphrase = lab_passphrase(&lab.join(PASSPHRASE_FILE))?;
     let organisation = make_lab_key(&lab.join("organisation.seed"), plan.suite)?;
     let officers = (1..=plan.officers.0)
         .map(|number| {
-            let key = make_lab_key(&lab.join(format!("officer-{number}.seed")), plan.suite)?;
-            Ok(Officer { name: format!("lab officer {number}"), key })
+            let path = lab.join(format!("officer-{number}")).with_extension(KeyFile::EXTENSION);
+            make_officer(&path, &format!("lab officer {number}"), plan.suite, &passphrase)
         })
         .collect::<Result<_, LabError>>()?;
     let mut nonce = [0; 32];
@@ -202,11 +220,50 @@ fn make_genesis(
     Ok((genesis, keyring))
 }
 
+/// The passphrase of all officers of a lab, in a plain file. An existing one is kept.
+fn lab_passphrase(path: &Path) -> Result<Zeroizing<String>, LabError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Zeroizing::new(text.trim_end().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut bytes = Zeroizing::new([0; 16]);
+            fill_random(bytes.as_mut_slice())?;
+            let text: Zeroizing<String> =
+                Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+            write_new(path, text.as_bytes())?;
+            Ok(text)
+        }
+        Err(error) => Err(file(path, error)),
+    }
+}
+
+/// An officer's key file and card, as `zixt-officer keygen` makes them. An existing key file is kept; its card is
+/// written again if a crash came between the two.
+fn make_officer(path: &Path, name: &str, suite: SuiteId, passphrase: &str) -> Result<Officer, LabError> {
+    let officer_key = |source| LabError::OfficerKey { path: path.to_owned(), source };
+    let card = match fs::read(path) {
+        // Opened, so that a passphrase that does not fit is found now and not in the rehearsal.
+        Ok(bytes) => KeyFile::read(&bytes)
+            .and_then(|key_file| key_file.open(passphrase))
+            .map_err(officer_key)?
+            .card()
+            .clone(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = OfficerKey::generate(name, suite).map_err(officer_key)?;
+            // The passphrase lies beside it, so a higher cost would only make labs slower.
+            write_new(path, &key.seal(passphrase, Params::MIN).map_err(officer_key)?)?;
+            key.card().clone()
+        }
+        Err(error) => return Err(file(path, error)),
+    };
+    write_new(&path.with_extension(OfficerCard::EXTENSION), &to_file(&card))?;
+    Ok(card.to_officer())
+}
+
 /// A signing key in a plain file: what only a lab may have. An existing one is kept.
 fn make_lab_key(path: &Path, suite: SuiteId) -> Result<Hash, LabError> {
     let seed = match fs::read(path) {
         Ok(bytes) => {
-            let bytes = zeroize::Zeroizing::new(bytes);
+            let bytes = Zeroizing::new(bytes);
             SigningSeed::from_slice(&bytes).map_err(|error| file(path, io::Error::other(error)))?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -263,6 +320,7 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zixt_hsm_protocol::KeyStatus;
     use zixt_types::CustodyMode;
 
     fn plan(state: &Path) -> LabPlan {
@@ -288,6 +346,8 @@ mod tests {
                 suite: SuiteId::Standard,
                 public_key: key.public_key().to_vec(),
                 custody: CustodyMode::WrappedByToken,
+                version: 1,
+                status: KeyStatus::Active,
             });
         }
         keys
@@ -309,6 +369,35 @@ mod tests {
         assert_eq!(genesis.validators[0].custody, CustodyMode::WrappedByToken);
         let parsed = Genesis::parse(&genesis.to_bytes());
         assert_eq!(parsed, Ok(genesis));
+    }
+
+    #[test]
+    fn officers_have_the_keys_that_the_genesis_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lab = folder.path().join("lab");
+        make_folder(&lab).expect("a folder");
+        let plan = plan(folder.path());
+        let (genesis, _) = make_genesis(&plan, &keys(), UnlockMode::Unattended).expect("a genesis");
+        let passphrase = fs::read_to_string(lab.join(PASSPHRASE_FILE)).expect("a passphrase");
+        let mut kems = std::collections::BTreeSet::new();
+        for (officer, number) in genesis.officers.iter().zip(1..) {
+            let path = lab.join(format!("officer-{number}.zixt-key"));
+            let key = KeyFile::read(&fs::read(&path).expect("a key file")).expect("a key file");
+            assert_eq!(&key.open(&passphrase).expect("the passphrase").card().to_officer(), officer);
+            let card = fs::read(path.with_extension("zixt-officer")).expect("a card");
+            let card: OfficerCard = zixt_ceremony::file::from_file(&card).expect("a card");
+            assert_eq!(&card.to_officer(), officer);
+            kems.insert(card.holder().kem);
+        }
+        assert_eq!(kems.len(), 3);
+        // A second run names the same officers, and makes a card again that a crash took.
+        fs::remove_file(lab.join("officer-2.zixt-officer")).expect("a card");
+        let (again, _) = make_genesis(&plan, &keys(), UnlockMode::Unattended).expect("a genesis");
+        assert_eq!(again.officers, genesis.officers);
+        assert!(lab.join("officer-2.zixt-officer").exists());
+        fs::write(lab.join(PASSPHRASE_FILE), "another one").expect("a write");
+        let refused = make_genesis(&plan, &keys(), UnlockMode::Unattended);
+        assert!(matches!(refused, Err(LabError::OfficerKey { source: KeyFileError::Rejected, .. })));
     }
 
     #[test]

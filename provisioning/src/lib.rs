@@ -1,8 +1,9 @@
-//! Provisioning: how an appliance gets its keys and its network.
+//! Provisioning: how an appliance gets its keys and its network, and what its security officers work with.
 //!
-//! What exists is the lab: one appliance, one enroller, three officers whose keys lie in plain files, and a genesis
-//! that says so. The M-of-N ceremony of a production network comes with the first-boot work; nothing here pretends to
-//! be one.
+//! The network that can be made is the lab: one appliance, one enroller, three officers whose key files and passphrase
+//! lie in one folder, and a genesis that says so. The first-boot ceremony of a production network does not exist yet;
+//! nothing here pretends to be one. The officers' own tool, `zixt-officer`, is the same for both.
 
 pub mod lab;
+pub mod officer;
 pub mod report;

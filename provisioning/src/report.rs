@@ -14,7 +14,7 @@ pub fn describe(genesis: &Genesis) -> String {
     line("network", &genesis.network);
     line("genesis hash", &digest::genesis_hash(genesis));
     if genesis.lab {
-        line("LAB", &"not for production: officers' keys lie in plain files on this machine");
+        line("LAB", &"not for production: officers' keys and their passphrase lie on this machine");
     }
     let suites: Vec<_> = genesis.suites.iter().map(|suite| suite.name()).collect();
     line("suites", &suites.join(", "));

@@ -106,7 +106,7 @@ impl Appliance {
         );
         fs::write(state.join("lab/softhsm2.conf"), softhsm).expect("a write");
         let hsmd = format!(
-            "state = {:?}\nsocket = {:?}\npin_file = {:?}\n\n[token]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\n\
+            "state = {:?}\nsocket = {:?}\npin_file = {:?}\n\n[[token]]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\n\
              read = [{:?}]\nwrite = [{tokens:?}]\n",
             state.join("custody"),
             self.hsmd_socket(),

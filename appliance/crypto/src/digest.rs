@@ -14,6 +14,12 @@ pub fn key_hash(suite: SuiteId, public_key: &[u8]) -> Hash {
     sha384(labels::KEY_ID, &[&suite.id().to_be_bytes(), public_key])
 }
 
+/// The hash by which everything names an ML-KEM-1024 key.
+#[must_use]
+pub fn kem_key_hash(encapsulation_key: &[u8]) -> Hash {
+    sha384(labels::KEM_KEY_ID, &[encapsulation_key])
+}
+
 /// The id of the device that holds an identity key.
 #[must_use]
 pub fn device_id(identity: Hash) -> DeviceId {

@@ -7,18 +7,20 @@
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha384;
 use hpke::kem::MlKem1024;
-use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use std::convert::Infallible;
 use zeroize::Zeroizing;
 
+use crate::drawn::Drawn;
 use crate::hazmat::TAG_BYTES;
-use crate::secret::{KemSeed, RandomError, fill_random};
+use crate::secret::{KemSeed, RandomError};
 use crate::suite::{ML_KEM_1024_CIPHERTEXT_BYTES, ML_KEM_1024_ENCAPSULATION_KEY_BYTES};
 use crate::traits::KeyError;
 
 /// Bytes that sealing adds.
 pub const OVERHEAD_BYTES: usize = ML_KEM_1024_CIPHERTEXT_BYTES + TAG_BYTES;
+
+/// What ML-KEM.Encaps takes (FIPS 203, Algorithm 20).
+const ENCAPS_RANDOM_BYTES: usize = 32;
 
 type PrivateKey = <MlKem1024 as Kem>::PrivateKey;
 type PublicKey = <MlKem1024 as Kem>::PublicKey;
@@ -72,7 +74,7 @@ pub fn seal(
     }
     let recipient =
         PublicKey::from_bytes(encapsulation_key).map_err(|_| SealError::Recipient(KeyError::Malformed))?;
-    let mut randomness = Drawn::new()?;
+    let mut randomness = Drawn::new(ENCAPS_RANDOM_BYTES)?;
     let (encapped, mut context) = hpke::setup_sender_with_rng::<AesGcm256, HkdfSha384, MlKem1024>(
         &OpModeS::Base,
         &recipient,
@@ -80,7 +82,7 @@ pub fn seal(
         &mut randomness,
     )
     .map_err(|_| SealError::Recipient(KeyError::Malformed))?;
-    if randomness.overdrawn {
+    if randomness.overdrawn() {
         return Err(RandomError.into());
     }
     let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
@@ -148,52 +150,6 @@ impl std::fmt::Debug for OpeningKey {
     }
 }
 
-/// Randomness drawn before the crate asks for it, so that a failing generator is an error and not a panic.
-/// ML-KEM.Encaps takes exactly 32 bytes (FIPS 203, Algorithm 20).
-struct Drawn {
-    bytes: Zeroizing<[u8; 32]>,
-    used: usize,
-    overdrawn: bool,
-}
-
-impl Drawn {
-    fn new() -> Result<Self, RandomError> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        fill_random(bytes.as_mut_slice())?;
-        Ok(Self { bytes, used: 0, overdrawn: false })
-    }
-}
-
-impl TryRng for Drawn {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut word = [0; 4];
-        self.try_fill_bytes(&mut word)?;
-        Ok(u32::from_le_bytes(word))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut word = [0; 8];
-        self.try_fill_bytes(&mut word)?;
-        Ok(u64::from_le_bytes(word))
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        match self.bytes.get(self.used..self.used + out.len()) {
-            Some(fresh) => {
-                out.copy_from_slice(fresh);
-                self.used += out.len();
-            }
-            // The caller sees the flag and throws the result away.
-            None => self.overdrawn = true,
-        }
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Drawn {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,15 +202,6 @@ mod tests {
             seal(&[0xff; 1568], labels::HPKE_ROW_KEY, b"", b""),
             Err(SealError::Recipient(KeyError::Malformed))
         );
-    }
-
-    #[test]
-    fn overdrawn_randomness_is_noticed() {
-        let mut drawn = Drawn::new().unwrap();
-        drawn.try_fill_bytes(&mut [0; 32]).unwrap();
-        assert!(!drawn.overdrawn);
-        drawn.try_next_u32().unwrap();
-        assert!(drawn.overdrawn);
     }
 
     proptest! {

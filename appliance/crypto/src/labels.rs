@@ -32,6 +32,10 @@ labels! {
     INVITATION = "invitation";
     /// Signature of an officer over a proposed action.
     OFFICER_APPROVAL = "officer-approval";
+    /// Signature of an officer over a public card.
+    OFFICER_CARD = "officer-card";
+    /// Signature of an officer over a share that is released for one recovery.
+    SHARE_RELEASE = "share-release";
     /// Signature of a validator over a vote (a precommit certifies a header).
     VOTE = "vote";
     /// Signature of a proposer over a proposal.
@@ -76,6 +80,10 @@ labels! {
     EPOCH_AUTHENTICATOR = "epoch-authenticator";
     /// Hash of an action that officers approve.
     ACTION = "action";
+    /// Commitment to a share of the recovery key.
+    SHARE_COMMITMENT = "share-commitment";
+    /// Checksum of a share on paper.
+    SHARE_CHECKSUM = "share-checksum";
     /// Hash chain of the audit journal.
     AUDIT = "audit";
 
@@ -86,10 +94,18 @@ labels! {
     SYSTEM_THREAD = "system-thread";
     /// Id of a device, from its identity key.
     DEVICE_ID = "device-id";
+    /// Id of a protector of one custody, from what the device says it is.
+    PROTECTOR_ID = "protector-id";
+    /// Hash of custody's part of a backup.
+    CUSTODY_BACKUP = "custody/backup";
+    /// Name of a vote guard's file, random.
+    VOTE_GUARD = "vote-guard";
     /// Id of a TPM as protector, from the Name of its storage key.
     TPM_PROTECTOR_ID = "tpm/protector-id";
     /// Hash by which everything names a public key, a TLS pin included.
     KEY_ID = "key-id";
+    /// Hash by which everything names an ML-KEM key.
+    KEM_KEY_ID = "kem-key-id";
     /// Id of an appliance, from its identity key.
     APPLIANCE_ID = "appliance-id";
 
@@ -98,8 +114,36 @@ labels! {
     HPKE_RATCHET_TREE_KEY = "hpke/ratchet-tree-key";
     /// HPKE info: the key of a row, sealed to the custody daemon.
     HPKE_ROW_KEY = "hpke/row-key";
+    /// HPKE info: a share of the recovery key, sealed to its officer.
+    HPKE_RECOVERY_SHARE = "hpke/recovery-share";
+    /// HPKE info: a share of the recovery key, sealed to the machine that recovers.
+    HPKE_SHARE_RELEASE = "hpke/share-release";
+    /// HPKE info: a root key, sealed to the recovery key.
+    HPKE_RECOVERY_ROOT = "hpke/recovery-root";
+    /// AAD of an officer's private keys in their file.
+    OFFICER_KEY = "officer-key";
+    /// HPKE info: the seed of a key that is imported into a token, sealed to the officers' recovery key.
+    HPKE_KEY_ESCROW = "hpke/key-escrow";
     /// AAD of a wrapped key seed.
     SEED_WRAP = "seed-wrap";
+    /// AAD of a root key that a protector wraps.
+    CUSTODY_ROOT = "custody/root";
+    /// Class key: seeds of signing keys.
+    CUSTODY_CLASS_SEEDS = "custody/class/seeds";
+    /// Class key: data keys.
+    CUSTODY_CLASS_DATA = "custody/class/data";
+    /// Class key: MAC of the state file.
+    CUSTODY_CLASS_STATE = "custody/class/state";
+    /// Class key: keys of backups.
+    CUSTODY_CLASS_BACKUP = "custody/class/backup";
+    /// Class key: key-check value.
+    CUSTODY_CLASS_CHECK = "custody/class/check";
+    /// Key of a lab's software protector, from its file and the PIN.
+    CUSTODY_SOFTWARE = "custody/software";
+    /// AAD of the row data key, the vote guard's key and a protector's authorisation in the state file.
+    CUSTODY_DATA = "custody/data";
+    /// What approvals of register values are for.
+    TPM_POLICY_REFERENCE = "tpm/policy-reference";
     /// Keyed hash of a PIN: the authorisation value that a TPM asks for.
     TPM_PIN = "tpm/pin";
     /// Derivation and AAD of the key that wraps a root key beside the TPM that guards it.

@@ -15,6 +15,7 @@
 pub mod aead;
 pub mod cose;
 pub mod digest;
+mod drawn;
 pub mod hash;
 pub mod hazmat;
 pub mod hpke;
@@ -27,6 +28,7 @@ pub mod selftest;
 pub mod suite;
 pub mod traits;
 
+pub use drawn::Drawn;
 pub use keyring::{Keyring, KeyringEntry};
 pub use reference::Reference;
 pub use secret::{AeadKey, KemSeed, LengthError, RandomError, SharedSecret, SigningSeed, fill_random};

@@ -9,7 +9,9 @@ use zixt_api::CustodyState;
 use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, SignError, SuiteId};
 use zixt_crypto_fast::tls::TlsSigner;
-use zixt_hsm_protocol::{BlockingHsmClient, ClientError, StateKind, Status, VoteOutcome, VoteRefusal};
+use zixt_hsm_protocol::{
+    BlockingHsmClient, ClientError, KeyStatus, StateKind, Status, VoteOutcome, VoteRefusal,
+};
 use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Vote};
 
 /// How often the state is asked for while keys are usable.
@@ -100,7 +102,8 @@ impl Hsmd {
 impl Custody for Hsmd {
     fn seen(&self) -> (CustodyState, Vec<PresentKey>) {
         let Some(status) = self.status() else { return (CustodyState::Absent, Vec::new()) };
-        let keys = status.keys.iter().map(|key| PresentKey {
+        let active = status.keys.iter().filter(|key| key.status == KeyStatus::Active);
+        let keys = active.map(|key| PresentKey {
             purpose: key.purpose,
             hash: key.hash,
             public_key: key.public_key.clone(),

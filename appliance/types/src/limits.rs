@@ -72,5 +72,17 @@ pub const SIGNATURE_BYTES_MAX: usize = 4627;
 pub const APPROVAL_BYTES_MAX: usize = 8 * 1024;
 /// An action with the approvals of 128 officers (ML-DSA-87).
 pub const TRANSCRIPT_BYTES_MAX: usize = 1024 * 1024;
+/// An officer's public card: two keys and a signature.
+pub const OFFICER_CARD_BYTES_MAX: usize = 12 * 1024;
+/// An officer's key file: the card, and the seeds sealed under a passphrase.
+pub const OFFICER_KEY_BYTES_MAX: usize = 16 * 1024;
+/// A share of the recovery key, sealed to its officer.
+pub const SEALED_SHARE_BYTES_MAX: usize = 4 * 1024;
+/// A recovery key's public part with the sealed shares of 128 officers.
+pub const RECOVERY_RECORD_BYTES_MAX: usize = 512 * 1024;
+/// A request for shares: the record, the action and the recipient's key.
+pub const RECOVERY_REQUEST_BYTES_MAX: usize = 640 * 1024;
+/// A share that an officer released, with key and signature.
+pub const SHARE_RELEASE_BYTES_MAX: usize = 12 * 1024;
 /// CBOR nesting. No format of ours goes deeper than 9.
 pub const CBOR_DEPTH_MAX: usize = 12;

@@ -94,10 +94,16 @@ impl TokenError {
                 RvError::PinLocked => Self::PinLocked,
                 RvError::UserPinNotInitialized => Self::PinUnset,
                 RvError::UserAlreadyLoggedIn | RvError::UserAnotherAlreadyLoggedIn => Self::AlreadyLoggedIn,
+                RvError::UserNotLoggedIn => Self::not_logged_in(),
                 rv => Self::Failed(format!("{function}: {rv:?}")),
             },
             error => Self::Failed(error.to_string()),
         }
+    }
+
+    /// The login ended: the token was taken out and put back, or closed by [`crate::Token`]'s end.
+    pub(crate) fn not_logged_in() -> Self {
+        Self::TokenAbsent { wanted: "that this process is still logged in to".to_owned() }
     }
 
     /// The error of a decryption. SoftHSM reports a wrong tag as a general error, others as invalid data.
@@ -130,6 +136,20 @@ pub(crate) fn session_lost(error: &Error) -> bool {
     )
 }
 
+/// Whether a token refused an attribute, so that a template without it may be taken.
+pub(crate) fn template_refused(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pkcs11(
+            RvError::AttributeTypeInvalid
+                | RvError::AttributeValueInvalid
+                | RvError::TemplateInconsistent
+                | RvError::AttributeReadOnly,
+            _
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +170,7 @@ mod tests {
         assert!(matches!(TokenError::of(&pkcs11(RvError::PinIncorrect)), TokenError::PinIncorrect));
         assert!(matches!(TokenError::of(&pkcs11(RvError::PinLocked)), TokenError::PinLocked));
         assert!(matches!(TokenError::of(&pkcs11(RvError::GeneralError)), TokenError::Failed(_)));
+        let logged_out = TokenError::of(&pkcs11(RvError::UserNotLoggedIn)).to_string();
+        assert_eq!(logged_out, "no token that this process is still logged in to is present");
     }
 }

@@ -1,7 +1,9 @@
 //! The key-encryption key inside the token.
 
-use crate::error::TokenError;
-use cryptoki::error::{Error, RvError};
+use crate::error::{TokenError, template_refused};
+use crate::objects::{self, Destruction};
+use crate::sessions::Attempt;
+use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -25,9 +27,11 @@ pub struct Kek {
     pub id: KekId,
 }
 
-/// Makes the key. Attributes that not every token takes are tried first and left out if refused.
+/// Makes the key. Attributes that not every token takes are tried first and left out if refused. It can be destroyed: that
+/// is what makes everything it ever wrapped unreadable, wherever a copy lies. Whoever is logged in could make the token
+/// useless in other ways as well.
 pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
-    if !handles(session, id)?.is_empty() {
+    if !handles(session, id).map_err(|e| TokenError::of(&e))?.is_empty() {
         return Err(TokenError::KekUnsafe { kek: id.to_string(), why: "a key with this id exists already" });
     }
     let base = [
@@ -47,22 +51,13 @@ pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
         Attribute::Id(id.0.clone()),
         Attribute::Label(b"zixt custody KEK".to_vec()),
     ];
-    let extras = [
-        &[Attribute::Destroyable(false), Attribute::Copyable(false)][..],
-        &[Attribute::Copyable(false)],
-        &[],
-    ];
+    let extras =
+        [&[Attribute::Destroyable(true), Attribute::Copyable(false)][..], &[Attribute::Copyable(false)], &[]];
     for extra in extras {
         let template = [&base[..], extra].concat();
         match session.generate_key(&Mechanism::AesKeyGen, &template) {
-            Ok(_) => return find(session, id),
-            Err(Error::Pkcs11(
-                RvError::AttributeTypeInvalid
-                | RvError::AttributeValueInvalid
-                | RvError::TemplateInconsistent
-                | RvError::AttributeReadOnly,
-                _,
-            )) if !extra.is_empty() => {}
+            Ok(_) => return find(session, id).map_err(Attempt::last),
+            Err(error) if template_refused(&error) && !extra.is_empty() => {}
             Err(error) => return Err(TokenError::of(&error)),
         }
     }
@@ -70,8 +65,15 @@ pub(crate) fn create(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
 }
 
 /// Finds the key and refuses one that could leave the token or be changed.
-pub(crate) fn find(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
-    let handle = handle(session, id)?;
+pub(crate) fn find(session: &Session, id: &KekId) -> Result<Kek, Attempt<TokenError>> {
+    match fault(session, handle(session, id)?)? {
+        Some(why) => Err(TokenError::KekUnsafe { kek: id.to_string(), why }.into()),
+        None => Ok(Kek { id: id.clone() }),
+    }
+}
+
+/// What is wrong with a key, if anything.
+pub(crate) fn fault(session: &Session, handle: ObjectHandle) -> Result<Option<&'static str>, TokenError> {
     let wanted = [
         AttributeType::Sensitive,
         AttributeType::AlwaysSensitive,
@@ -83,7 +85,7 @@ pub(crate) fn find(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
     ];
     let attributes = session.get_attributes(handle, &wanted).map_err(|e| TokenError::of(&e))?;
     let holds = |attribute: Attribute| attributes.contains(&attribute);
-    let fault = if !holds(Attribute::Sensitive(true)) || !holds(Attribute::AlwaysSensitive(true)) {
+    Ok(if !holds(Attribute::Sensitive(true)) || !holds(Attribute::AlwaysSensitive(true)) {
         Some("it is not (or was not always) sensitive")
     } else if !holds(Attribute::Extractable(false)) || !holds(Attribute::NeverExtractable(true)) {
         Some("it is (or once was) extractable")
@@ -95,30 +97,45 @@ pub(crate) fn find(session: &Session, id: &KekId) -> Result<Kek, TokenError> {
         Some("it has not 256 bits")
     } else {
         None
-    };
-    match fault {
-        Some(why) => Err(TokenError::KekUnsafe { kek: id.to_string(), why }),
-        None => Ok(Kek { id: id.clone() }),
-    }
+    })
 }
 
 /// The handle of this login.
-pub(crate) fn handle(session: &Session, id: &KekId) -> Result<ObjectHandle, TokenError> {
-    let mut found = handles(session, id)?;
+pub(crate) fn handle(session: &Session, id: &KekId) -> Result<ObjectHandle, Attempt<TokenError>> {
+    let mut found = handles(session, id).map_err(Attempt::of)?;
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(TokenError::KekMissing { kek: id.to_string() }),
+        (None, _) => Err(TokenError::KekMissing { kek: id.to_string() }.into()),
         (Some(handle), true) => Ok(handle),
         (Some(_), false) => {
-            Err(TokenError::KekUnsafe { kek: id.to_string(), why: "several keys have this id" })
+            Err(TokenError::KekUnsafe { kek: id.to_string(), why: "several keys have this id" }.into())
         }
     }
 }
 
-fn handles(session: &Session, id: &KekId) -> Result<Vec<ObjectHandle>, TokenError> {
+/// Removes every key with this id. [`Destruction::Destroyed`] means that the token was asked again and has none.
+pub(crate) fn destroy(session: &Session, id: &KekId) -> Result<Destruction, TokenError> {
+    let find = || handles(session, id).map_err(|e| TokenError::of(&e));
+    let found = find()?;
+    if found.is_empty() {
+        return Err(TokenError::KekMissing { kek: id.to_string() });
+    }
+    for handle in found {
+        if objects::destroy(session, handle)? == Destruction::NotDestroyable {
+            return Ok(Destruction::NotDestroyable);
+        }
+    }
+    if find()?.is_empty() {
+        Ok(Destruction::Destroyed)
+    } else {
+        Err(TokenError::Failed("it says that a key is destroyed, and still has it".to_owned()))
+    }
+}
+
+fn handles(session: &Session, id: &KekId) -> Result<Vec<ObjectHandle>, Error> {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
         Attribute::KeyType(KeyType::AES),
         Attribute::Id(id.0.clone()),
     ];
-    session.find_objects(&template).map_err(|e| TokenError::of(&e))
+    objects::find(session, &template)
 }

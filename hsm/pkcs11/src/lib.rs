@@ -1,5 +1,9 @@
-//! A PKCS#11 token as the holder of a key-encryption key: AES-256, made in the token, sensitive and never extractable.
-//! It wraps secrets with AES-GCM; the secrets' use lies with the caller.
+//! A PKCS#11 token as the holder of keys, in two ways:
+//! * a key-encryption key (AES-256, made in the token, sensitive and never extractable) that wraps secrets with AES-GCM;
+//!   the secrets' use lies with the caller (custody mode 2);
+//! * [native keys](NativeKey) that sign and decapsulate inside the token (custody mode 1), if it speaks PKCS#11 3.2.
+//!
+//! Besides them a token holds a [rollback anchor](AnchorId).
 //!
 //! Rules that every token taught somebody (each has a test or a comment at its place):
 //! * Login belongs to the process, not to the session, and ends with the last session: a [`Token`] holds one session
@@ -10,15 +14,24 @@
 //! * Some tokens accept an IV of no bytes: its length is checked here.
 //! * Never fork after [`Module::load`].
 
+mod anchor;
 mod error;
 mod kek;
 mod lab;
 mod module;
+mod native;
+mod objects;
+mod pin;
+mod sessions;
 mod token;
 
+pub use anchor::{AnchorError, AnchorId};
 pub use cryptoki::types::AuthPin;
 pub use error::TokenError;
 pub use kek::{Kek, KekId};
 pub use lab::init_token_for_lab;
 pub use module::{Module, TokenDescription, TokenSelector};
-pub use token::{PinTry, Token};
+pub use native::{Algorithm, KeyId, NativeDecapsulator, NativeError, NativeKey, NativeSigner, Origin};
+pub use objects::{Destruction, ObjectDescription, ObjectKind};
+pub use pin::{ChangePinError, PinState, PinTry};
+pub use token::Token;

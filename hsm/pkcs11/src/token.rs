@@ -1,45 +1,39 @@
 //! An open token: logged in, with an anchor session and a pool.
 
-use crate::error::{TokenError, session_lost};
+use crate::error::TokenError;
 use crate::kek::{self, Kek, KekId};
 use crate::module::{Module, TokenDescription, TokenSelector};
-use cryptoki::context::Pkcs11;
-use cryptoki::error::Error;
+use crate::native::Support;
+use crate::objects::{self, Destruction, ObjectDescription};
+use crate::pin::{PinState, PinTry};
+use crate::sessions::{Attempt, Sessions};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::session::{Session, UserType};
-use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Bytes of a GCM initialisation vector (SP 800-38D: 96 bits). Longer and shorter ones are never made.
 const IV_BYTES: usize = 12;
 /// Bytes of a GCM tag.
 const TAG_BYTES: usize = 16;
-/// Sessions kept open for reuse.
-const POOL_MAX: usize = 4;
+const TAG_BITS: u64 = 8 * TAG_BYTES as u64;
 
-/// Who enters the PIN. A program that tries alone must not use up the tries of a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PinTry {
-    /// A person: allowed while more than one try is left.
-    Attended,
-    /// A start-up script: allowed only while the token has seen no wrong PIN.
-    Unattended,
-}
-
-/// A token that this process is logged in to. Dropping it logs out.
+/// A token that this process is logged in to. Dropping it logs out, and with that ends whatever signer came from it.
 ///
 /// A blob is IV (12 bytes), ciphertext, tag (16 bytes); whoever unwraps must give the same AAD.
 #[derive(Debug)]
 pub struct Token {
-    pkcs11: Pkcs11,
-    slot: Slot,
     description: TokenDescription,
-    pool: Mutex<Vec<Session>>,
-    /// Never used after the login: with the last session of a process its login ends. Dropped last.
-    _anchor: Mutex<Session>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) support: Support,
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.sessions.close();
+    }
 }
 
 impl Token {
@@ -54,33 +48,38 @@ impl Token {
         pin_try: PinTry,
     ) -> Result<Self, TokenError> {
         let (slot, info) = module.find(selector)?;
-        if info.user_pin_locked() {
-            return Err(TokenError::PinLocked);
-        }
-        if info.user_pin_final_try() {
-            return Err(TokenError::PinFinalTry);
-        }
-        if info.user_pin_count_low() && pin_try == PinTry::Unattended {
-            return Err(TokenError::PinCountLow);
-        }
-        if !info.user_pin_initialized() {
-            return Err(TokenError::PinUnset);
-        }
+        PinState::of(&info).allows(pin_try)?;
         let anchor = module.pkcs11.open_rw_session(slot).map_err(|e| TokenError::of(&e))?;
         anchor.login(UserType::User, Some(pin)).map_err(|e| TokenError::of(&e))?;
+        let limit = info.max_rw_session_count();
+        let sessions = Sessions::new(module.pkcs11.clone(), slot, selector.to_string(), limit, anchor);
         Ok(Self {
-            pkcs11: module.pkcs11.clone(),
-            slot,
             description: TokenDescription::of(&info),
-            pool: Mutex::new(Vec::new()),
-            _anchor: Mutex::new(anchor),
+            sessions: Arc::new(sessions),
+            support: Support::default(),
         })
     }
 
-    /// The token as it describes itself.
+    /// The token as it described itself when it was opened.
     #[must_use]
     pub fn description(&self) -> &TokenDescription {
         &self.description
+    }
+
+    /// Whether the token is there and the process still logged in to it; what to ask when a signature failed.
+    ///
+    /// # Errors
+    /// [`TokenError::TokenAbsent`] if it was taken out, also if it was put back since: it wants its PIN again then.
+    pub fn health(&self) -> Result<(), TokenError> {
+        self.sessions.health()
+    }
+
+    /// Our objects in the token, with what is wrong with each.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn objects(&self) -> Result<Vec<ObjectDescription>, TokenError> {
+        self.sessions.run_once(objects::list)
     }
 
     /// Makes a key-encryption key in the token.
@@ -88,7 +87,7 @@ impl Token {
     /// # Errors
     /// See [`TokenError`].
     pub fn create_kek(&self, id: &KekId) -> Result<Kek, TokenError> {
-        kek::create(&self.session()?, id)
+        self.sessions.run_once(|session| kek::create(session, id))
     }
 
     /// Finds a key-encryption key and examines it.
@@ -96,7 +95,15 @@ impl Token {
     /// # Errors
     /// [`TokenError::KekMissing`], [`TokenError::KekUnsafe`] or what the token says.
     pub fn find_kek(&self, id: &KekId) -> Result<Kek, TokenError> {
-        kek::find(&self.session()?, id)
+        self.sessions.run(|session| kek::find(session, id))
+    }
+
+    /// Destroys a key-encryption key, and with it everything that it alone ever wrapped, wherever a copy lies.
+    ///
+    /// # Errors
+    /// [`TokenError::KekMissing`] or what the token says.
+    pub fn destroy_kek(&self, id: &KekId) -> Result<Destruction, TokenError> {
+        self.sessions.run_once(|session| kek::destroy(session, id))
     }
 
     /// Wraps a secret; `aad` says what it is and must be given again to open it.
@@ -104,18 +111,15 @@ impl Token {
     /// # Errors
     /// See [`TokenError`].
     pub fn wrap(&self, kek: &Kek, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>, TokenError> {
-        self.with_session(|session| {
-            let iv = self.fresh_iv(session)?;
+        self.sessions.run(|session| {
+            let iv = fresh_iv(session)?;
             let key = kek::handle(session, &kek.id)?;
             // The token may write into the IV it is given; the blob takes the one that was drawn.
             let mut given = iv;
-            let parameters =
-                GcmParams::new(&mut given, aad, TAG_BITS.into()).map_err(|e| TokenError::of(&e))?;
-            let sealed = session
-                .encrypt(&Mechanism::AesGcm(parameters), key, secret)
-                .map_err(|e| TokenError::of(&e))?;
+            let parameters = GcmParams::new(&mut given, aad, TAG_BITS.into()).map_err(Attempt::of)?;
+            let sealed = session.encrypt(&Mechanism::AesGcm(parameters), key, secret).map_err(Attempt::of)?;
             if given != iv || sealed.len() != secret.len() + TAG_BYTES {
-                return Err(TokenError::Failed("it did not encrypt as it was told".to_owned()));
+                return Err(TokenError::Failed("it did not encrypt as it was told".to_owned()).into());
             }
             Ok([&iv[..], &sealed].concat())
         })
@@ -126,102 +130,37 @@ impl Token {
     /// # Errors
     /// [`TokenError::UnsealFailed`] if anything was changed.
     pub fn unwrap(&self, kek: &Kek, aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        // Some tokens take an IV of no bytes, so that the length is checked here.
         let Some((iv, sealed)) =
             blob.split_first_chunk::<IV_BYTES>().filter(|(_, sealed)| sealed.len() >= TAG_BYTES)
         else {
             return Err(TokenError::UnsealFailed);
         };
-        let attempt = |session: &Session| -> Result<Zeroizing<Vec<u8>>, Attempt> {
-            let key = kek::handle(session, &kek.id).map_err(Attempt::Final)?;
+        let opened = self.sessions.run(|session| {
+            let key = kek::handle(session, &kek.id)?;
             let mut iv = *iv;
             let parameters = GcmParams::new(&mut iv, aad, TAG_BITS.into()).map_err(Attempt::of)?;
             // The crate returns a plain Vec; it is wrapped at once. It was allocated once, so no copy stays behind.
             session
                 .decrypt(&Mechanism::AesGcm(parameters), key, sealed)
                 .map(Zeroizing::new)
-                .map_err(Attempt::of)
-        };
-        let session = self.session()?;
-        let outcome = match attempt(&session) {
-            Err(Attempt::SessionLost) => {
-                drop(session);
-                self.pool().clear();
-                let session = self.session()?;
-                attempt(&session).inspect(|_| self.give_back(session))
-            }
-            outcome => outcome.inspect(|_| self.give_back(session)),
-        };
-        let opened = outcome.map_err(|attempt| match attempt {
-            Attempt::Final(error) => error,
-            Attempt::SessionLost => TokenError::Failed("its sessions end at once".to_owned()),
-        });
-        if matches!(opened, Err(TokenError::UnsealFailed)) && self.pkcs11.get_token_info(self.slot).is_err() {
-            // A token that says 'general error' because it is gone.
-            return Err(TokenError::TokenAbsent {
-                wanted: format!("with the label {:?}", self.description.label),
-            });
-        }
-        let opened = opened?;
+                .map_err(Attempt::of_decryption)
+        })?;
         if opened.len() != sealed.len() - TAG_BYTES {
             return Err(TokenError::UnsealFailed);
         }
         Ok(opened)
     }
-
-    /// The token's own random numbers and the operating system's: good if either is.
-    fn fresh_iv(&self, session: &Session) -> Result<[u8; IV_BYTES], TokenError> {
-        let mut iv = [0; IV_BYTES];
-        zixt_crypto::fill_random(&mut iv).map_err(|_| TokenError::Random)?;
-        let mut from_token = [0; IV_BYTES];
-        match session.generate_random_slice(&mut from_token) {
-            Ok(()) => iv.iter_mut().zip(from_token).for_each(|(byte, more)| *byte ^= more),
-            Err(error) => {
-                log::warn!("the token gives no random numbers ({error}); the system's are used alone")
-            }
-        }
-        Ok(iv)
-    }
-
-    fn with_session<T>(&self, run: impl FnOnce(&Session) -> Result<T, TokenError>) -> Result<T, TokenError> {
-        let session = self.session()?;
-        let outcome = run(&session);
-        if outcome.is_ok() {
-            self.give_back(session);
-        }
-        outcome
-    }
-
-    /// A session of the pool or a new one. A new one is logged in, because the process is.
-    fn session(&self) -> Result<Session, TokenError> {
-        if let Some(session) = self.pool().pop() {
-            return Ok(session);
-        }
-        self.pkcs11.open_rw_session(self.slot).map_err(|e| TokenError::of(&e))
-    }
-
-    /// Only after success: a session with a failed operation may still have it open.
-    fn give_back(&self, session: Session) {
-        let mut pool = self.pool();
-        if pool.len() < POOL_MAX {
-            pool.push(session);
-        }
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Vec<Session>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-const TAG_BITS: u64 = 8 * TAG_BYTES as u64;
-
-/// One try to decrypt.
-enum Attempt {
-    SessionLost,
-    Final(TokenError),
-}
-
-impl Attempt {
-    fn of(error: Error) -> Self {
-        if session_lost(&error) { Self::SessionLost } else { Self::Final(TokenError::of_decryption(&error)) }
+/// The token's own random numbers and the operating system's: good if either is.
+fn fresh_iv(session: &Session) -> Result<[u8; IV_BYTES], TokenError> {
+    let mut iv = [0; IV_BYTES];
+    zixt_crypto::fill_random(&mut iv).map_err(|_| TokenError::Random)?;
+    let mut from_token = [0; IV_BYTES];
+    match session.generate_random_slice(&mut from_token) {
+        Ok(()) => iv.iter_mut().zip(from_token).for_each(|(byte, more)| *byte ^= more),
+        Err(error) => log::warn!("the token gives no random numbers ({error}); the system's are used alone"),
     }
+    Ok(iv)
 }

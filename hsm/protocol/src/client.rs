@@ -68,7 +68,7 @@ macro_rules! calls {
             /// # Errors
             /// See [`ClientError`].
             pub $($async)? fn unlock(&self, pin: Pin) -> Result<StateKind, ClientError> {
-                match self.call(&Request::Unlock { pin }) $($await)* ? {
+                match self.call(&Request::Unlock { pin, protector: None }) $($await)* ? {
                     Response::Unlocked(state) => Ok(state),
                     _ => Err(ClientError::Unexpected),
                 }

@@ -164,6 +164,112 @@ pub enum CustodyError {
     #[n(22)]
     #[error("custody serves as many connections as it can")]
     Busy,
+    /// The TPM takes no PIN for a while.
+    #[n(23)]
+    #[error("the TPM is in lockout and takes a try again in at most {wait_s} s")]
+    TpmLockout {
+        /// Seconds of running time.
+        #[n(0)]
+        wait_s: u64,
+    },
+    /// The machine did not start what the root is sealed to.
+    #[n(24)]
+    #[error(
+        "the machine did not start the software that the root is sealed to: TPM registers {registers:?} differ"
+    )]
+    TpmPcrMismatch {
+        /// The registers that differ.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        registers: Vec<u8>,
+    },
+    /// It is not the TPM that was provisioned, or somebody sits in between.
+    #[n(25)]
+    #[error("this is not the TPM that was provisioned: {detail}")]
+    TpmReplaced {
+        /// What was found.
+        #[n(0)]
+        detail: String,
+    },
+    /// What shows that state is the newest is gone.
+    #[n(26)]
+    #[error("the anchor against rollback is missing: {detail}")]
+    AnchorMissing {
+        /// What was found.
+        #[n(0)]
+        detail: String,
+    },
+    /// Officers did not approve this, or approved something else.
+    #[n(27)]
+    #[error("officers have not approved this: {why}")]
+    NotApproved {
+        /// What is missing or wrong.
+        #[n(0)]
+        why: String,
+    },
+    /// No protector of this name or id.
+    #[n(28)]
+    #[error("there is no protector {name}; there are {known}")]
+    NoSuchProtector {
+        /// What was asked for.
+        #[n(0)]
+        name: String,
+        /// What there is.
+        #[n(1)]
+        known: String,
+    },
+    /// The protector wraps the root already, or does not yet.
+    #[n(29)]
+    #[error("the protector {name} cannot be used for this: {why}")]
+    WrongProtector {
+        /// Its name.
+        #[n(0)]
+        name: String,
+        /// Why.
+        #[n(1)]
+        why: String,
+    },
+    /// Protectors that have to be open are not.
+    #[n(30)]
+    #[error(
+        "the PIN of {names} is needed too: the root can be changed only where every protector wraps the new one"
+    )]
+    PinsMissing {
+        /// Their names.
+        #[n(0)]
+        names: String,
+    },
+    /// A key that there is not, or not in this state.
+    #[n(31)]
+    #[error("there is no such key: {why}")]
+    NoSuchKey {
+        /// What was looked for.
+        #[n(0)]
+        why: String,
+    },
+    /// Nothing that a lab is allowed and production is not.
+    #[n(32)]
+    #[error("only a lab may use {what}")]
+    LabOnly {
+        /// What.
+        #[n(0)]
+        what: String,
+    },
+    /// A backup, share or release cannot be used.
+    #[n(33)]
+    #[error("recovery is refused: {why}")]
+    RecoveryRefused {
+        /// Why.
+        #[n(0)]
+        why: String,
+    },
+    /// Custody is not in the state for this.
+    #[n(34)]
+    #[error("not now: {why}")]
+    WrongState {
+        /// What state it would have to be in.
+        #[n(0)]
+        why: String,
+    },
 }
 
 impl CustodyError {
@@ -194,6 +300,18 @@ impl CustodyError {
             Self::Storage { .. } => "custody-storage",
             Self::Internal { .. } => "custody-internal",
             Self::Busy => "custody-busy",
+            Self::TpmLockout { .. } => "custody-tpm-lockout",
+            Self::TpmPcrMismatch { .. } => "custody-tpm-pcr-mismatch",
+            Self::TpmReplaced { .. } => "custody-tpm-replaced",
+            Self::AnchorMissing { .. } => "custody-anchor-missing",
+            Self::NotApproved { .. } => "custody-not-approved",
+            Self::NoSuchProtector { .. } => "custody-no-such-protector",
+            Self::WrongProtector { .. } => "custody-wrong-protector",
+            Self::PinsMissing { .. } => "custody-pins-missing",
+            Self::NoSuchKey { .. } => "custody-no-such-key",
+            Self::LabOnly { .. } => "custody-lab-only",
+            Self::RecoveryRefused { .. } => "custody-recovery-refused",
+            Self::WrongState { .. } => "custody-wrong-state",
         }
     }
 
@@ -224,7 +342,7 @@ impl CustodyError {
                 "Check which suite the genesis names first and which one the keys were made for."
             }
             Self::TokenAbsent { .. } => {
-                "Plug the token in, or check `module`, `label` and `serial` under [token] in hsmd.toml."
+                "Plug the token in, or check `module`, `label` and `serial` under [[token]] in hsmd.toml."
             }
             Self::PinIncorrect => "Check that this is the PIN of the token that `zixt-hsm status` shows.",
             Self::PinLocked => "The security officer has to set a new user PIN with the token's own tool.",
@@ -243,6 +361,38 @@ impl CustodyError {
             }
             Self::Internal { .. } => "Read the log of zixt-hsmd.",
             Self::Busy => "Close other clients of zixt-hsmd.",
+            Self::TpmLockout { .. } => {
+                "Leave the machine switched on and wait, or unlock by another protector. Somebody tried wrong PINs: find \
+                 out who."
+            }
+            Self::TpmPcrMismatch { .. } => {
+                "Was firmware or the image updated? Then install the approval that came with it and unlock again, or start \
+                 the former image. If nothing was updated, treat the machine as tampered with and use another protector."
+            }
+            Self::TpmReplaced { .. } => {
+                "The TPM was cleared or exchanged, or something sits between it and the processor. Do not enter its PIN \
+                 again; unlock by another protector and have the machine inspected."
+            }
+            Self::AnchorMissing { .. } => {
+                "The device lost its counter, or it is another device. Unlock by another protector; officers can enrol \
+                 this one anew."
+            }
+            Self::NotApproved { .. } => {
+                "Make the action again with `zixt-hsm propose` and let enough officers approve exactly that file."
+            }
+            Self::NoSuchProtector { .. } => {
+                "Names are those of hsmd.toml: labels under [[token]], or `tpm`. `zixt-hsm status` lists them."
+            }
+            Self::WrongProtector { .. } => "Look at the protectors in `zixt-hsm status`.",
+            Self::PinsMissing { .. } => {
+                "Give the PINs of all protectors, or remove the one that is lost first."
+            }
+            Self::NoSuchKey { .. } => "Look at the keys in `zixt-hsm list`.",
+            Self::LabOnly { .. } => "Use a hardware token or a TPM, or make the keys for a lab.",
+            Self::RecoveryRefused { .. } => {
+                "Check that backup, action and releases belong together: `zixt-officer show` tells for each."
+            }
+            Self::WrongState { .. } => "Look at `zixt-hsm status`.",
         }
     }
 }

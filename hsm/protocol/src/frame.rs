@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-/// Longest message: a genesis of 64 KiB with its envelope. Nothing is allocated for a longer one.
-pub const FRAME_BYTES_MAX: usize = 72 * 1024;
+/// Longest message: a decision with the approvals of 30 officers (ML-DSA-87), or the custody part of a backup with their
+/// sealed shares. Nothing is allocated for a longer one.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// Why a frame was not read or written.
 #[derive(Debug, thiserror::Error)]

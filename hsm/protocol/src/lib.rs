@@ -23,9 +23,9 @@ pub use frame::{
     FRAME_BYTES_MAX, FrameError, read_frame, read_frame_blocking, write_frame, write_frame_blocking,
 };
 pub use pin::{PIN_BYTES_MAX, Pin, PinError};
-pub use request::{Purpose, Request};
+pub use request::{Blob, Card, NamedPin, Purpose, Request};
 pub use response::{
-    KeyInfo, Response, RowKey, SignedPrecommit, StateKind, Status, TokenInfo, VoteOutcome, VoteRefusal,
-    VoteSlot,
+    BackupHead, Finding, KeyInfo, KeyStatus, ProtectorInfo, Response, RowKey, SignedPrecommit, StateKind,
+    Status, TakenDecision, TokenInfo, VoteOutcome, VoteRefusal, VoteSlot,
 };
 pub use zixt_types::KeyPurpose;

@@ -2,7 +2,7 @@
 
 use crate::Pin;
 use minicbor::{Decode, Encode};
-use zixt_types::SuiteId;
+use zixt_types::{Hash, KeyPurpose, SuiteId};
 
 /// A request. Objects travel as their exact bytes: the daemon parses them itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -30,9 +30,12 @@ pub enum Request {
     /// Logs in to the token and, if provisioned, loads the keys.
     #[n(3)]
     Unlock {
-        /// The token's user PIN.
+        /// The protector's PIN.
         #[n(0)]
         pin: Pin,
+        /// Which protector, by its name in the configuration; the first one that is enrolled if none is named.
+        #[n(1)]
+        protector: Option<String>,
     },
     /// Forgets the keys and logs out of the token.
     #[n(4)]
@@ -61,7 +64,118 @@ pub enum Request {
     /// Asks for the key that seals sensitive columns of the server's store.
     #[n(8)]
     UnsealRowKey,
+    /// Enrols another protector. Once the genesis is pinned, officers have to approve it.
+    #[n(9)]
+    AddProtector {
+        /// Its name in the configuration: never a path or address, which only the configuration gives.
+        #[n(0)]
+        name: String,
+        /// Its PIN.
+        #[n(1)]
+        pin: Pin,
+        /// A `zixt_types::Transcript`.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        transcript: Option<Vec<u8>>,
+    },
+    /// Makes a key that officers may activate. Replaces a pending one.
+    #[n(10)]
+    GenerateKey {
+        /// What for.
+        #[n(0)]
+        purpose: KeyPurpose,
+    },
+    /// Carries out what officers decided.
+    #[n(11)]
+    Decide {
+        /// A `zixt_types::Transcript`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        transcript: Vec<u8>,
+        /// PINs of protectors that have to be open for it.
+        #[n(1)]
+        pins: Vec<NamedPin>,
+        /// Officers' cards, where the decision names holders of shares.
+        #[n(2)]
+        cards: Vec<Card>,
+    },
+    /// Asks for the recovery record with the officers' sealed shares.
+    #[n(12)]
+    Recovery,
+    /// Begins a backup.
+    #[n(13)]
+    Backup,
+    /// Begins to recover what a backup holds, on a machine without keys whose new protector is open.
+    #[n(14)]
+    BeginRecovery {
+        /// [`crate::BackupHead::custody`].
+        #[cbor(n(0), with = "minicbor::bytes")]
+        backup: Vec<u8>,
+    },
+    /// Recovers, with officers' approvals and shares.
+    #[n(15)]
+    FinishRecovery {
+        /// A `zixt_types::Transcript`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        transcript: Vec<u8>,
+        /// Officers' releases of their shares.
+        #[n(1)]
+        releases: Vec<Blob>,
+    },
+    /// Gives a protector another PIN.
+    #[n(16)]
+    ChangePin {
+        /// The protector's name.
+        #[n(0)]
+        protector: String,
+        /// Its PIN.
+        #[n(1)]
+        old: Pin,
+        /// Its next PIN.
+        #[n(2)]
+        new: Pin,
+    },
+    /// Tries every key and algorithm.
+    #[n(17)]
+    SelfTest,
+    /// Looks at everything and says what is wrong.
+    #[n(18)]
+    Doctor,
+    /// Asks for decisions that were taken, so that the ledger records them.
+    #[n(19)]
+    Decisions {
+        /// Those from this number on.
+        #[n(0)]
+        from: u64,
+    },
 }
+
+/// A PIN and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct NamedPin {
+    /// The protector's name in the configuration.
+    #[n(0)]
+    pub protector: String,
+    /// Its PIN.
+    #[n(1)]
+    pub pin: Pin,
+}
+
+/// An officer's public keys.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Card {
+    /// Hash of the approval key.
+    #[n(0)]
+    pub officer: Hash,
+    /// The ML-KEM-1024 encapsulation key that the officer's share is sealed to.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub kem: Vec<u8>,
+}
+
+/// Bytes that somebody else reads.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Blob(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
 
 /// What a peer may be allowed to do. Names in the configuration are those of [`Purpose::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -88,11 +202,17 @@ pub enum Purpose {
     /// Get the row data key.
     #[n(6)]
     UnsealRowKey,
+    /// Change custody: protectors, keys, PINs, recovery. What needs officers, they approve besides.
+    #[n(7)]
+    Manage,
+    /// Make backups.
+    #[n(8)]
+    Backup,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Status,
         Self::Provision,
         Self::Unlock,
@@ -100,6 +220,8 @@ impl Purpose {
         Self::ConsensusVote,
         Self::EnrollerSign,
         Self::UnsealRowKey,
+        Self::Manage,
+        Self::Backup,
     ];
 
     /// The name that the configuration and messages use.
@@ -113,6 +235,8 @@ impl Purpose {
             Self::ConsensusVote => "consensus-vote",
             Self::EnrollerSign => "enroller-sign",
             Self::UnsealRowKey => "unseal-row-key",
+            Self::Manage => "manage",
+            Self::Backup => "backup",
         }
     }
 
@@ -134,8 +258,16 @@ impl Request {
     #[must_use]
     pub const fn purpose(&self) -> Purpose {
         match self {
-            Self::Status => Purpose::Status,
+            Self::Status | Self::Recovery | Self::Decisions { .. } | Self::Doctor => Purpose::Status,
             Self::Provision { .. } | Self::BindGenesis { .. } => Purpose::Provision,
+            Self::AddProtector { .. }
+            | Self::GenerateKey { .. }
+            | Self::Decide { .. }
+            | Self::BeginRecovery { .. }
+            | Self::FinishRecovery { .. }
+            | Self::ChangePin { .. }
+            | Self::SelfTest => Purpose::Manage,
+            Self::Backup => Purpose::Backup,
             Self::Unlock { .. } | Self::Lock => Purpose::Unlock,
             Self::SignTls { .. } => Purpose::TlsServer,
             Self::SignVote { .. } => Purpose::ConsensusVote,
@@ -145,8 +277,22 @@ impl Request {
     }
 
     /// Whether a client may send it again when the connection broke and it does not know what became of it.
-    /// An unlock might use up a try of the PIN; a second provisioning would be refused and hide the first's success.
+    /// An unlock might use up a try of the PIN; a second provisioning or decision would be refused and hide the first's
+    /// success.
     pub(crate) const fn may_repeat(&self) -> bool {
-        !matches!(self, Self::Unlock { .. } | Self::Provision { .. })
+        matches!(
+            self,
+            Self::Status
+                | Self::BindGenesis { .. }
+                | Self::Lock
+                | Self::SignTls { .. }
+                | Self::SignVote { .. }
+                | Self::SignInvite { .. }
+                | Self::UnsealRowKey
+                | Self::Recovery
+                | Self::SelfTest
+                | Self::Doctor
+                | Self::Decisions { .. }
+        )
     }
 }

@@ -3,7 +3,10 @@
 use crate::CustodyError;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use zixt_crypto::AeadKey;
-use zixt_types::{CustodyMode, Hash, Height, KeyPurpose, Round, SuiteId, UnlockMode, VoteStep};
+use zixt_types::{
+    ApplianceId, CustodyMode, Hash, Height, KeyPurpose, ProtectorId, ProtectorKind, Round, SuiteId,
+    UnlockMode, VoteStep,
+};
 
 /// A response. Each belongs to the request of the same name.
 #[derive(Debug, PartialEq, Eq, Encode, Decode)]
@@ -38,6 +41,85 @@ pub enum Response {
     /// To any request: why not.
     #[n(9)]
     Error(#[n(0)] CustodyError),
+    /// To `AddProtector`: its id.
+    #[n(10)]
+    ProtectorAdded(#[n(0)] ProtectorId),
+    /// To `GenerateKey`: the pending key.
+    #[n(11)]
+    Generated(#[n(0)] Box<KeyInfo>),
+    /// To `Decide`: what was done, line by line, for people.
+    #[n(12)]
+    Decided(#[n(0)] Vec<String>),
+    /// To `ChangePin`.
+    #[n(13)]
+    PinChanged,
+    /// To `SelfTest` and `Doctor`: what was found.
+    #[n(14)]
+    Findings(#[n(0)] Vec<Finding>),
+    /// To `Decisions`: transcripts that were taken, ascending.
+    #[n(15)]
+    Decisions(#[n(0)] Vec<TakenDecision>),
+    /// To `Backup`.
+    #[n(16)]
+    Backup(#[n(0)] Box<BackupHead>),
+    /// To `Recovery`: the recovery record, if one was set.
+    #[n(17)]
+    Recovery(#[cbor(n(0), with = "minicbor::bytes")] Option<Vec<u8>>),
+    /// To `BeginRecovery`: the `zixt_ceremony::RecoveryRequest` that officers approve and release their shares for.
+    #[n(18)]
+    RecoveryBegun(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// To `FinishRecovery`.
+    #[n(19)]
+    Recovered {
+        /// The state that it led to.
+        #[n(0)]
+        state: StateKind,
+        /// The key of the backup's rest.
+        #[n(1)]
+        key: RowKey,
+    },
+}
+
+/// Something that `SelfTest` or `Doctor` found out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Finding {
+    /// What was looked at.
+    #[n(0)]
+    pub what: String,
+    /// Whether it is as it should be.
+    #[n(1)]
+    pub good: bool,
+    /// What was found.
+    #[n(2)]
+    pub found: String,
+    /// What to do; empty where nothing is to be done.
+    #[n(3)]
+    pub advice: String,
+}
+
+/// A decision of officers that custody took.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct TakenDecision {
+    /// Its number.
+    #[n(0)]
+    pub sequence: u64,
+    /// The `zixt_types::Transcript`.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub transcript: Vec<u8>,
+}
+
+/// What a backup begins with, and the key of the rest.
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct BackupHead {
+    /// Custody's part: sealed keys, what recovers the root, and the wrapped key of the rest. No secret.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub custody: Vec<u8>,
+    /// The key of the rest.
+    #[n(1)]
+    pub key: RowKey,
 }
 
 /// The daemon's state.
@@ -109,19 +191,88 @@ pub struct Status {
     /// The highest vote that was signed; told when operational, because the votes are read with a key.
     #[n(7)]
     pub last_vote: Option<VoteSlot>,
-    /// The token that holds the wrapping key, when it can be seen.
+    /// What wraps the root: enrolled ones, and others that the configuration offers.
     #[n(8)]
-    pub token: Option<TokenInfo>,
+    pub protectors: Vec<ProtectorInfo>,
     /// The newest precommit for a header that was signed; told when operational.
     #[n(9)]
     pub last_precommit: Option<SignedPrecommit>,
+    /// Officers' decisions that were taken so far: the number of the next one.
+    #[n(10)]
+    pub sequence: u64,
+    /// This appliance, once it has keys.
+    #[n(11)]
+    pub appliance: Option<ApplianceId>,
+    /// Whether officers can recover the root, and how many of how many it takes.
+    #[n(12)]
+    pub recovery: Option<(u8, u8)>,
+}
+
+/// A protector as everybody may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ProtectorInfo {
+    /// Its name in the configuration.
+    #[n(0)]
+    pub name: String,
+    /// Its kind.
+    #[n(1)]
+    pub kind: ProtectorKind,
+    /// Its id; `None` before there are keys, or while the device cannot be seen.
+    #[n(2)]
+    pub id: Option<ProtectorId>,
+    /// Whether it wraps the root.
+    #[n(3)]
+    pub enrolled: bool,
+    /// Whether it is in the configuration, so that it can be opened.
+    #[n(4)]
+    pub configured: bool,
+    /// Whether it is open.
+    #[n(5)]
+    pub open: bool,
+    /// The device, when it can be seen.
+    #[n(6)]
+    pub token: Option<TokenInfo>,
+    /// Why it cannot be seen; else empty.
+    #[n(7)]
+    pub problem: String,
+    /// Whether it notices state that was set back.
+    #[n(8)]
+    pub anchored: bool,
 }
 
 impl Status {
-    /// The key of a purpose.
+    /// The active key of a purpose.
     #[must_use]
     pub fn key(&self, purpose: KeyPurpose) -> Option<&KeyInfo> {
-        self.keys.iter().find(|key| key.purpose == purpose)
+        self.keys.iter().find(|key| key.purpose == purpose && key.status == KeyStatus::Active)
+    }
+}
+
+/// Whether a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum KeyStatus {
+    /// Made, and waiting for officers to activate it.
+    #[n(0)]
+    Pending,
+    /// Signs.
+    #[n(1)]
+    Active,
+    /// Signs nothing any more.
+    #[n(2)]
+    Retired,
+}
+
+impl KeyStatus {
+    /// The word for people and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Retired => "retired",
+        }
     }
 }
 
@@ -144,6 +295,12 @@ pub struct KeyInfo {
     /// Where the private key lives.
     #[n(4)]
     pub custody: CustodyMode,
+    /// Counts the keys of this purpose from 1.
+    #[n(5)]
+    pub version: u32,
+    /// Whether it signs.
+    #[n(6)]
+    pub status: KeyStatus,
 }
 
 /// The token as it describes itself.

@@ -1,83 +1,78 @@
-//! Where private keys live: the seam behind which a token, a TPM or a key inside an HSM stands. Chosen at run time.
+//! Where a signing key lives and signs: the seam behind which a wrapped seed or a key inside a token stands. Chosen for
+//! each key when it is made.
 
-mod pkcs11;
-#[cfg(test)]
-pub(crate) mod testing;
+mod native;
 mod wrapped_seed;
 
-pub use pkcs11::Pkcs11Protector;
-pub use wrapped_seed::{Protector, WrappedSeed};
+pub use native::{KeyStore, NativeToken};
+pub use wrapped_seed::WrappedSeed;
 
+use crate::root::Root;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
-use zixt_crypto::SigningKey;
-use zixt_hsm_pkcs11::PinTry;
-use zixt_hsm_protocol::{CustodyError, KeyPurpose, Pin, TokenInfo};
-use zixt_types::{CustodyMode, SuiteId};
+use zixt_crypto::{SigningKey, digest};
+use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose, KeyStatus};
+use zixt_types::{CustodyMode, Hash, SuiteId};
 
-/// Custody of all keys of one appliance.
+/// Makes, loads and destroys signing keys.
 ///
-/// What `generate` and `seal` return is kept in the state file and given back to `load` and `unseal`; only the backend
-/// reads it. A backend whose keys sign inside the token stores no seed there but the key's id, and returns a signer that
+/// What [`Self::generate`] returns is kept in the state file and given back to the others; only the backend reads its
+/// blob. A backend whose keys sign inside the token stores no seed there but the key's id, and returns a signer that
 /// calls the token.
-pub trait Backend: Send + Sync {
-    /// The token, if it can be seen. Needs no login.
-    ///
-    /// # Errors
-    /// Why it cannot be seen.
-    fn describe(&self) -> Result<TokenInfo, CustodyError>;
-
-    /// Where keys live that this backend makes. Always the truth.
-    fn mode(&self) -> CustodyMode;
-
-    /// Whether the token is unlocked.
-    fn is_open(&self) -> bool;
-
-    /// Unlocks the token.
-    ///
-    /// # Errors
-    /// `TokenAbsent`, `PinIncorrect`, `PinLocked`, `PinFinalTry`, `TokenFailed`.
-    fn open(&self, pin: &Pin, pin_try: PinTry) -> Result<(), CustodyError>;
-
-    /// Locks the token.
-    fn close(&self);
-
-    /// Makes what all keys of a new appliance are wrapped by, and returns its name in the token.
-    ///
-    /// # Errors
-    /// `TokenLocked`, `TokenFailed`.
-    fn create_kek(&self) -> Result<KekName, CustodyError>;
-
-    /// Makes a key pair and tries it.
+pub trait KeyBackend: Send + Sync {
+    /// Makes a key pair and tries it. `recovery` is the public half of the officers' recovery key, if there is one: what
+    /// a token cannot give back is sealed to it.
     ///
     /// # Errors
     /// `TokenLocked`, `TokenFailed`, `Internal`.
-    fn generate(&self, kek: &KekName, purpose: KeyPurpose, suite: SuiteId)
-    -> Result<StoredKey, CustodyError>;
+    fn generate(&self, root: &Root, new: NewKey, recovery: Option<&[u8]>) -> Result<StoredKey, CustodyError>;
 
     /// Gets a key ready to sign.
     ///
     /// # Errors
     /// `TokenLocked`, `KekMissing`, `UnsealFailed`, `TokenFailed`.
-    fn load(&self, kek: &KekName, key: &StoredKey) -> Result<Box<dyn SigningKey>, CustodyError>;
+    fn load(&self, root: &Root, key: &StoredKey) -> Result<Box<dyn SigningKey>, CustodyError>;
 
-    /// Seals data under `aad`.
+    /// Seals what the blob holds under another root.
     ///
     /// # Errors
-    /// `TokenLocked`, `KekMissing`, `TokenFailed`.
-    fn seal(&self, kek: &KekName, aad: &[u8], data: &[u8]) -> Result<Vec<u8>, CustodyError>;
+    /// `UnsealFailed`, `Internal`.
+    fn rewrap(&self, old: &Root, new: &Root, key: &StoredKey) -> Result<Vec<u8>, CustodyError>;
 
-    /// Opens what [`Backend::seal`] made under the same `aad`.
+    /// What a machine that recovers makes of a key: one that was escrowed becomes a sealed seed. `open` opens what was
+    /// sealed to the recovery key, given label, associated data and bytes.
     ///
     /// # Errors
-    /// `TokenLocked`, `KekMissing`, `UnsealFailed`, `TokenFailed`.
-    fn unseal(&self, kek: &KekName, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CustodyError>;
+    /// `UnsealFailed`, `Internal`.
+    fn recover(
+        &self,
+        root: &Root,
+        key: &StoredKey,
+        mode: CustodyMode,
+        open: &dyn Fn(&[u8], &[u8], &[u8]) -> Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<StoredKey, CustodyError>;
+
+    /// Destroys what lives outside of the state file.
+    ///
+    /// # Errors
+    /// `TokenLocked`, `TokenFailed`.
+    fn destroy(&self, key: &StoredKey) -> Result<(), CustodyError>;
 }
 
-/// The name of a key-encryption key in its token (a CKA_ID).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-pub struct KekName(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
+/// What a new key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewKey {
+    /// Its purpose.
+    pub purpose: KeyPurpose,
+    /// Counts the keys of this purpose from 1.
+    pub version: u32,
+    /// Its suite.
+    pub suite: SuiteId,
+    /// Where it will live, as the protectors at the time of its making say it.
+    pub mode: CustodyMode,
+    /// Whether it is used at once.
+    pub status: KeyStatus,
+}
 
 /// A key as the state file holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -98,7 +93,32 @@ pub struct StoredKey {
     /// The public key.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub public_key: Vec<u8>,
-    /// The backend's own: a wrapped seed, or the name of a key in the token.
+    /// The backend's own: a sealed seed, or the name of a key in the token.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub blob: Vec<u8>,
+    /// Whether it signs.
+    #[n(6)]
+    pub status: KeyStatus,
+}
+
+impl StoredKey {
+    /// The hash by which everything names it.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        digest::key_hash(self.suite, &self.public_key)
+    }
+
+    /// The key as everybody may know it.
+    #[must_use]
+    pub fn info(&self) -> KeyInfo {
+        KeyInfo {
+            purpose: self.purpose,
+            hash: self.hash(),
+            suite: self.suite,
+            public_key: self.public_key.clone(),
+            custody: self.mode,
+            version: self.version,
+            status: self.status,
+        }
+    }
 }

@@ -258,8 +258,10 @@ impl Drop for Left<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{WrappedSeed, testing::TestProtector};
-    use crate::state::{Custody, DiskFolder};
+    use crate::backend::WrappedSeed;
+    use crate::protector::testing::TestProtector;
+    use crate::service::Devices;
+    use crate::state::{Custody, DiskFolder, Held};
     use std::io::Write as _;
     use zixt_crypto::Reference;
     use zixt_hsm_protocol::BlockingHsmClient;
@@ -267,10 +269,14 @@ mod tests {
 
     fn serve(limits: Limits) -> (tempfile::TempDir, BlockingHsmClient) {
         let dir = tempfile::tempdir().unwrap();
-        let backend = WrappedSeed::new(Box::new(TestProtector::open_one()), Box::new(Reference));
+        let devices = Devices {
+            protectors: vec![Arc::new(TestProtector::open_one())],
+            keys: Box::new(WrappedSeed::new(Box::new(Reference))),
+            crypto: Box::new(Reference),
+        };
         let folder = DiskFolder(dir.path().to_owned());
-        let service =
-            Service::new(folder, Box::new(backend), UnlockMode::Attended, Custody::Unprovisioned(None));
+        let unprovisioned = Custody::Unprovisioned(Held::Nothing);
+        let service = Service::new(folder, devices, UnlockMode::Attended, unprovisioned);
         let policy = Policy::own_user_and_root(nix::unistd::geteuid().as_raw());
         let path = dir.path().join("socket");
         let listener = bind(&path).unwrap();

@@ -82,20 +82,28 @@ impl Folder for DiskFolder {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        testing::step()?;
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.path(name))?;
         file.write_all(bytes)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
+        #[cfg(test)]
+        testing::step()?;
         File::open(self.path(name))?.sync_all()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        #[cfg(test)]
+        testing::step()?;
         fs::rename(self.path(from), self.path(to))
     }
 
     fn sync_names(&self) -> io::Result<()> {
+        #[cfg(test)]
+        testing::step()?;
         File::open(&self.0)?.sync_all()
     }
 }
@@ -105,6 +113,32 @@ pub(crate) mod testing {
     use super::*;
     use std::cell::RefCell;
     use std::collections::BTreeMap;
+
+    thread_local! {
+        /// Steps of this thread's folders on disk until the process is killed.
+        static FAILS_IN: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// From a number of steps on, every step of this thread's folders on disk fails: as if the process had been killed.
+    pub(crate) fn fail_in(steps: u32) {
+        FAILS_IN.set(Some(steps));
+    }
+
+    /// Lets steps succeed again, and says whether one had failed.
+    pub(crate) fn recover() -> bool {
+        FAILS_IN.take() == Some(0)
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        match FAILS_IN.get() {
+            Some(0) => Err(io::Error::other("the process was killed")),
+            Some(steps) => {
+                FAILS_IN.set(Some(steps - 1));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 
     /// A folder in memory whose power fails before a given operation.
     #[derive(Default)]

@@ -2,8 +2,8 @@
 
 use super::record::Pinned;
 use super::tls_content::ServerCertificateVerify;
-use super::{DiskFolder, Sealed, open_guard};
-use crate::backend::Backend;
+use super::{DiskFolder, Open, open_guard};
+use crate::backend::KeyBackend;
 use crate::vote_guard::{DiskFile, Quorum, VoteError, VoteGuard};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zixt_crypto::{AeadKey, SigningKey, cose, digest, labels};
@@ -12,7 +12,7 @@ use zixt_types::{Author, Body, Canonical, Hash, ParseError, Payload, SuiteId, Vo
 
 /// Keys in use: they exist only in the operational state. Expanded keys erase themselves on drop.
 pub struct Keys {
-    sealed: Sealed,
+    open: Open,
     pinned: Pinned,
     suite: SuiteId,
     enroller_hash: Hash,
@@ -25,42 +25,50 @@ pub struct Keys {
     ahead: Mutex<Option<(Vote, Vec<u8>)>>,
 }
 
+/// Why an open state has no keys in use, and the state.
+pub type NotLoaded = Box<(Open, CustodyError)>;
+
 impl Keys {
-    /// Opens all keys of a bound state, and the votes. The token must be unlocked.
+    /// Loads all active keys of a bound state, and the votes.
     ///
     /// # Errors
-    /// The state comes back together with the error: `UnsealFailed` where it is not what the token sealed,
-    /// `Quarantined` or `Failed` because of the votes, otherwise as [`Backend::load`].
-    pub fn open(
-        backend: &dyn Backend,
-        folder: &DiskFolder,
-        sealed: Sealed,
-    ) -> Result<Self, Box<(Sealed, CustodyError)>> {
-        match Self::load(backend, folder, &sealed) {
-            Ok(loaded) => Ok(loaded(sealed)),
-            Err(error) => Err(Box::new((sealed, error))),
+    /// The state comes back together with the error: `Quarantined` or `Failed` because of the votes, otherwise as
+    /// [`KeyBackend::load`].
+    pub fn load(backend: &dyn KeyBackend, folder: &DiskFolder, open: Open) -> Result<Self, NotLoaded> {
+        match Self::try_load(backend, folder, &open) {
+            Ok(loaded) => Ok(loaded(open)),
+            Err(error) => Err(Box::new((open, error))),
         }
     }
 
-    fn load(
-        backend: &dyn Backend,
+    fn try_load(
+        backend: &dyn KeyBackend,
         folder: &DiskFolder,
-        sealed: &Sealed,
-    ) -> Result<impl FnOnce(Sealed) -> Self + use<>, CustodyError> {
-        let record = &sealed.record;
-        record.check_seal(backend)?;
-        let pinned = record.pinned.ok_or(CustodyError::Unprovisioned)?;
-        let load = |purpose| backend.load(&record.kek, record.key(purpose)?);
+        open: &Open,
+    ) -> Result<impl FnOnce(Open) -> Self + use<>, CustodyError> {
+        let Open { record, root } = open;
+        let pinned = record.pinned.clone().ok_or(CustodyError::Unprovisioned)?;
+        let load = |purpose| backend.load(root, record.key(purpose)?);
         // Nothing asks for the identity key's signature yet; that it opens is found out here and not when it is needed.
         drop(load(KeyPurpose::Identity)?);
         let (consensus, tls) = (load(KeyPurpose::Consensus)?, load(KeyPurpose::Tls)?);
         let enroller = load(KeyPurpose::Enroller)?;
-        let row_key = record.open_row_key(backend)?;
-        let guard = Mutex::new(open_guard(folder, record.open_guard_key(backend)?, pinned.quorum())?);
-        let suite = record.suite();
-        let enroller_hash = digest::key_hash(suite, enroller.public_key());
-        Ok(move |sealed| Self {
-            sealed,
+        let row_key = record.open_row_key(root)?;
+        let guard = open_guard(folder, record.open_guard_key(root)?, pinned.quorum())?;
+        if guard.votes() < record.votes {
+            return Err(CustodyError::Quarantined {
+                reason: format!(
+                    "the vote guard was set back: it knows {} votes, {} were signed",
+                    guard.votes(),
+                    record.votes
+                ),
+            });
+        }
+        let guard = Mutex::new(guard);
+        let suite = record.key(KeyPurpose::Consensus)?.suite;
+        let enroller_hash = record.key(KeyPurpose::Enroller)?.hash();
+        Ok(move |open| Self {
+            open,
             pinned,
             suite,
             enroller_hash,
@@ -73,16 +81,27 @@ impl Keys {
         })
     }
 
-    /// Forgets the keys.
+    /// Forgets the keys in use.
     #[must_use]
-    pub fn seal(self) -> Sealed {
-        self.sealed
+    pub fn unload(self) -> Open {
+        self.open
     }
 
-    /// What is known without the keys.
+    /// The state that they are of.
     #[must_use]
-    pub const fn sealed(&self) -> &Sealed {
-        &self.sealed
+    pub const fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// The state, to change what is not in use.
+    pub const fn open_mut(&mut self) -> &mut Open {
+        &mut self.open
+    }
+
+    /// Votes that were signed so far.
+    #[must_use]
+    pub fn votes(&self) -> u64 {
+        self.guard().votes()
     }
 
     /// Signs a handshake as TLS server.

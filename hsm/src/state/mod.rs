@@ -7,11 +7,15 @@ mod record;
 mod tls_content;
 
 pub use backoff::PinTries;
+#[cfg(test)]
+pub(crate) use folder::testing as faults;
 pub use folder::{DiskFolder, Folder};
 pub use keys::Keys;
-pub use record::{CustodyRecord, Pinned};
+pub(crate) use record::root_aad;
+pub use record::{CustodyRecord, EnrolledProtector, Pinned, mode, protector_id};
 pub use tls_content::ServerCertificateVerify;
 
+use crate::root::Root;
 use crate::vote_guard::{self, DiskFile, GuardKey, OpenError, Quorum, VoteGuard};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -28,22 +32,55 @@ const LOCK_FILE: &str = "lock";
 /// The state of custody.
 pub enum Custody {
     /// No keys, or keys whose network is not known yet.
-    Unprovisioned(Option<Sealed>),
+    Unprovisioned(Held),
     /// Keys are wrapped.
-    Locked(Sealed),
+    Locked(CustodyRecord),
     /// Signs.
     Operational(Box<Keys>),
-    /// Keys or votes are not what they were: officers have to decide.
-    Quarantined(String),
+    /// Keys or votes are not what they were: officers have to decide. What is held can be opened for that, but signs
+    /// nothing.
+    Quarantined(String, Held),
     /// Does not work.
     Failed(String),
 }
 
-/// Everything that is known without the token. The votes are not: the key that tells true ones from forged ones is
-/// wrapped like the others.
-pub struct Sealed {
+/// What there is of the keys where they are not in use.
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// The state file.
+    Sealed(CustodyRecord),
+    /// The state file and the root that it is sealed by.
+    Open(Box<Open>),
+}
+
+/// A state that was authenticated, and its root.
+pub struct Open {
     /// The state file.
     pub record: CustodyRecord,
+    /// The root.
+    pub root: Root,
+}
+
+impl Held {
+    /// The state file, if there is one.
+    #[must_use]
+    pub fn record(&self) -> Option<&CustodyRecord> {
+        match self {
+            Self::Nothing => None,
+            Self::Sealed(record) => Some(record),
+            Self::Open(open) => Some(&open.record),
+        }
+    }
+
+    /// The same without the root.
+    #[must_use]
+    pub fn seal(self) -> Self {
+        match self {
+            Self::Open(open) => Self::Sealed(open.record),
+            held => held,
+        }
+    }
 }
 
 impl Custody {
@@ -54,10 +91,13 @@ impl Custody {
     pub fn read(folder: &DiskFolder) -> io::Result<Self> {
         let Some(bytes) = folder.read(STATE_FILE, CustodyRecord::BYTES_MAX)? else {
             return Ok(match votes_without_keys(folder) {
-                true => Self::Quarantined(format!(
-                    "{STATE_FILE} is missing, but {VOTES_FILE} shows that its consensus key has voted"
-                )),
-                false => Self::Unprovisioned(None),
+                true => Self::Quarantined(
+                    format!(
+                        "{STATE_FILE} is missing, but {VOTES_FILE} shows that its consensus key has voted"
+                    ),
+                    Held::Nothing,
+                ),
+                false => Self::Unprovisioned(Held::Nothing),
             });
         };
         let record = match CustodyRecord::parse(&bytes) {
@@ -69,15 +109,21 @@ impl Custody {
                 )));
             }
         };
+        if let Some(reason) = &record.quarantine {
+            return Ok(Self::Quarantined(reason.clone(), Held::Sealed(record)));
+        }
         // Whether the votes are whole is found out when their key is there; that they are missing, now.
         if !folder.path(VOTES_FILE).try_exists()? {
-            return Ok(Self::Quarantined(format!(
-                "{VOTES_FILE} is missing: votes that were released may be forgotten"
-            )));
+            return Ok(Self::Quarantined(
+                format!("{VOTES_FILE} is missing: votes that were released may be forgotten"),
+                Held::Sealed(record),
+            ));
         }
-        let bound = record.pinned.is_some();
-        let sealed = Sealed { record };
-        Ok(if bound { Self::Locked(sealed) } else { Self::Unprovisioned(Some(sealed)) })
+        Ok(if record.is_complete() {
+            Self::Locked(record)
+        } else {
+            Self::Unprovisioned(Held::Sealed(record))
+        })
     }
 
     /// The state's name.
@@ -87,18 +133,19 @@ impl Custody {
             Self::Unprovisioned(_) => StateKind::Unprovisioned,
             Self::Locked(_) => StateKind::Locked,
             Self::Operational(_) => StateKind::Operational,
-            Self::Quarantined(_) => StateKind::Quarantined,
+            Self::Quarantined(..) => StateKind::Quarantined,
             Self::Failed(_) => StateKind::Failed,
         }
     }
 
-    /// What is known without the token, where there is something.
+    /// What is known without the root, where there is something. Authenticated only where the root is open.
     #[must_use]
-    pub const fn sealed(&self) -> Option<&Sealed> {
+    pub fn record(&self) -> Option<&CustodyRecord> {
         match self {
-            Self::Unprovisioned(Some(sealed)) | Self::Locked(sealed) => Some(sealed),
-            Self::Operational(keys) => Some(keys.sealed()),
-            Self::Unprovisioned(None) | Self::Quarantined(_) | Self::Failed(_) => None,
+            Self::Unprovisioned(held) | Self::Quarantined(_, held) => held.record(),
+            Self::Locked(record) => Some(record),
+            Self::Operational(keys) => Some(&keys.open().record),
+            Self::Failed(_) => None,
         }
     }
 
@@ -111,26 +158,49 @@ impl Custody {
             Self::Operational(keys) => Ok(keys),
             Self::Unprovisioned(_) => Err(CustodyError::Unprovisioned),
             Self::Locked(_) => Err(CustodyError::Locked),
-            Self::Quarantined(reason) => Err(CustodyError::Quarantined { reason: reason.clone() }),
+            Self::Quarantined(reason, _) => Err(CustodyError::Quarantined { reason: reason.clone() }),
             Self::Failed(reason) => Err(CustodyError::Failed { reason: reason.clone() }),
+        }
+    }
+
+    /// The open state, wherever it is open.
+    ///
+    /// # Errors
+    /// `Unprovisioned`, `Locked`, `Quarantined` (it has to be unlocked first), `Failed`.
+    pub fn open(&self) -> Result<&Open, CustodyError> {
+        match self {
+            Self::Operational(keys) => Ok(keys.open()),
+            Self::Unprovisioned(Held::Open(open)) | Self::Quarantined(_, Held::Open(open)) => Ok(open),
+            Self::Unprovisioned(Held::Sealed(_)) => Err(CustodyError::Locked),
+            other => other.keys().map(Keys::open),
+        }
+    }
+
+    /// As [`Self::open`], to change it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_mut(&mut self) -> Result<&mut Open, CustodyError> {
+        self.open()?;
+        match self {
+            Self::Operational(keys) => Ok(keys.open_mut()),
+            Self::Unprovisioned(Held::Open(open)) | Self::Quarantined(_, Held::Open(open)) => Ok(open),
+            _ => Err(CustodyError::Locked),
         }
     }
 }
 
-/// Stores new keys: first the guard, so that there are never keys without one.
+/// Writes an empty guard, which has to be there before the keys, so that there are never keys without one.
 ///
 /// # Errors
-/// The system's error.
-pub fn store_new(
-    folder: &DiskFolder,
-    record: CustodyRecord,
-    guard_key: &GuardKey,
-) -> Result<Sealed, CustodyError> {
-    let storage = |error: io::Error| CustodyError::Storage { detail: error.to_string() };
-    folder.replace(VOTES_FILE, &vote_guard::empty_file(guard_key)).map_err(storage)?;
-    // The point of no return: from here on the appliance has these keys.
-    folder.replace(STATE_FILE, &record.to_bytes()).map_err(storage)?;
-    Ok(Sealed { record })
+/// `Storage`.
+pub fn store_guard(folder: &DiskFolder, guard_key: &GuardKey) -> Result<(), CustodyError> {
+    folder.replace(VOTES_FILE, &vote_guard::empty_file(guard_key)).map_err(|error| storage(&error))
+}
+
+/// The error of a file that could not be written.
+pub(crate) fn storage(error: &io::Error) -> CustodyError {
+    CustodyError::Storage { detail: error.to_string() }
 }
 
 /// Holds the folder against a second daemon, for as long as the value lives.

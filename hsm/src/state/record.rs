@@ -1,45 +1,107 @@
-//! The state file `custody.cbor`: wrapped keys, and what they are bound to.
+//! The state file `custody.cbor`: protectors, sealed keys, and what they are bound to.
 
-use crate::backend::{Backend, KekName, StoredKey};
+use crate::backend::{KeyBackend, NewKey, StoredKey};
+use crate::protector::{Enrolled, Protector};
+use crate::root::{CHECK_BYTES, Class, CustodyId, Root, RootName};
 use crate::vote_guard::{GuardKey, MAC_KEY_BYTES, Quorum};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
-use zixt_crypto::{AeadKey, digest, hazmat, labels};
-use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose};
-use zixt_types::{Canonical, Genesis, Hash, SuiteId, UnlockMode};
+use zixt_crypto::{AeadKey, digest, hash, labels};
+use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose, KeyStatus, TokenInfo};
+use zixt_types::{
+    ApplianceId, Canonical, CustodyMode, Genesis, Hash, ProtectorId, ProtectorKind, SuiteId, UnlockMode,
+};
 
-/// The state file. Its wrapped parts are bound one by one; the rest is bound by `seal`.
+/// Protectors of one root.
+const PROTECTORS_MAX: usize = 8;
+/// Keys that are kept, retired ones included. The oldest retired one has to be destroyed before the next is made.
+const KEYS_MAX: usize = 32;
+/// Bytes of what a protector remembers.
+const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
+
+/// The state file. Everything in it is bound by the MAC, whose key is derived from the root.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct CustodyRecord {
-    /// Format version: 2.
+    /// Format version: 3.
     #[n(0)]
     pub version: u64,
-    /// The key in the token that wraps everything here.
+    /// Names this custody for ever.
     #[n(1)]
-    pub kek: KekName,
+    pub custody: CustodyId,
     /// Whether the keys were made for a lab.
     #[n(2)]
     pub lab: bool,
-    /// The signing keys, in the order of [`KeyPurpose::ALL`].
+    /// Officers' decisions that were taken so far.
     #[n(3)]
-    pub keys: Vec<StoredKey>,
-    /// The wrapped row data key.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub row_key: Vec<u8>,
-    /// The wrapped key of the vote guard's MAC. Not derived from the row data key, which leaves this process.
+    pub sequence: u64,
+    /// The root's version.
+    #[n(4)]
+    pub root_version: u32,
+    /// The root's key-check value.
     #[cbor(n(5), with = "minicbor::bytes")]
-    pub guard_key: Vec<u8>,
-    /// The network, once known.
+    pub check: [u8; CHECK_BYTES],
+    /// What wraps the root.
     #[n(6)]
+    pub protectors: Vec<EnrolledProtector>,
+    /// The signing keys: one active of each purpose, in the order of [`KeyPurpose::ALL`], then pending and retired ones.
+    #[n(7)]
+    pub keys: Vec<StoredKey>,
+    /// The sealed row data key.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub row_key: Vec<u8>,
+    /// The sealed key of the vote guard's MAC. Not derived from the row data key, which leaves this process.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub guard_key: Vec<u8>,
+    /// The vote guard's random name: its file is bound to this custody, whatever its consensus keys.
+    #[n(10)]
+    pub guard: Hash,
+    /// Votes that were signed when this was written, at least.
+    #[n(11)]
+    pub votes: u64,
+    /// The network, once known.
+    #[n(12)]
     pub pinned: Option<Pinned>,
-    /// A wrapped constant whose AAD is the hash of everything above: only the token can make it.
+    /// Why the keys must not be used until officers activate a new consensus key.
+    #[n(13)]
+    pub quarantine: Option<String>,
+    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    #[n(14)]
+    pub mac: Hash,
+}
+
+/// A protector as the state file holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct EnrolledProtector {
+    /// Its id.
+    #[n(0)]
+    pub id: ProtectorId,
+    /// Its name in the configuration.
+    #[n(1)]
+    pub name: String,
+    /// Its kind.
+    #[n(2)]
+    pub kind: ProtectorKind,
+    /// A software token or TPM.
+    #[n(3)]
+    pub software: bool,
+    /// What it has to remember; only the protector reads it.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub enrolment: Vec<u8>,
+    /// The wrapped root.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub wrapped: Vec<u8>,
+    /// The anchor's number that belongs to this state.
+    #[n(6)]
+    pub anchored: Option<u64>,
+    /// The device's authorisations, sealed under the root.
     #[cbor(n(7), with = "minicbor::bytes")]
-    pub seal: Vec<u8>,
+    pub authorisation: Option<Vec<u8>>,
 }
 
 /// The network that the keys serve, for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Pinned {
     /// Hash of its genesis.
@@ -52,6 +114,12 @@ pub struct Pinned {
     /// does not change it: what it forbids then is a second header at a height, which needs a lock to be given up.
     #[n(2)]
     pub alone: bool,
+    /// The officers, by the hashes of their keys.
+    #[n(3)]
+    pub officers: Vec<Hash>,
+    /// How many of them have to approve.
+    #[n(4)]
+    pub required: u8,
 }
 
 impl Pinned {
@@ -64,109 +132,287 @@ impl Pinned {
 
 impl Canonical for CustodyRecord {
     const WHAT: &'static str = "custody state";
-    const BYTES_MAX: usize = 64 * 1024;
-    const VERSION: Option<u64> = Some(2);
+    const BYTES_MAX: usize = 512 * 1024;
+    const VERSION: Option<u64> = Some(3);
 
     fn check(&self) -> Result<(), &'static str> {
-        if !self.keys.iter().map(|key| key.purpose).eq(KeyPurpose::ALL) {
-            return Err("it does not hold one key of each purpose in order");
+        if self.keys.len() > KEYS_MAX {
+            return Err("it holds too many keys");
         }
-        if self.keys.iter().any(|key| key.suite != self.suite()) {
-            return Err("its keys are of different suites");
+        let active = self.keys.iter().filter(|key| key.status == KeyStatus::Active);
+        if !active.map(|key| key.purpose).eq(KeyPurpose::ALL) {
+            return Err("it does not hold one active key of each purpose in order");
+        }
+        let pending = |purpose| {
+            let of_purpose = self.keys.iter().filter(|key| key.purpose == purpose);
+            of_purpose.filter(|key| key.status == KeyStatus::Pending).count()
+        };
+        if KeyPurpose::ALL.into_iter().any(|purpose| pending(purpose) > 1) {
+            return Err("it holds two pending keys of one purpose");
+        }
+        if self.protectors.is_empty() || self.protectors.len() > PROTECTORS_MAX {
+            return Err("it holds no protector, or too many");
+        }
+        if self.protectors.iter().any(|protector| protector.enrolment.len() > ENROLMENT_BYTES_MAX) {
+            return Err("what a protector remembers is too long");
+        }
+        let ids: std::collections::BTreeSet<_> =
+            self.protectors.iter().map(|protector| protector.id).collect();
+        if ids.len() != self.protectors.len() {
+            return Err("it holds a protector twice");
         }
         Ok(())
     }
 }
 
+/// The id of a protector of a custody: from what the device says it is, so that officers can approve one that is not
+/// enrolled yet.
+#[must_use]
+pub fn protector_id(custody: CustodyId, kind: ProtectorKind, info: &TokenInfo) -> ProtectorId {
+    let parts = [&custody.0[..], &[kind as u8], info.label.as_bytes(), &[0], info.serial.as_bytes()];
+    let hash = hash::sha384(labels::PROTECTOR_ID, &parts);
+    let mut id = [0; ProtectorId::LEN];
+    id.copy_from_slice(&hash.as_bytes()[..ProtectorId::LEN]);
+    ProtectorId(id)
+}
+
+/// Where keys live that are made now: what is true whichever protector opens them. A software protector makes all of
+/// them software keys; beside a token a TPM is said where it stands alone.
+#[must_use]
+pub fn mode(protectors: &[EnrolledProtector]) -> CustodyMode {
+    let has = |kind| protectors.iter().any(|protector| protector.kind == kind);
+    if has(ProtectorKind::Software) {
+        CustodyMode::Software
+    } else if has(ProtectorKind::Pkcs11) {
+        CustodyMode::WrappedByToken
+    } else {
+        CustodyMode::SealedByTpm
+    }
+}
+
+impl EnrolledProtector {
+    /// Enrols an open protector and lets it wrap the root.
+    ///
+    /// # Errors
+    /// As the protector's `enrol` and `wrap`.
+    pub fn enrol(protector: &dyn Protector, root: &Root) -> Result<Self, CustodyError> {
+        let info = protector.describe()?;
+        let id = protector_id(root.name().custody, protector.kind(), &info);
+        let Enrolled { enrolment, anchor, authorisation } = protector.enrol(None)?;
+        let authorisation = authorisation
+            .map(|secret| root.seal(Class::Data, &authorisation_aad(id), &secret))
+            .transpose()?;
+        let mut enrolled = Self {
+            id,
+            name: protector.name().to_owned(),
+            kind: protector.kind(),
+            software: info.software,
+            enrolment,
+            wrapped: Vec::new(),
+            anchored: anchor,
+            authorisation,
+        };
+        enrolled.wrap(protector, root)?;
+        Ok(enrolled)
+    }
+
+    /// Wraps a root, and tries that it opens.
+    ///
+    /// # Errors
+    /// As the protector's `wrap` and `unwrap`.
+    pub fn wrap(&mut self, protector: &dyn Protector, root: &Root) -> Result<(), CustodyError> {
+        let aad = root_aad(root.name(), self.id);
+        self.wrapped = protector.wrap(&self.enrolment, &aad, root.expose())?;
+        // A blob that does not open is found now and not at the next power-on.
+        let opened = protector.unwrap(&self.enrolment, &aad, &self.wrapped)?;
+        if opened.as_slice() == root.expose() { Ok(()) } else { Err(CustodyError::UnsealFailed) }
+    }
+
+    /// The device's authorisations.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn authorisation(&self, root: &Root) -> Result<Option<Zeroizing<Vec<u8>>>, CustodyError> {
+        let sealed = self.authorisation.as_ref();
+        sealed.map(|sealed| root.unseal(Class::Data, &authorisation_aad(self.id), sealed)).transpose()
+    }
+}
+
 impl CustodyRecord {
-    /// Makes all keys of an appliance. The token must be unlocked.
+    /// Makes all keys of an appliance, and the root, wrapped by one open protector. The MAC is still missing.
     ///
     /// # Errors
-    /// See [`Backend::generate`].
-    pub fn generate(backend: &dyn Backend, suite: SuiteId, lab: bool) -> Result<Self, CustodyError> {
-        let kek = backend.create_kek()?;
-        let keys = KeyPurpose::ALL.iter().map(|purpose| backend.generate(&kek, *purpose, suite));
+    /// See [`KeyBackend::generate`] and [`EnrolledProtector::enrol`].
+    pub fn generate(
+        protector: &dyn Protector,
+        backend: &dyn KeyBackend,
+        suite: SuiteId,
+        lab: bool,
+    ) -> Result<(Self, Root), CustodyError> {
+        let mut custody = CustodyId([0; 16]);
+        zixt_crypto::fill_random(&mut custody.0).map_err(internal)?;
+        let root = Root::generate(RootName { custody, version: 1 })?;
+        let protectors = vec![EnrolledProtector::enrol(protector, &root)?];
+        let mode = mode(&protectors);
+        let status = KeyStatus::Active;
+        let keys = KeyPurpose::ALL.iter().map(|purpose| {
+            backend.generate(&root, NewKey { purpose: *purpose, version: 1, suite, mode, status }, None)
+        });
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
-        let row_key =
-            AeadKey::generate().map_err(|error| CustodyError::Internal { detail: error.to_string() })?;
-        let row_key = backend.seal(&kek, &row_key_aad(&kek), row_key.as_bytes())?;
-        let mut guard_key = Zeroizing::new([0; MAC_KEY_BYTES]);
-        zixt_crypto::fill_random(&mut *guard_key)
-            .map_err(|error| CustodyError::Internal { detail: error.to_string() })?;
-        let guard_key = backend.seal(&kek, &guard_key_aad(&kek), &*guard_key)?;
-        Self { version: 2, kek, lab, keys, row_key, guard_key, pinned: None, seal: Vec::new() }
-            .sealed(backend)
+        let row_key = AeadKey::generate().map_err(internal)?;
+        let mut record = Self {
+            version: 3,
+            custody,
+            lab,
+            sequence: 0,
+            root_version: 1,
+            check: root.check_value(),
+            protectors,
+            keys,
+            row_key: root.seal(Class::Data, &data_aad("row-key"), row_key.as_bytes())?,
+            guard_key: Vec::new(),
+            guard: Hash::ZERO,
+            votes: 0,
+            pinned: None,
+            quarantine: None,
+            mac: Hash::ZERO,
+        };
+        record.renew_guard(&root)?;
+        Ok((record, root))
     }
 
-    /// The same state with a genesis.
+    /// Draws a new name and key for the vote guard: its old file is worthless then.
     ///
     /// # Errors
-    /// See [`Backend::seal`].
-    pub fn with_pinned(&self, backend: &dyn Backend, pinned: Pinned) -> Result<Self, CustodyError> {
-        Self { pinned: Some(pinned), ..self.clone() }.sealed(backend)
+    /// `Internal` without random numbers.
+    pub fn renew_guard(&mut self, root: &Root) -> Result<(), CustodyError> {
+        let mut key = Zeroizing::new([0; MAC_KEY_BYTES]);
+        zixt_crypto::fill_random(&mut *key).map_err(internal)?;
+        let mut name = [0; Hash::LEN];
+        zixt_crypto::fill_random(&mut name).map_err(internal)?;
+        self.guard = hash::sha384(labels::VOTE_GUARD, &[&name]);
+        self.guard_key = root.seal(Class::Data, &data_aad("guard-key"), &*key)?;
+        self.votes = 0;
+        Ok(())
     }
 
-    fn sealed(mut self, backend: &dyn Backend) -> Result<Self, CustodyError> {
-        self.seal = backend.seal(&self.kek, &self.seal_aad(), &SEALED)?;
-        Ok(self)
+    /// The root's name.
+    #[must_use]
+    pub const fn root_name(&self) -> RootName {
+        RootName { custody: self.custody, version: self.root_version }
     }
 
-    /// Whether this token sealed exactly this state.
+    /// Opens the root by an open protector, and checks that this root authenticated exactly this state.
     ///
     /// # Errors
-    /// `UnsealFailed` if not; otherwise as [`Backend::unseal`].
-    pub fn check_seal(&self, backend: &dyn Backend) -> Result<(), CustodyError> {
-        let opened = backend.unseal(&self.kek, &self.seal_aad(), &self.seal)?;
-        if opened.as_slice() == SEALED { Ok(()) } else { Err(CustodyError::UnsealFailed) }
+    /// `UnsealFailed` if not; otherwise as the protector's `unwrap`.
+    pub fn open_root(&self, by: &EnrolledProtector, protector: &dyn Protector) -> Result<Root, CustodyError> {
+        let name = self.root_name();
+        let opened = protector.unwrap(&by.enrolment, &root_aad(name, by.id), &by.wrapped)?;
+        let root = Root::from_slice(name, &opened)?;
+        if root.check_value() != self.check {
+            return Err(CustodyError::UnsealFailed);
+        }
+        self.check_mac(&root)?;
+        Ok(root)
+    }
+
+    /// Whether this root authenticated exactly this state.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn check_mac(&self, root: &Root) -> Result<(), CustodyError> {
+        let good = hash::constant_time_eq(self.to_mac(root).as_bytes(), self.mac.as_bytes());
+        if good { Ok(()) } else { Err(CustodyError::UnsealFailed) }
+    }
+
+    /// The same state with its MAC.
+    #[must_use]
+    pub fn authenticated(mut self, root: &Root) -> Self {
+        self.mac = self.to_mac(root);
+        self
+    }
+
+    fn to_mac(&self, root: &Root) -> Hash {
+        root.mac(&Self { mac: Hash::ZERO, ..self.clone() }.to_bytes())
+    }
+
+    /// Everything that the old root sealed, sealed by a new one. The protectors still wrap the old one.
+    ///
+    /// # Errors
+    /// `UnsealFailed`, `Internal`.
+    pub fn resealed(&self, old: &Root, new: &Root, backend: &dyn KeyBackend) -> Result<Self, CustodyError> {
+        let again =
+            |aad: &[u8], sealed: &[u8]| new.seal(Class::Data, aad, &old.unseal(Class::Data, aad, sealed)?);
+        let mut record = self.clone();
+        for key in &mut record.keys {
+            key.blob = backend.rewrap(old, new, key)?;
+        }
+        record.row_key = again(&data_aad("row-key"), &self.row_key)?;
+        record.guard_key = again(&data_aad("guard-key"), &self.guard_key)?;
+        for protector in &mut record.protectors {
+            if let Some(sealed) = &protector.authorisation {
+                protector.authorisation = Some(again(&authorisation_aad(protector.id), sealed)?);
+            }
+        }
+        record.root_version = new.name().version;
+        record.check = new.check_value();
+        Ok(record)
     }
 
     /// The row data key.
     ///
     /// # Errors
-    /// See [`Backend::unseal`].
-    pub fn open_row_key(&self, backend: &dyn Backend) -> Result<AeadKey, CustodyError> {
-        let opened = backend.unseal(&self.kek, &row_key_aad(&self.kek), &self.row_key)?;
+    /// `UnsealFailed`.
+    pub fn open_row_key(&self, root: &Root) -> Result<AeadKey, CustodyError> {
+        let opened = root.unseal(Class::Data, &data_aad("row-key"), &self.row_key)?;
         AeadKey::from_slice(&opened).map_err(|_| CustodyError::UnsealFailed)
     }
 
     /// The vote guard's key.
     ///
     /// # Errors
-    /// See [`Backend::unseal`].
-    pub fn open_guard_key(&self, backend: &dyn Backend) -> Result<GuardKey, CustodyError> {
-        let opened = backend.unseal(&self.kek, &guard_key_aad(&self.kek), &self.guard_key)?;
+    /// `UnsealFailed`.
+    pub fn open_guard_key(&self, root: &Root) -> Result<GuardKey, CustodyError> {
+        let opened = root.unseal(Class::Data, &data_aad("guard-key"), &self.guard_key)?;
         let mac = opened.as_slice().try_into().map_err(|_| CustodyError::UnsealFailed)?;
-        let consensus = self.key(KeyPurpose::Consensus)?;
-        Ok(GuardKey::new(digest::key_hash(consensus.suite, &consensus.public_key), mac))
+        Ok(GuardKey::new(self.guard, mac))
     }
 
-    /// The suite of all keys.
+    /// The suite of the identity key, which all first keys have.
     #[must_use]
     pub fn suite(&self) -> SuiteId {
         // `check` refuses a record without keys.
         self.keys.first().map_or(SuiteId::Standard, |key| key.suite)
     }
 
-    /// The stored key of a purpose.
+    /// The active key of a purpose.
     ///
     /// # Errors
     /// `Internal` if there is none, which `check` excludes.
     pub fn key(&self, purpose: KeyPurpose) -> Result<&StoredKey, CustodyError> {
-        let found = self.keys.iter().find(|key| key.purpose == purpose);
+        let found = self.keys.iter().find(|key| key.purpose == purpose && key.status == KeyStatus::Active);
         found.ok_or_else(|| CustodyError::Internal { detail: format!("no {} key", purpose.name()) })
     }
 
     /// The keys as everybody may know them.
     #[must_use]
     pub fn public_keys(&self) -> Vec<KeyInfo> {
-        let info = |key: &StoredKey| KeyInfo {
-            purpose: key.purpose,
-            hash: digest::key_hash(key.suite, &key.public_key),
-            suite: key.suite,
-            public_key: key.public_key.clone(),
-            custody: key.mode,
-        };
-        self.keys.iter().map(info).collect()
+        self.keys.iter().map(StoredKey::info).collect()
+    }
+
+    /// Whether it may be used: its network is known, and no single loss ends it (in a lab it may).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.pinned.is_some() && (self.lab || self.protectors.len() >= 2)
+    }
+
+    /// This appliance.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub fn appliance(&self) -> Result<ApplianceId, CustodyError> {
+        Ok(digest::appliance_id(self.key(KeyPurpose::Identity)?.hash()))
     }
 
     /// Checks that a genesis tells the truth about these keys, and returns what to pin of it.
@@ -175,8 +421,7 @@ impl CustodyRecord {
     /// `GenesisRefused` with the statement that is not true.
     pub fn check_genesis(&self, genesis: &Genesis) -> Result<Pinned, CustodyError> {
         let refused = |why: String| Err(CustodyError::GenesisRefused { why });
-        let hash =
-            |purpose| self.key(purpose).map(|key| (digest::key_hash(key.suite, &key.public_key), key.mode));
+        let hash = |purpose| self.key(purpose).map(|key| (key.hash(), key.mode));
         let (identity, _) = hash(KeyPurpose::Identity)?;
         let (consensus, mode) = hash(KeyPurpose::Consensus)?;
         let (tls, _) = hash(KeyPurpose::Tls)?;
@@ -208,71 +453,137 @@ impl CustodyRecord {
             let made_for = if self.lab { "a lab" } else { "production" };
             return refused(format!("the keys were made for {made_for}, the genesis says otherwise"));
         }
-        let alone = u128::from(validator.stake) * 3 > u128::from(genesis.stake_total()) * 2;
-        Ok(Pinned { genesis: digest::genesis_hash(genesis), unlock: genesis.unlock, alone })
-    }
-
-    fn seal_aad(&self) -> Vec<u8> {
-        let bound = Self { seal: Vec::new(), ..self.clone() }.to_bytes();
-        [labels::SEED_WRAP, b"state", &hazmat::sha384(&[&bound])].concat()
+        Ok(Pinned {
+            genesis: digest::genesis_hash(genesis),
+            unlock: genesis.unlock,
+            alone: u128::from(validator.stake) * 3 > u128::from(genesis.stake_total()) * 2,
+            officers: genesis.officers.iter().map(|officer| officer.key).collect(),
+            required: genesis.officers_required,
+        })
     }
 }
 
-/// Any constant: what matters is the AAD.
-const SEALED: [u8; 16] = [0; 16];
-
-fn row_key_aad(kek: &KekName) -> Vec<u8> {
-    [labels::SEED_WRAP, b"row-key/1/AES-256-GCM/", &kek.0].concat()
+pub(crate) fn root_aad(root: RootName, protector: ProtectorId) -> Vec<u8> {
+    [labels::CUSTODY_ROOT, &root.custody.0, &root.version.to_be_bytes(), protector.as_bytes()].concat()
 }
 
-fn guard_key_aad(kek: &KekName) -> Vec<u8> {
-    [labels::SEED_WRAP, b"guard-key/1/HMAC-SHA384/", &kek.0].concat()
+fn data_aad(what: &str) -> Vec<u8> {
+    [labels::CUSTODY_DATA, what.as_bytes()].concat()
+}
+
+fn authorisation_aad(protector: ProtectorId) -> Vec<u8> {
+    [labels::CUSTODY_DATA, b"authorisation/", protector.as_bytes()].concat()
+}
+
+fn internal(error: impl std::fmt::Display) -> CustodyError {
+    CustodyError::Internal { detail: error.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{WrappedSeed, testing::TestProtector};
+    use crate::backend::WrappedSeed;
+    use crate::protector::testing::TestProtector;
     use proptest::prelude::*;
     use zixt_crypto::Reference;
 
+    fn made() -> (TestProtector, CustodyRecord, Root) {
+        let protector = TestProtector::open_one();
+        let (record, root) =
+            CustodyRecord::generate(&protector, &backend(), SuiteId::Standard, true).unwrap();
+        let record = record.authenticated(&root);
+        (protector, record, root)
+    }
+
     fn backend() -> WrappedSeed {
-        WrappedSeed::new(Box::new(TestProtector::open_one()), Box::new(Reference))
+        WrappedSeed::new(Box::new(Reference))
+    }
+
+    fn pinned() -> Pinned {
+        let officers = vec![Hash([2; 48])];
+        Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended, alone: true, officers, required: 1 }
     }
 
     #[test]
     fn the_state_round_trips_and_every_edit_is_found() {
-        let backend = backend();
-        let record = CustodyRecord::generate(&backend, SuiteId::Standard, true).unwrap();
+        let (protector, record, root) = made();
         assert_eq!(CustodyRecord::parse(&record.to_bytes()).as_ref(), Ok(&record));
-        record.check_seal(&backend).unwrap();
-        let pinned = Pinned { genesis: Hash([1; 48]), unlock: UnlockMode::Attended, alone: true };
-        let bound = record.with_pinned(&backend, pinned).unwrap();
-        bound.check_seal(&backend).unwrap();
-        let edits: [CustodyRecord; 6] = [
-            CustodyRecord { pinned: Some(Pinned { alone: false, ..pinned }), ..bound.clone() },
+        assert_eq!(*record.open_root(&record.protectors[0], &protector).unwrap().expose(), *root.expose());
+        let bound = CustodyRecord { pinned: Some(pinned()), ..record.clone() }.authenticated(&root);
+        bound.check_mac(&root).unwrap();
+        let officer = Pinned { officers: vec![Hash([3; 48])], ..pinned() };
+        let mut moved = bound.protectors.clone();
+        moved[0].anchored = Some(1);
+        let edits: [CustodyRecord; 9] = [
+            CustodyRecord { pinned: Some(Pinned { alone: false, ..pinned() }), ..bound.clone() },
+            CustodyRecord { pinned: Some(officer), ..bound.clone() },
             CustodyRecord { guard_key: record.guard_key[..20].to_vec(), ..bound.clone() },
             CustodyRecord { lab: false, ..bound.clone() },
             CustodyRecord { pinned: None, ..bound.clone() },
-            CustodyRecord { pinned: Some(Pinned { genesis: Hash([2; 48]), ..pinned }), ..bound.clone() },
+            CustodyRecord { sequence: 1, ..bound.clone() },
+            CustodyRecord { quarantine: Some(String::new()), ..bound.clone() },
+            CustodyRecord { protectors: moved, ..bound.clone() },
             CustodyRecord { row_key: record.row_key[..20].to_vec(), ..bound },
         ];
         for edit in edits {
-            assert_eq!(edit.check_seal(&backend), Err(CustodyError::UnsealFailed));
+            assert_eq!(edit.check_mac(&root), Err(CustodyError::UnsealFailed));
+            assert!(edit.open_root(&edit.protectors[0], &protector).is_err());
         }
     }
 
     #[test]
-    fn the_row_key_comes_back_and_is_nowhere_in_clear() {
-        let backend = backend();
-        let record = CustodyRecord::generate(&backend, SuiteId::Standard, true).unwrap();
-        let key = record.open_row_key(&backend).unwrap();
+    fn data_keys_come_back_and_are_nowhere_in_clear() {
+        let (_, record, root) = made();
+        let key = record.open_row_key(&root).unwrap();
         let bytes = record.to_bytes();
-        for part in key.as_bytes().windows(8) {
-            assert!(!bytes.windows(8).any(|window| window == part));
+        for secret in [key.as_bytes(), root.expose()] {
+            for part in secret.windows(8) {
+                assert!(!bytes.windows(8).any(|window| window == part));
+            }
         }
-        let other = CustodyRecord::generate(&backend, SuiteId::Standard, true).unwrap();
-        assert!(other.open_row_key(&backend).unwrap() != key);
+        let (_, other, other_root) = made();
+        assert!(other.open_row_key(&other_root).unwrap() != key);
+        assert!(record.open_row_key(&other_root).is_err());
+    }
+
+    #[test]
+    fn a_new_root_opens_all_and_the_old_one_nothing() {
+        let (protector, record, old) = made();
+        let name = RootName { version: 2, ..old.name() };
+        let new = Root::generate(name).unwrap();
+        let mut moved = record.resealed(&old, &new, &backend()).unwrap();
+        moved.protectors[0].wrap(&protector, &new).unwrap();
+        let moved = moved.authenticated(&new);
+        assert_eq!(*moved.open_root(&moved.protectors[0], &protector).unwrap().expose(), *new.expose());
+        assert!(moved.open_row_key(&new).unwrap() == record.open_row_key(&old).unwrap());
+        for key in &moved.keys {
+            assert!(backend().load(&new, key).is_ok() && backend().load(&old, key).is_err());
+        }
+        assert!(moved.open_row_key(&old).is_err() && moved.check_mac(&old).is_err());
+    }
+
+    #[test]
+    fn one_active_key_of_each_purpose_and_one_pending_at_most() {
+        let (_, record, root) = made();
+        let pending = backend()
+            .generate(
+                &root,
+                NewKey {
+                    purpose: KeyPurpose::Consensus,
+                    version: 2,
+                    suite: SuiteId::Standard,
+                    mode: CustodyMode::WrappedByToken,
+                    status: KeyStatus::Pending,
+                },
+                None,
+            )
+            .unwrap();
+        let with = |keys: Vec<StoredKey>| CustodyRecord { keys, ..record.clone() }.check();
+        assert_eq!(with([record.keys.clone(), vec![pending.clone()]].concat()), Ok(()));
+        assert!(with([record.keys.clone(), vec![pending.clone(), pending.clone()]].concat()).is_err());
+        let second = StoredKey { status: KeyStatus::Active, ..pending };
+        assert!(with([record.keys.clone(), vec![second]].concat()).is_err());
+        assert!(with(record.keys[1..].to_vec()).is_err());
     }
 
     proptest! {

@@ -51,8 +51,10 @@ pub enum OpenError {
     /// The file is not a guard's.
     #[error("the vote guard's header is damaged, or not of this token's making")]
     Header,
-    /// The file is the guard of another consensus key.
-    #[error("the vote guard belongs to another consensus key")]
+    /// The file is the guard of another custody, or of one before officers decided.
+    #[error(
+        "the vote guard belongs to another custody, or to the time before the consensus key was recovered"
+    )]
     OtherKey,
     /// Votes that were released cannot be read any more.
     #[error("the vote guard is damaged at place {place}: released votes may be forgotten")]
@@ -88,7 +90,7 @@ pub enum Quorum {
     Shared,
 }
 
-/// The guard of one consensus key.
+/// The guard of one custody. It goes on when the consensus key is rotated: whatever the key, a slot has one vote.
 #[derive(Debug)]
 pub struct VoteGuard<F> {
     file: F,
@@ -109,7 +111,7 @@ pub fn empty_file(key: &GuardKey) -> Vec<u8> {
 }
 
 impl<F: GuardFile> VoteGuard<F> {
-    /// Reads the guard of a key, mends copies, and makes the newest record durable.
+    /// Reads the guard of a custody, mends copies, and makes the newest record durable.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -131,6 +133,12 @@ impl<F: GuardFile> VoteGuard<F> {
     #[must_use]
     pub fn highest(&self) -> Option<VoteSlot> {
         self.signed.back().map(|record| slot(&record.vote))
+    }
+
+    /// Votes that were signed so far.
+    #[must_use]
+    pub const fn votes(&self) -> u64 {
+        self.next_number
     }
 
     /// The newest precommit for a header that was signed.

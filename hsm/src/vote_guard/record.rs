@@ -24,22 +24,22 @@ const FIXED_BYTES: usize = 8 + PRECOMMIT_BYTES + 4 + 4;
 /// Whose votes these are, and the key that authenticates them. The token seals it and it exists only while custody is
 /// unlocked, so that nobody who merely writes the disk can make a record.
 pub struct GuardKey {
-    /// Hash of the consensus key.
-    consensus: Hash,
+    /// The guard's name.
+    name: Hash,
     mac: Zeroizing<[u8; MAC_KEY_BYTES]>,
 }
 
 impl std::fmt::Debug for GuardKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GuardKey").field("consensus", &self.consensus).finish_non_exhaustive()
+        f.debug_struct("GuardKey").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl GuardKey {
-    /// The key of the guard of a consensus key.
+    /// The key of the guard with a name.
     #[must_use]
-    pub fn new(consensus: Hash, mac: &[u8; MAC_KEY_BYTES]) -> Self {
-        Self { consensus, mac: Zeroizing::new(*mac) }
+    pub fn new(name: Hash, mac: &[u8; MAC_KEY_BYTES]) -> Self {
+        Self { name, mac: Zeroizing::new(*mac) }
     }
 
     /// The guard's first sector.
@@ -47,20 +47,20 @@ impl GuardKey {
         let mut bytes = [0; HEADER_BYTES];
         let end = MAGIC.len() + Hash::LEN;
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
-        bytes[MAGIC.len()..end].copy_from_slice(self.consensus.as_bytes());
+        bytes[MAGIC.len()..end].copy_from_slice(self.name.as_bytes());
         let mac = self.authenticate(b"header", &bytes[..end]);
         bytes[end..end + MAC_BYTES].copy_from_slice(&mac);
         bytes
     }
 
-    /// Whether a first sector says that it belongs to another consensus key. It may lie: only an equal one is trusted.
+    /// Whether a first sector says that it has another name. It may lie: only an equal one is trusted.
     pub(super) fn is_foreign(&self, bytes: &[u8; HEADER_BYTES]) -> bool {
         let named = bytes.get(MAGIC.len()..MAGIC.len() + Hash::LEN);
-        bytes.starts_with(MAGIC) && named != Some(self.consensus.as_bytes().as_slice())
+        bytes.starts_with(MAGIC) && named != Some(self.name.as_bytes().as_slice())
     }
 
     fn authenticate(&self, what: &[u8], bytes: &[u8]) -> [u8; MAC_BYTES] {
-        *hazmat::hmac_sha384(&*self.mac, &[what, self.consensus.as_bytes(), bytes])
+        *hazmat::hmac_sha384(&*self.mac, &[what, self.name.as_bytes(), bytes])
     }
 }
 

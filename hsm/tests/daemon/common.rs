@@ -53,7 +53,7 @@ impl Lab {
     pub fn configure(&self, pin_file: bool, more: &str) {
         let pin_file = if pin_file { format!("pin_file = {:?}\n", self.path("pin")) } else { String::new() };
         let text = format!(
-            "state = {:?}\nsocket = {:?}\n{pin_file}[token]\nmodule = {MODULE:?}\nlabel = \"zixt\"\n\
+            "state = {:?}\nsocket = {:?}\n{pin_file}[[token]]\nmodule = {MODULE:?}\nlabel = \"zixt\"\n\
              read = [{:?}]\nwrite = [{:?}]\n{more}",
             self.path("state"),
             self.socket(),

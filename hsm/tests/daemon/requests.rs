@@ -50,7 +50,7 @@ fn provisions_binds_signs_every_purpose_and_comes_back_after_a_restart() {
         let daemon = lab.start();
         let status = daemon.client.status().unwrap();
         assert_eq!((status.state, status.keys.len(), status.lab), (StateKind::Unprovisioned, 0, None));
-        assert!(status.token.unwrap().software);
+        assert!(status.protectors[0].token.as_ref().unwrap().software);
         assert_eq!(refused(daemon.client.sign_tls(&[])), CustodyError::Unprovisioned);
         assert_eq!(refused(daemon.client.bind_genesis(&[])).code(), "custody-genesis-refused");
         drop(daemon);
@@ -288,6 +288,11 @@ fn two_daemons_never_share_a_state() {
     assert_eq!(daemon.client.status().unwrap().state, StateKind::Unprovisioned, "the first one goes on");
 }
 
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
 #[test]
 fn damaged_lost_and_exchanged_files_are_states_with_advice() {
     let lab = Lab::new();
@@ -298,6 +303,7 @@ fn damaged_lost_and_exchanged_files_are_states_with_advice() {
     daemon.stop();
     let state = fs::read(lab.state("custody.cbor")).unwrap();
     let votes = fs::read(lab.state("votes")).unwrap();
+    copy(&lab.path("tokens"), &lab.path("kept"));
     let outcome = |what: &str| {
         let daemon = lab.start();
         let status = daemon.client.status().unwrap();
@@ -309,6 +315,9 @@ fn damaged_lost_and_exchanged_files_are_states_with_advice() {
     let restore = || {
         fs::write(lab.state("custody.cbor"), &state).unwrap();
         fs::write(lab.state("votes"), &votes).unwrap();
+        // A software token goes back with its files, its anchor included.
+        fs::remove_dir_all(lab.path("tokens")).unwrap();
+        copy(&lab.path("kept"), &lab.path("tokens"));
     };
 
     fs::write(lab.state("custody.cbor"), &state[..state.len() - 1]).unwrap();
@@ -336,6 +345,10 @@ fn damaged_lost_and_exchanged_files_are_states_with_advice() {
     damaged[4096 + 64 * 8192 + 100] ^= 1;
     fs::write(lab.state("votes"), &damaged).unwrap();
     assert_eq!(outcome("damaged votes"), StateKind::Quarantined);
+    restore();
+    lab.start().stop();
+    fs::write(lab.state("custody.cbor"), &state).unwrap();
+    assert_eq!(outcome("state alone was set back"), StateKind::Quarantined);
     restore();
     fs::rename(lab.path("tokens"), lab.path("gone")).unwrap();
     fs::create_dir(lab.path("tokens")).unwrap();

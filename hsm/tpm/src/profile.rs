@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256, Sha384};
 
-/// Curve, hash and cipher that belong together. A TPM 2.0 has no post-quantum algorithm: see docs/decisions/0010-tpm.md
+/// Curve, hash and cipher that belong together. A TPM 2.0 has no post-quantum algorithm: see docs/decisions/0010-protectors.md
 /// for what that means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]

@@ -43,9 +43,9 @@ pub fn describe_named(action: &Action, name_of: &dyn Fn(&Hash) -> Option<String>
         Decision::RemoveProtector { protector } => field("protector", grouped(&protector.0)),
         Decision::SetRecovery { threshold, holders } => {
             field("shares", format!("any {threshold} of {} give the recovery key back", holders.len()));
-            for (number, holder) in (1u8..).zip(holders) {
+            for (number, holder) in (1u8..=u8::MAX).zip(holders) {
                 field(&format!("holder {number}"), named(&holder.officer));
-                field(&format!("holder {number}'s ML-KEM key"), grouped(&holder.kem.0));
+                field(&format!("holder {number}'s ML-KEM key"), named(&holder.kem));
             }
         }
         Decision::RotateRoot => {}

@@ -267,7 +267,7 @@ mod tests {
     const GENESIS: Hash = Hash([7; 48]);
 
     fn key(number: u8) -> Box<dyn SigningKey> {
-        let suite = if number % 2 == 0 { SuiteId::Standard } else { SuiteId::Cnsa };
+        let suite = if number.is_multiple_of(2) { SuiteId::Standard } else { SuiteId::Cnsa };
         Reference.signing_key(suite, &SigningSeed::from_bytes(&[number; 32])).unwrap()
     }
 

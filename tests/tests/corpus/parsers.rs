@@ -9,6 +9,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use zixt_api::{ClaimRequest, EnrolRequest, Invitation, KeyPackageUpload, StreamLine, SubmitRequest};
+use zixt_ceremony::file::{Filed, from_file, to_file};
+use zixt_ceremony::{OfficerCard, RecoveryRecord, RecoveryRequest, SealedShare, ShareRelease};
 use zixt_consensus::{Flush, Message, Wal, WalFile};
 use zixt_crypto::{
     AeadKey, Backend, KemSeed, Keyring, Reference, SigningKey, SigningSeed, aead, cose, digest, hash, hpke,
@@ -25,8 +27,9 @@ use zixt_messaging::{
     STATE_VERSION, SealedKeyPackage, StatePart, StoredState, welcome_key_packages,
 };
 use zixt_types::{
-    AccountId, Attachment, Batch, Body, Canonical, Certificate, DeviceId, Epoch, Genesis, Hash, Header,
-    Member, MessageId, Salt, SuiteId, ThreadId, ThreadKind, Timestamp, Vote, cbor, limits,
+    AccountId, Action, Approval, Attachment, Batch, Body, Canonical, Certificate, DeviceId, Epoch, Genesis,
+    Hash, Header, Member, MessageId, Salt, SuiteId, ThreadId, ThreadKind, Timestamp, Transcript, Vote, cbor,
+    limits,
 };
 
 /// A parser with its property.
@@ -67,6 +70,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("join", join),
     ("conversation", conversation),
     ("stored_state", stored_state),
+    ("ceremony_file", ceremony_file),
 ];
 
 fn same(again: &[u8], data: &[u8]) {
@@ -83,6 +87,26 @@ fn canonical<T: Canonical>(data: &[u8]) {
         assert!(data.len() <= T::BYTES_MAX, "{} accepted beyond its limit", T::WHAT);
         same(&value.to_bytes(), data);
     }
+}
+
+/// A file of officers, whatever kind it says it is; it is read as no other kind.
+fn ceremony_file(data: &[u8]) {
+    fn read<T: Filed>(data: &[u8]) -> usize {
+        let Ok(value) = from_file::<T>(data) else { return 0 };
+        same(&to_file(&value), data);
+        1
+    }
+    let kinds = [
+        read::<Action>,
+        read::<Approval>,
+        read::<Transcript>,
+        read::<OfficerCard>,
+        read::<SealedShare>,
+        read::<RecoveryRecord>,
+        read::<RecoveryRequest>,
+        read::<ShareRelease>,
+    ];
+    assert!(kinds.iter().map(|read| read(data)).sum::<usize>() <= 1, "a file of two kinds");
 }
 
 /// Puts parts into one input: each with its length, three bytes big-endian, in front.
@@ -205,8 +229,8 @@ fn submit(
     let Ok(submission) = Submission::parse(body, signature, possession, attachments) else { return false };
     same(&submission.body.to_bytes(), &submission.body_bytes);
     let state = &network().state;
-    let Ok(key) = state.author_key(&submission) else { return false };
-    if submission.verify(key, &state.keyring, &Reference).is_err() {
+    let Ok(signer) = state.signer(&submission) else { return false };
+    if submission.verify(&signer, &state.keyring, &Reference).is_err() {
         return false;
     }
     let mut block = BlockBuilder::new(state, Timestamp(state.time.0 + 1));

@@ -9,8 +9,16 @@ use zixt_api::{
     ErrorCode, Hex, Invitation, InvitationSeed, KeyPackageUpload, Problem, ShardProof, StreamLine,
     SubmissionItem, SubmitRequest,
 };
+use zixt_ceremony::file::{from_file, to_file};
+use zixt_ceremony::{
+    OfficerCard, RecoveryKey, RecoveryRecord, RecoveryRequest, SealedShare, ShareRelease, approve, assemble,
+    release,
+};
 use zixt_consensus::{Content as Proposed, Message, Polka, ProposalHead, RoundChange, SignedVote};
-use zixt_crypto::{AeadKey, Keyring, aead, cose, digest, hpke};
+use zixt_crypto::hpke::OpeningKey;
+use zixt_crypto::{
+    AeadKey, Backend as _, KemSeed, Keyring, Reference, SigningSeed, aead, cose, digest, hpke,
+};
 use zixt_hsm_protocol::{self as hsm, Pin, Request, Response, VoteOutcome};
 use zixt_ledger::evidence::{CertifiedHeader, Contradiction, Evidence, ForkProof};
 use zixt_ledger::map::MapProof;
@@ -207,6 +215,19 @@ pub(crate) fn accepts(target: &str, data: &[u8]) -> bool {
             }
             _ => false,
         },
+        "ceremony_file" => {
+            let read = [
+                from_file::<Action>(data).is_ok(),
+                from_file::<Approval>(data).is_ok(),
+                from_file::<Transcript>(data).is_ok(),
+                from_file::<OfficerCard>(data).is_ok_and(|card| card.verify(&Reference).is_ok()),
+                from_file::<SealedShare>(data).is_ok(),
+                from_file::<RecoveryRecord>(data).is_ok(),
+                from_file::<RecoveryRequest>(data).is_ok(),
+                from_file::<ShareRelease>(data).is_ok_and(|release| release.verify(&Reference).is_ok()),
+            ];
+            read.contains(&true)
+        }
         other => panic!("what does {other} accept?"),
     }
 }
@@ -223,7 +244,69 @@ pub(crate) fn all() -> Vec<Seed> {
     custody(&mut seeds, &network);
     consensus(&mut seeds, &network);
     messaging(&mut seeds);
+    ceremony(&mut seeds);
     seeds.0
+}
+
+/// Two officers' files: one action of each kind, and a recovery with everything that it takes.
+fn ceremony(seeds: &mut Seeds) {
+    const TARGET: &str = "ceremony_file";
+    let officer = |number: u8| {
+        let seed = SigningSeed::from_bytes(&[number; 32]);
+        let key = Reference.signing_key(SuiteId::Standard, &seed).expect("a key");
+        let opening = OpeningKey::new(&KemSeed::from_bytes(&[number; 64]));
+        let card = OfficerCard::new("Ada", &*key, &opening.encapsulation_key()).expect("a card");
+        (key, opening, card)
+    };
+    let mut officers = [officer(1), officer(2)];
+    officers.sort_by_key(|(_, _, card)| card.officer());
+    let holders: Vec<ShareHolder> = officers.iter().map(|(_, _, card)| card.holder()).collect();
+    let kems: Vec<Vec<u8>> = officers.iter().map(|(_, _, card)| card.kem.clone()).collect();
+    let (genesis, appliance) = (Hash([1; 48]), ApplianceId([2; 48]));
+    let recovery = RecoveryKey::generate().expect("randomness");
+    let record = recovery.share(genesis, appliance, 2, &holders, &kems).expect("a record");
+    let machine = OpeningKey::new(&KemSeed::from_bytes(&[3; 64])).encapsulation_key();
+    let (protector, key) = (ProtectorId([4; 16]), Hash([5; 48]));
+    let recover = Decision::Recover { backup: Hash([6; 48]), recipient: digest::kem_key_hash(&machine) };
+    let decisions = [
+        Decision::AddProtector {
+            protector,
+            kind: ProtectorKind::Pkcs11,
+            description: "SoftHSM \"zixt\", serial 0123".to_owned(),
+        },
+        Decision::RemoveProtector { protector },
+        Decision::SetRecovery { threshold: 2, holders },
+        Decision::RotateRoot,
+        Decision::ActivateKey {
+            purpose: KeyPurpose::Consensus,
+            retires: key,
+            activates: Hash([7; 48]),
+            suite: SuiteId::Cnsa,
+            custody: CustodyMode::Token,
+        },
+        Decision::DestroyKey { purpose: KeyPurpose::Tls, key },
+        recover.clone(),
+    ];
+    let action = |decision| Action { version: 1, genesis, appliance, sequence: 8, expires_at: NOW, decision };
+    for decision in decisions {
+        let name = decision.name();
+        seeds.damaged(TARGET, name, &to_file(&action(decision)));
+    }
+    let request = RecoveryRequest::new(&action(recover), &machine, &record).expect("a request");
+    let approvals = officers
+        .iter()
+        .map(|(key, _, _)| approve(&request.action, &**key).expect("an approval"))
+        .collect::<Vec<Approval>>();
+    seeds.damaged(TARGET, "approval", &to_file(&approvals[0]));
+    let transcript = assemble(&request.action, approvals, &Reference).expect("a transcript");
+    seeds.format(TARGET, "transcript", &to_file(&transcript), 8);
+    seeds.damaged(TARGET, "card", &to_file(&officers[0].2));
+    seeds.damaged(TARGET, "share", &to_file(&record.shares[0]));
+    seeds.damaged(TARGET, "record", &to_file(&record));
+    seeds.damaged(TARGET, "request", &to_file(&request));
+    let share = record.shares[0].open(&officers[0].1).expect("a share");
+    let released = release(&share, &request, &*officers[0].0).expect("a release");
+    seeds.damaged(TARGET, "release", &to_file(&released));
 }
 
 fn cbor_items(seeds: &mut Seeds) {
@@ -501,7 +584,8 @@ fn evidence(seeds: &mut Seeds, network: &SampleNetwork) {
         keyring.insert(key.suite, &key.key);
     }
     let genesis = (*one.state.genesis).clone();
-    let proof = ForkProof { genesis, keyring, first, second, contradiction: Contradiction::SameHeight };
+    let contradiction = Contradiction::SameHeight;
+    let proof = ForkProof { genesis, keyring, first, second, contradiction, activations: Vec::new() };
     let bytes = proof.to_bytes();
     seeds.damaged("fork", "same-height", &bytes);
     let history = Contradiction::History { recorded: Hash([1; 48]), path: vec![Hash([2; 48]); 3] };
@@ -533,7 +617,26 @@ fn custody(seeds: &mut Seeds, network: &SampleNetwork) {
         ("status", Request::Status),
         ("provision", Request::Provision { suite: SuiteId::Cnsa, lab: true }),
         ("bind", Request::BindGenesis { genesis: network.state.genesis.to_bytes() }),
-        ("unlock", Request::Unlock { pin }),
+        ("unlock", Request::Unlock { pin: pin.clone(), protector: None }),
+        ("unlock-tpm", Request::Unlock { pin: pin.clone(), protector: Some("tpm".to_owned()) }),
+        (
+            "add",
+            Request::AddProtector { name: "tpm".to_owned(), pin: pin.clone(), transcript: Some(vec![1; 9]) },
+        ),
+        ("generate", Request::GenerateKey { purpose: hsm::KeyPurpose::Consensus }),
+        (
+            "decide",
+            Request::Decide {
+                transcript: vec![1; 9],
+                pins: vec![hsm::NamedPin { protector: "zixt".to_owned(), pin }],
+                cards: vec![hsm::Card { officer: Hash([2; 48]), kem: vec![3; 9] }],
+            },
+        ),
+        (
+            "recover",
+            Request::FinishRecovery { transcript: vec![1; 9], releases: vec![hsm::Blob(vec![2; 9])] },
+        ),
+        ("decisions", Request::Decisions { from: 7 }),
         ("lock", Request::Lock),
         ("tls", Request::SignTls { content: vec![0x20; 146] }),
         ("vote", Request::SignVote { vote: vote.clone() }),
@@ -554,12 +657,12 @@ fn custody(seeds: &mut Seeds, network: &SampleNetwork) {
     seeds.add(
         "custody_request",
         "pin-with-control-bytes",
-        b"\x82\x01\x82\x03\x81\x64\x00\x1b[\x07".as_slice(),
+        b"\x82\x01\x82\x03\x82\x64\x00\x1b[\x07\xf6".as_slice(),
     );
     seeds.damaged("custody_frames", "requests", &wire);
     seeds.add("custody_frames", "empty-frame", [0; 4]);
     seeds.add("custody_frames", "frame-of-4-gib", [0xFF, 0xFF, 0xFF, 0xFF, 0x00]);
-    seeds.add("custody_frames", "one-more-than-allowed", 73_729u32.to_be_bytes());
+    seeds.add("custody_frames", "one-more-than-allowed", 262_145u32.to_be_bytes());
     seeds.add("custody_frames", "length-cut-off", [0, 0]);
     let signature = network.blocks[0].1.signatures[0].signature.clone();
     for (name, response) in [

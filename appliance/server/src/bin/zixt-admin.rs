@@ -16,12 +16,15 @@ use zixt_api::{
     AdminDecision, AdminInvitation, AdminStatus, Bytes64, Checkpoint, CustodyState, Health, Invitation,
     InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
+use zixt_ceremony::file;
 use zixt_crypto::{Backend as _, RandomError, SigningSeed, digest, fill_random};
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::{ClientError, HsmClient, KeyPurpose};
 use zixt_server::health::now;
 use zixt_server::{fsck, logging};
-use zixt_types::{AccountId, Author, Body, Canonical, Height, MessageId, Payload, Salt, SuiteId, Timestamp};
+use zixt_types::{
+    AccountId, Author, Body, Canonical, Height, MessageId, Payload, Salt, SuiteId, Timestamp, Transcript,
+};
 
 /// Administers the Zixt appliance that runs on this machine.
 #[derive(Parser)]
@@ -134,6 +137,8 @@ enum AdminError {
     Random(#[from] RandomError),
     #[error("the invitation cannot be made: {0}; use --address HOST:PORT")]
     Invitation(&'static str),
+    #[error(transparent)]
+    File(#[from] file::FileError),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -294,8 +299,9 @@ async fn decide(run: &Path, transcript: &Path, key: Option<&Path>, json: bool) -
     let read = |path: &Path| {
         std::fs::read(path).map_err(|source| AdminError::Read { path: path.to_owned(), source })
     };
+    let decided: Transcript = file::from_file(&read(transcript)?)?;
     let request = AdminDecision {
-        transcript: Bytes64(read(transcript)?),
+        transcript: Bytes64(decided.to_bytes()),
         key: key.map(read).transpose()?.map(Bytes64),
     };
     let receipt: Receipt = call(run, "POST", endpoints::ADMIN_DECISIONS, Some(&request)).await?;

@@ -1,0 +1,276 @@
+//! A TPM 2.0 as protector. The one place that maps the TPM's errors to the protocol's.
+
+use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use crate::root::ROOT_BYTES;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+use zixt_crypto::{hash, labels};
+use zixt_hsm_pkcs11::PinTry;
+use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
+use zixt_tpm::{
+    AUTH_BYTES, Approval, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth, PcrSelection, PolicyKey,
+    PolicyRef, ProvisionOptions, Tpm, TpmError,
+};
+use zixt_types::{Canonical as _, ProtectorKind};
+
+/// What a TPM protector seals to.
+#[derive(Debug, Clone)]
+pub struct TpmSettings {
+    /// The TCTI, `device:/dev/tpmrm0` for hardware.
+    pub tcti: String,
+    /// The registers.
+    pub registers: PcrSelection,
+    /// Whose approvals of other register values count; none: the values of the moment, and no update without a new
+    /// sealing.
+    pub policy_key: Option<PolicyKey>,
+    /// A folder of approvals (`*.approval`) that updates bring along; read at each unlock.
+    pub approvals: Option<PathBuf>,
+}
+
+/// Seals its wrapping key in the TPM under registers and a PIN.
+pub struct TpmProtector {
+    settings: TpmSettings,
+    state: Mutex<State>,
+}
+
+enum State {
+    Closed,
+    /// Will be enrolled with this PIN.
+    New(Pin),
+    Open(zixt_tpm::TpmProtector),
+}
+
+impl TpmProtector {
+    /// The protector behind a TCTI. Touches no TPM.
+    #[must_use]
+    pub fn new(settings: TpmSettings) -> Self {
+        Self { settings, state: Mutex::new(State::Closed) }
+    }
+
+    fn tpm(&self) -> Result<Tpm, CustodyError> {
+        Tpm::new(&self.settings.tcti).map_err(custody_error)
+    }
+
+    fn binding(&self, tpm: &Tpm) -> Result<Binding, CustodyError> {
+        match &self.settings.policy_key {
+            Some(key) => Ok(Binding::Approved { key: key.clone(), reference: reference() }),
+            None => tpm.pcrs(self.settings.registers).map(Binding::Fixed).map_err(custody_error),
+        }
+    }
+
+    /// Approvals of images that were installed since; one that is refused is said and left out.
+    fn add_approvals(&self, protector: &zixt_tpm::TpmProtector) {
+        let Some(folder) = &self.settings.approvals else { return };
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let files = entries.filter_map(Result::ok).map(|entry| entry.path());
+        let mut files: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|end| end == "approval")).collect();
+        files.sort();
+        for path in files.into_iter().take(zixt_tpm::APPROVALS_MAX) {
+            let added = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
+                let approval = Approval::parse(&bytes).map_err(|error| error.to_string())?;
+                protector.add_approval(approval).map_err(|error| error.to_string())
+            });
+            if let Err(why) = added {
+                log::warn!("the approval {} is not used: {why}", path.display());
+            }
+        }
+    }
+
+    fn with_open<T>(
+        &self,
+        run: impl FnOnce(&zixt_tpm::TpmProtector) -> Result<T, TpmError>,
+    ) -> Result<T, CustodyError> {
+        match &*self.state() {
+            State::Open(protector) => run(protector).map_err(custody_error),
+            State::New(_) | State::Closed => Err(CustodyError::TokenLocked),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What policy keys approve for us. One for all appliances: an image is approved for all that trust its signer.
+fn reference() -> PolicyRef {
+    let mut bytes = [0; zixt_tpm::POLICY_REF_BYTES];
+    let hash = hash::sha384(labels::TPM_POLICY_REFERENCE, &[]);
+    bytes.copy_from_slice(&hash.as_bytes()[..zixt_tpm::POLICY_REF_BYTES]);
+    PolicyRef(bytes)
+}
+
+impl Protector for TpmProtector {
+    fn name(&self) -> &str {
+        "tpm"
+    }
+
+    fn kind(&self) -> ProtectorKind {
+        ProtectorKind::Tpm
+    }
+
+    fn describe(&self) -> Result<TokenInfo, CustodyError> {
+        let info = self.tpm()?.describe().map_err(custody_error)?;
+        Ok(TokenInfo {
+            label: "tpm".to_owned(),
+            serial: format!("firmware {:08x}.{:08x}", info.firmware.0, info.firmware.1),
+            model: format!("{} {}", info.manufacturer, info.model).trim().to_owned(),
+            software: info.software,
+        })
+    }
+
+    fn is_open(&self) -> bool {
+        !matches!(*self.state(), State::Closed)
+    }
+
+    fn open(&self, enrolment: Option<&[u8]>, pin: &Pin, pin_try: PinTry) -> Result<(), CustodyError> {
+        let mut state = self.state();
+        match (&*state, enrolment) {
+            (State::Open(_), _) => return Ok(()),
+            (_, None) => {
+                // Nothing is asked of the TPM with it yet; that it is there is.
+                self.describe()?;
+                *state = State::New(pin.clone());
+                return Ok(());
+            }
+            _ => {}
+        }
+        let enrolment = parse(enrolment.unwrap_or_default())?;
+        let protector = zixt_tpm::TpmProtector::new(self.tpm()?, enrolment);
+        self.add_approvals(&protector);
+        let pin_try = match pin_try {
+            PinTry::Attended => zixt_tpm::PinTry::Attended,
+            PinTry::Unattended => zixt_tpm::PinTry::Unattended,
+        };
+        protector.open(pin.expose().as_bytes(), pin_try).map_err(custody_error)?;
+        *state = State::Open(protector);
+        Ok(())
+    }
+
+    fn close(&self) {
+        *self.state() = State::Closed;
+    }
+
+    /// Takes the TPM into use. From then on its authorisations exist only in the state file, sealed.
+    fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
+        let mut state = self.state();
+        let pin = match &*state {
+            State::New(pin) => pin.clone(),
+            // Its wrapping key stays: a TPM cannot destroy one that it sealed, so another would gain nothing.
+            State::Open(protector) => {
+                let anchor = protector.read_anchor().map_err(custody_error)?;
+                let enrolment = protector.enrolment().to_bytes();
+                return Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: None });
+            }
+            State::Closed => return Err(CustodyError::TokenLocked),
+        };
+        let tpm = self.tpm()?;
+        let binding = self.binding(&tpm)?;
+        let provisioned = tpm.provision(ProvisionOptions::default()).map_err(custody_error)?;
+        let mut authorisation = Zeroizing::new(Vec::with_capacity(3 * AUTH_BYTES));
+        for auth in [&provisioned.owner, &provisioned.endorsement, &provisioned.lockout] {
+            authorisation.extend_from_slice(auth.as_bytes());
+        }
+        let made = zixt_tpm::TpmProtector::create(
+            tpm,
+            &provisioned,
+            COUNTER_INDEX_DEFAULT,
+            self.settings.registers,
+            binding,
+            pin.expose().as_bytes(),
+        );
+        let opened = made.and_then(|made| {
+            made.open(pin.expose().as_bytes(), zixt_tpm::PinTry::Attended)?;
+            let anchor = made.read_anchor()?;
+            Ok((made, anchor))
+        });
+        let (protector, anchor) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Its authorisations would be lost with this error.
+                if let Err(error) =
+                    self.tpm()?.release(&provisioned.srk, &provisioned.lockout).map_err(custody_error)
+                {
+                    log::error!("the TPM could not be given back: {error}");
+                }
+                return Err(custody_error(error));
+            }
+        };
+        let enrolment = protector.enrolment().to_bytes();
+        *state = State::Open(protector);
+        Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: Some(authorisation) })
+    }
+
+    fn wrap(&self, _: &[u8], _: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
+        self.with_open(|protector| protector.wrap_root(root))
+    }
+
+    fn unwrap(&self, _: &[u8], _: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
+        self.with_open(|protector| protector.unwrap_root(wrapped)).map(|root| Zeroizing::new(root.to_vec()))
+    }
+
+    fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
+        self.with_open(zixt_tpm::TpmProtector::read_anchor).map(Some)
+    }
+
+    fn advance(&self, _: &[u8], _: u64) -> Result<(), CustodyError> {
+        self.with_open(zixt_tpm::TpmProtector::advance_anchor).map(|_| ())
+    }
+
+    fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError> {
+        let Some(lockout) = authorisation
+            .and_then(|auths| auths.get(2 * AUTH_BYTES..))
+            .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
+            .map(HierarchyAuth::from_bytes)
+        else {
+            return Ok(Erased::Kept("the TPM's lockout authorisation is not known".to_owned()));
+        };
+        let enrolment = parse(enrolment)?;
+        self.close();
+        self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
+        Ok(Erased::Destroyed)
+    }
+
+    fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {
+        self.open(Some(enrolment), old, PinTry::Attended)?;
+        self.with_open(|protector| {
+            let enrolment = protector.enrolment();
+            protector.reseal(
+                old.expose().as_bytes(),
+                new.expose().as_bytes(),
+                enrolment.selection(),
+                enrolment.binding().clone(),
+            )?;
+            Ok(PinChange::Enrolment(protector.enrolment().to_bytes()))
+        })
+    }
+}
+
+fn parse(enrolment: &[u8]) -> Result<Enrolment, CustodyError> {
+    // The state file's MAC is checked with the root only, so this is foreign until then.
+    Enrolment::parse(enrolment).map_err(|error| CustodyError::TokenFailed { detail: error.to_string() })
+}
+
+/// The protocol's error of a TPM's error.
+fn custody_error(error: TpmError) -> CustodyError {
+    let detail = error.to_string();
+    match error {
+        TpmError::TpmAbsent { .. } | TpmError::NoAnswer { .. } | TpmError::OwnerGone => {
+            CustodyError::TokenAbsent { detail }
+        }
+        TpmError::PinIncorrect { .. } => CustodyError::PinIncorrect,
+        TpmError::Lockout { wait_s } => CustodyError::TpmLockout { wait_s },
+        TpmError::LastTry { .. } | TpmError::KeptForPeople { .. } => CustodyError::PinFinalTry,
+        TpmError::PcrMismatch { changed } => CustodyError::TpmPcrMismatch { registers: changed },
+        TpmError::SrkChanged { .. } | TpmError::SrkMissing { .. } | TpmError::AnswerForged { .. } => {
+            CustodyError::TpmReplaced { detail }
+        }
+        TpmError::CorruptBlob { .. } => CustodyError::UnsealFailed,
+        TpmError::CounterMissing { .. }
+        | TpmError::CounterRollback { .. }
+        | TpmError::CounterReplaced { .. } => CustodyError::AnchorMissing { detail },
+        TpmError::NotOpen => CustodyError::TokenLocked,
+        error => CustodyError::TokenFailed { detail: format!("{detail}. {}", error.advice()) },
+    }
+}

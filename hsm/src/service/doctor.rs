@@ -1,0 +1,221 @@
+//! Looks at everything, and says in words for officers what is wrong and what to do.
+
+use super::Service;
+use crate::state::{Custody, CustodyRecord, Held, Open};
+use zixt_crypto::selftest;
+use zixt_hsm_protocol::{CustodyError, Finding, KeyStatus, ProtectorInfo, StateKind};
+use zixt_types::{ProtectorKind, UnlockMode};
+
+/// Free space below which the state folder is said to be nearly full: a backup and a hundred decisions.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+
+impl Service {
+    /// Tries the algorithms, the root and every active key.
+    pub(super) fn self_test(&self) -> Vec<Finding> {
+        let algorithms = match selftest::run(&*self.devices.crypto) {
+            Ok(()) => good("algorithms", "every known answer is right"),
+            Err(error) => bad(
+                "algorithms",
+                &error.to_string(),
+                "Do not use this machine: its memory or processor fails.",
+            ),
+        };
+        let mut findings = vec![algorithms];
+        let custody = self.read();
+        match custody.open() {
+            Ok(open) => findings.extend(self.try_keys(open)),
+            Err(error) => findings.push(bad("keys", &error.to_string(), error.advice())),
+        }
+        findings
+    }
+
+    fn try_keys(&self, Open { record, root }: &Open) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        findings.push(match record.check_mac(root) {
+            Ok(()) => good("state file", "it is what the root authenticated"),
+            Err(error) => bad("state file", &error.to_string(), error.advice()),
+        });
+        for key in record.keys.iter().filter(|key| key.status != KeyStatus::Retired) {
+            let what = format!("{} key, {}", key.purpose.name(), key.status.name());
+            let tried = self.devices.keys.load(root, key).and_then(|signer| {
+                selftest::pairwise_check(&*signer)
+                    .map_err(|error| CustodyError::Internal { detail: error.to_string() })
+            });
+            findings.push(match tried {
+                Ok(()) => {
+                    good(&what, &format!("signs, and its signature verifies; it {}", key.mode.describe()))
+                }
+                Err(error) => bad(&what, &error.to_string(), error.advice()),
+            });
+        }
+        findings
+    }
+
+    /// Everything that can be seen without changing anything.
+    pub(super) fn doctor(&self) -> Vec<Finding> {
+        let custody = self.read();
+        let protectors = self.protectors(&custody);
+        let (reason, advice) = match &*custody {
+            Custody::Operational(_) => ("it signs".to_owned(), ""),
+            Custody::Locked(_) => ("it is locked".to_owned(), CustodyError::Locked.advice()),
+            Custody::Unprovisioned(held) => (
+                match held {
+                    Held::Nothing => "there are no keys yet".to_owned(),
+                    _ => "there are keys, and no genesis is pinned".to_owned(),
+                },
+                CustodyError::Unprovisioned.advice(),
+            ),
+            Custody::Quarantined(reason, held) => (
+                reason.clone(),
+                match held {
+                    Held::Open(_) => {
+                        "Make a new consensus key (`zixt-hsm generate consensus`), propose its activation and let the \
+                         officers approve it."
+                    }
+                    Held::Sealed(_) => {
+                        "Unlock, then make a new consensus key and let the officers activate it."
+                    }
+                    Held::Nothing => {
+                        "Do not repair files by hand. Restore this machine's own newest state, or recover from backup and \
+                         officers' shares on a fresh one."
+                    }
+                },
+            ),
+            Custody::Failed(reason) => {
+                (reason.clone(), "Read the log of zixt-hsmd, remove the cause, and restart it.")
+            }
+        };
+        let mut findings = vec![Finding {
+            what: "state".to_owned(),
+            good: custody.kind() == StateKind::Operational,
+            found: format!("{}: {reason}", custody.kind()),
+            advice: advice.to_owned(),
+        }];
+        findings.extend(protectors.iter().map(protector));
+        if let Some(record) = custody.record() {
+            findings.extend(safety(record, &protectors));
+        }
+        let tries = self.last_try_text();
+        if !tries.is_empty() {
+            findings.push(bad("PIN", &tries, "Find out who tried; each next try waits longer."));
+        }
+        findings.push(self.disk());
+        drop(custody);
+        findings.push(memory());
+        findings
+    }
+
+    fn disk(&self) -> Finding {
+        match nix::sys::statvfs::statvfs(&self.folder.0) {
+            Ok(disk) => {
+                let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
+                let found = format!("{} MiB are free", free >> 20);
+                if free < FREE_BYTES_MIN {
+                    bad("disk", &found, "Make room: a full disk stops signing.")
+                } else {
+                    good("disk", &found)
+                }
+            }
+            Err(error) => bad("disk", &error.to_string(), "Look at the kernel's log."),
+        }
+    }
+}
+
+fn protector(info: &ProtectorInfo) -> Finding {
+    let what = format!("protector {}", info.name);
+    match (&info.token, info.kind) {
+        (_, ProtectorKind::Recovery) => good(&what, &info.problem),
+        (Some(token), _) => {
+            let use_ = if info.enrolled { "wraps the root" } else { "could be added" };
+            let found = format!("{}; {use_}", super::status::description(token));
+            if info.enrolled && token.software {
+                bad(&what, &found, "No hardware protects it. For a lab only.")
+            } else {
+                good(&what, &found)
+            }
+        }
+        (None, _) if info.configured => {
+            let advice = if info.enrolled {
+                "Plug it in, or unlock by another protector. If it is lost, let the officers remove it."
+            } else {
+                "Plug it in, or take it out of hsmd.toml."
+            };
+            bad(&what, &info.problem, advice)
+        }
+        (None, _) => bad(
+            &what,
+            &info.problem,
+            "Put it back into hsmd.toml and restart zixt-hsmd, or let the officers remove it.",
+        ),
+    }
+}
+
+/// What would be lost, or go unnoticed, when something happens.
+fn safety(record: &CustodyRecord, protectors: &[ProtectorInfo]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let enrolled = protectors.iter().filter(|protector| protector.enrolled).count();
+    findings.push(if enrolled < 2 {
+        bad(
+            "spare",
+            "one protector wraps the root; when it is lost, the keys are",
+            "Add a second one, and set recovery for the officers.",
+        )
+    } else {
+        good("spare", &format!("{enrolled} protectors wrap the root"))
+    });
+    findings.push(match super::recover::shares(record) {
+        Some((needed, of)) => good("recovery", &format!("{needed} of {of} officers can recover the root")),
+        None => bad(
+            "recovery",
+            "officers hold no shares: nobody can recover the keys when the protectors are lost",
+            "Propose `recovery` with the officers' cards.",
+        ),
+    });
+    let anchored = record.protectors.iter().filter(|protector| protector.anchored.is_some());
+    let names: Vec<_> = anchored.map(|protector| protector.name.as_str()).collect();
+    findings.push(if names.is_empty() {
+        bad(
+            "rollback",
+            "no protector has a counter: an older state folder that is put back is not noticed",
+            "Add a TPM, or a token that keeps an anchor.",
+        )
+    } else {
+        good("rollback", &format!("an older state is noticed by {}", names.join(", ")))
+    });
+    if let Some(pinned) = &record.pinned {
+        findings.push(match pinned.unlock {
+            UnlockMode::Attended => good(
+                "theft",
+                "attended: whoever takes the switched-off machine has to know a PIN and have the device that it opens",
+            ),
+            UnlockMode::Unattended => bad(
+                "theft",
+                "unattended: whoever takes the switched-off machine with its devices and switches it on has one that signs",
+                "That was chosen in the genesis. Guard the machine accordingly.",
+            ),
+        });
+    }
+    findings
+}
+
+/// Whether secrets can be swapped out, as the kernel tells it of this process.
+fn memory() -> Finding {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).map(str::trim);
+    match locked {
+        Some(amount) if !amount.starts_with("0 ") => good("memory", &format!("{amount} are locked")),
+        _ => bad(
+            "memory",
+            "memory is not locked and may be swapped out",
+            "Set LimitMEMLOCK=infinity for zixt-hsmd, or encrypt swap.",
+        ),
+    }
+}
+
+fn good(what: &str, found: &str) -> Finding {
+    Finding { what: what.to_owned(), good: true, found: found.to_owned(), advice: String::new() }
+}
+
+fn bad(what: &str, found: &str, advice: &str) -> Finding {
+    Finding { what: what.to_owned(), good: false, found: found.to_owned(), advice: advice.to_owned() }
+}

@@ -1,0 +1,455 @@
+//! Decides what to do with a request in the state that custody is in.
+
+mod decide;
+mod doctor;
+mod provision;
+mod recover;
+mod root;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use recover::CustodyBackup;
+pub use status::description;
+
+use crate::backend::KeyBackend;
+use crate::protector::Protector;
+use crate::root::Root;
+use crate::state::{
+    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Folder, Held, Keys, Open, PinTries, STATE_FILE,
+    storage,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+use zixt_hsm_pkcs11::PinTry;
+use zixt_hsm_protocol::{CustodyError, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
+use zixt_types::{Canonical, Timestamp, UnlockMode};
+
+/// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
+/// even after a crash.
+const VOTES_UNCOUNTED_MAX: u64 = 1000;
+
+/// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
+pub struct Service {
+    folder: DiskFolder,
+    devices: Devices,
+    /// What the configuration offers; a pinned genesis decides.
+    configured_unlock: UnlockMode,
+    custody: RwLock<Custody>,
+    /// Changes of state, one at a time, so that two unlocks do not spend two tries.
+    change: Mutex<()>,
+    /// A recovery that was begun and waits for the officers.
+    recovery: Mutex<Option<recover::Begun>>,
+}
+
+/// What keys live in and are protected by.
+pub struct Devices {
+    /// The configured protectors.
+    pub protectors: Vec<Arc<dyn Protector>>,
+    /// Makes and loads signing keys.
+    pub keys: Box<dyn KeyBackend>,
+    /// Verifies officers' approvals.
+    pub crypto: Box<dyn zixt_crypto::Backend>,
+}
+
+impl Service {
+    /// Custody of what the folder holds.
+    #[must_use]
+    pub fn new(
+        folder: DiskFolder,
+        devices: Devices,
+        configured_unlock: UnlockMode,
+        custody: Custody,
+    ) -> Self {
+        Self {
+            folder,
+            devices,
+            configured_unlock,
+            custody: RwLock::new(custody),
+            change: Mutex::default(),
+            recovery: Mutex::default(),
+        }
+    }
+
+    /// Answers a request of a peer that may make it.
+    #[must_use]
+    pub fn answer(&self, request: &Request) -> Response {
+        let answer = match request {
+            Request::Status => Ok(Response::Status(Box::new(self.status()))),
+            Request::Provision { suite, lab } => self.provision(*suite, *lab).map(Response::Provisioned),
+            Request::BindGenesis { genesis } => self.bind_genesis(genesis).map(Response::Bound),
+            Request::Unlock { pin, protector } => {
+                self.unlock(pin, protector.as_deref(), PinTry::Attended).map(Response::Unlocked)
+            }
+            Request::Lock => self.lock().map(|()| Response::Locked),
+            Request::SignTls { content } => {
+                self.with_keys(|keys| keys.sign_tls(content)).map(Response::TlsSignature)
+            }
+            Request::SignVote { vote } => self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote),
+            Request::SignInvite { body } => {
+                self.with_keys(|keys| keys.sign_invite(body)).map(Response::InviteSignature)
+            }
+            Request::UnsealRowKey => {
+                self.with_keys(|keys| Ok(keys.row_key())).map(|key| Response::RowKey(RowKey(key)))
+            }
+            Request::AddProtector { name, pin, transcript } => {
+                self.add_protector(name, pin, transcript.as_deref()).map(Response::ProtectorAdded)
+            }
+            Request::GenerateKey { purpose } => {
+                self.generate_key(*purpose).map(|key| Response::Generated(Box::new(key)))
+            }
+            Request::Decide { transcript, pins, cards } => {
+                self.decide(transcript, pins, cards).map(Response::Decided)
+            }
+            Request::Recovery => self.recovery_record().map(Response::Recovery),
+            Request::Backup => self.backup().map(|head| Response::Backup(Box::new(head))),
+            Request::BeginRecovery { backup } => self.begin_recovery(backup).map(Response::RecoveryBegun),
+            Request::FinishRecovery { transcript, releases } => {
+                let recovered = self.finish_recovery(transcript, releases);
+                recovered.map(|(state, key)| Response::Recovered { state, key: RowKey(key) })
+            }
+            Request::ChangePin { protector, old, new } => {
+                self.change_pin(protector, old, new).map(|()| Response::PinChanged)
+            }
+            Request::SelfTest => Ok(Response::Findings(self.self_test())),
+            Request::Doctor => Ok(Response::Findings(self.doctor())),
+            Request::Decisions { from } => self.decisions(*from).map(Response::Decisions),
+        };
+        answer.unwrap_or_else(Response::Error)
+    }
+
+    /// Does ahead, once a request was answered, what the next one will ask for.
+    pub fn prepare(&self, answered: &Request, with: &Response) {
+        let (Request::SignVote { vote }, Response::Vote(VoteOutcome::Signed { .. })) = (answered, with)
+        else {
+            return;
+        };
+        let uncounted = match self.read().keys() {
+            Ok(keys) => {
+                keys.sign_ahead(vote);
+                keys.votes() - keys.open().record.votes
+            }
+            Err(_) => return,
+        };
+        if uncounted >= VOTES_UNCOUNTED_MAX {
+            self.count_votes();
+        }
+    }
+
+    /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
+    ///
+    /// # Errors
+    /// As an unlock by a person; `PinFinalTry` where it was not tried.
+    pub fn unlock_unattended(&self, pin: &Pin) -> Result<StateKind, CustodyError> {
+        if self.unlock_mode(&self.read()) == UnlockMode::Attended {
+            log::warn!("the genesis says that a person unlocks this appliance: the PIN file is not used");
+            return Ok(self.read().kind());
+        }
+        self.unlock(pin, None, PinTry::Unattended)
+    }
+
+    /// Forgets the keys and closes every protector: the last thing that a daemon does.
+    pub fn shut_down(&self) {
+        let _change = self.changing();
+        self.seal();
+        self.close();
+    }
+
+    fn unlock(&self, pin: &Pin, wanted: Option<&str>, pin_try: PinTry) -> Result<StateKind, CustodyError> {
+        let _change = self.changing();
+        let (protector, enrolled, record) = {
+            let custody = self.read();
+            match &*custody {
+                Custody::Operational(_) => return Ok(StateKind::Operational),
+                Custody::Failed(_) => custody.keys().map(|_| ())?,
+                Custody::Unprovisioned(Held::Open(_)) | Custody::Quarantined(_, Held::Open(_)) => {
+                    return Ok(custody.kind());
+                }
+                _ => {}
+            }
+            match custody.record() {
+                None => (self.protector(wanted)?, None, None),
+                Some(record) => {
+                    let (protector, enrolled) = self.enrolled(wanted, record)?;
+                    (protector, Some(enrolled.clone()), Some(record.clone()))
+                }
+            }
+        };
+        let (Some(enrolled), Some(record)) = (enrolled, record) else {
+            self.try_pin(pin_try, || protector.open(None, pin, pin_try))?;
+            return Ok(self.read().kind());
+        };
+        let opened = self.try_pin(pin_try, || {
+            protector.open(Some(&enrolled.enrolment), pin, pin_try)?;
+            record.open_root(&enrolled, protector)
+        });
+        let root = opened.inspect_err(|error| self.not_opened(error))?;
+        self.go_on(Open { record, root })
+    }
+
+    /// What the state is to be after a protector did not open the root.
+    fn not_opened(&self, error: &CustodyError) {
+        self.close();
+        log::error!("cannot open the root: {error}");
+        if *error == CustodyError::UnsealFailed {
+            let mut custody = self.write();
+            let reason = format!(
+                "{} is not what this protector sealed: it was edited, or belongs to another one",
+                self.folder.path(STATE_FILE).display()
+            );
+            *custody = Custody::Quarantined(reason, Held::Nothing);
+        }
+    }
+
+    /// Judges whether an authenticated state is the newest, and puts it to use.
+    fn go_on(&self, mut open: Open) -> Result<StateKind, CustodyError> {
+        let set_back = self.set_back(&open.record)?;
+        if let Some(reason) = set_back.filter(|_| open.record.quarantine.is_none()) {
+            self.quarantine(&mut open, reason)?;
+        }
+        open.record = self.commit(&open.root, open.record.clone()).inspect_err(|_| self.close())?;
+        let mut custody = self.write();
+        let before = std::mem::replace(&mut *custody, in_between());
+        let quarantine = open.record.quarantine.clone();
+        *custody = match (before, quarantine) {
+            (Custody::Quarantined(reason, _), _) | (_, Some(reason)) => {
+                Custody::Quarantined(reason, Held::Open(Box::new(open)))
+            }
+            _ if !open.record.is_complete() => Custody::Unprovisioned(Held::Open(Box::new(open))),
+            _ => {
+                self.load(&mut custody, open)?;
+                return Ok(custody.kind());
+            }
+        };
+        Ok(custody.kind())
+    }
+
+    /// Marks a state so that it stays quarantined until officers decide, whatever is restarted.
+    fn quarantine(&self, open: &mut Open, reason: String) -> Result<(), CustodyError> {
+        log::error!("quarantined: {reason}");
+        open.record.quarantine = Some(reason);
+        // What comes from now on is anchored at what the devices say now.
+        for enrolled in &mut open.record.protectors {
+            if let Some(protector) = self.device(enrolled).filter(|protector| protector.is_open()) {
+                enrolled.anchored = protector.anchor(&enrolled.enrolment)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<(), CustodyError> {
+        let _change = self.changing();
+        self.seal();
+        // In every state: where something is broken, a token that stays logged in is the last thing to leave behind.
+        self.close();
+        log::info!("locked");
+        Ok(())
+    }
+
+    /// Forgets keys and root, and writes down how many votes there are.
+    fn seal(&self) {
+        self.count_votes();
+        let mut custody = self.write();
+        *custody = match std::mem::replace(&mut *custody, in_between()) {
+            Custody::Operational(keys) => Custody::Locked(keys.unload().record),
+            Custody::Unprovisioned(held) => Custody::Unprovisioned(held.seal()),
+            Custody::Quarantined(reason, held) => Custody::Quarantined(reason, held.seal()),
+            other => other,
+        };
+    }
+
+    /// Writes down how many votes were signed. A failure is no reason to stop: what is written already stays true.
+    fn count_votes(&self) {
+        let mut custody = self.write();
+        let Custody::Operational(keys) = &mut *custody else { return };
+        let votes = keys.votes();
+        let Open { record, root } = keys.open();
+        if record.votes == votes {
+            return;
+        }
+        match self.commit(root, CustodyRecord { votes, ..record.clone() }) {
+            Ok(record) => keys.open_mut().record = record,
+            Err(error) => log::warn!("cannot write down how many votes there are: {error}"),
+        }
+    }
+
+    /// Loads keys and votes. Votes that may be forgotten are quarantined; votes that cannot be read now are a failure;
+    /// anything else leaves it locked.
+    fn load(&self, custody: &mut Custody, open: Open) -> Result<(), CustodyError> {
+        match Keys::load(&*self.devices.keys, &self.folder, open) {
+            Ok(keys) => {
+                *custody = Custody::Operational(Box::new(keys));
+                log::info!("operational");
+                Ok(())
+            }
+            Err(failed) => {
+                let (mut open, error) = *failed;
+                log::error!("cannot load the keys: {error}");
+                *custody = match &error {
+                    CustodyError::Quarantined { reason } => {
+                        self.quarantine(&mut open, reason.clone())?;
+                        open.record = self.commit(&open.root, open.record.clone())?;
+                        Custody::Quarantined(reason.clone(), Held::Open(Box::new(open)))
+                    }
+                    CustodyError::Failed { reason } => Custody::Failed(reason.clone()),
+                    CustodyError::UnsealFailed => Custody::Quarantined(
+                        "a key in the state file does not open under its root".to_owned(),
+                        Held::Nothing,
+                    ),
+                    _ => Custody::Locked(open.record),
+                };
+                if !matches!(custody, Custody::Quarantined(_, Held::Open(_))) {
+                    self.close();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a try, makes it, and counts its outcome.
+    fn try_pin<T>(
+        &self,
+        pin_try: PinTry,
+        attempt: impl FnOnce() -> Result<T, CustodyError>,
+    ) -> Result<T, CustodyError> {
+        let mut tries = PinTries::read(&self.folder, now()).map_err(|error| storage(&error))?;
+        if pin_try == PinTry::Unattended && !tries.may_try_unattended() {
+            log::warn!("a PIN was wrong before: the PIN file is not tried again until a person has unlocked");
+            return Err(CustodyError::PinIncorrect);
+        }
+        match tries.wait_s(now()) {
+            0 => {}
+            retry_after_s => return Err(CustodyError::PinBackoff { retry_after_s }),
+        }
+        tries.begin(&self.folder, now()).map_err(|error| storage(&error))?;
+        let outcome = attempt();
+        let right = match &outcome {
+            Ok(_) => Some(true),
+            Err(CustodyError::PinIncorrect) => Some(false),
+            Err(_) => None,
+        };
+        tries.end(&self.folder, right).map_err(|error| storage(&error))?;
+        outcome
+    }
+
+    fn with_keys<T>(&self, run: impl FnOnce(&Keys) -> Result<T, CustodyError>) -> Result<T, CustodyError> {
+        let outcome = run(self.read().keys()?);
+        if let Err(CustodyError::Storage { detail }) = &outcome {
+            // The guard signs nothing more; the state says so, and a start reads from the disk what is durable.
+            log::error!("stopped signing: {detail}");
+            let _change = self.changing();
+            *self.write() = Custody::Failed(detail.clone());
+            self.close();
+        }
+        outcome
+    }
+
+    /// Makes a new state durable and then the newest by every open anchor.
+    ///
+    /// First the state with the next number is written, then the anchor is advanced: a crash between the two leaves a
+    /// state that is one ahead, which the next commit or unlock sets right. Nothing is written while an anchor still
+    /// lags behind, so that it is never two.
+    fn commit(&self, root: &Root, mut record: CustodyRecord) -> Result<CustodyRecord, CustodyError> {
+        let mut to_advance = Vec::new();
+        for enrolled in &mut record.protectors {
+            let open = self.device(enrolled).filter(|protector| protector.is_open());
+            if let (Some(protector), Some(anchored)) = (open, enrolled.anchored) {
+                if let Some(why) = root::settle(protector, enrolled)? {
+                    return Err(CustodyError::AnchorMissing { detail: why });
+                }
+                enrolled.anchored = Some(anchored + 1);
+                to_advance.push((protector, enrolled.enrolment.clone(), anchored + 1));
+            }
+        }
+        let record = record.authenticated(root);
+        record.check().map_err(|why| CustodyError::Internal { detail: why.to_owned() })?;
+        // The point of no return.
+        self.folder.replace(STATE_FILE, &record.to_bytes()).map_err(|error| storage(&error))?;
+        for (protector, enrolment, to) in to_advance {
+            if let Err(error) = protector.advance(&enrolment, to) {
+                log::error!("the anchor of {} stays one behind: {error}", protector.name());
+            }
+        }
+        Ok(record)
+    }
+
+    /// The configured protector with a name; the first one if none is named.
+    fn protector(&self, wanted: Option<&str>) -> Result<&dyn Protector, CustodyError> {
+        let mut all = self.devices.protectors.iter();
+        let found = match wanted {
+            Some(name) => all.find(|protector| protector.name() == name),
+            None => all.next(),
+        };
+        found.map(|protector| &**protector).ok_or_else(|| CustodyError::NoSuchProtector {
+            name: wanted.unwrap_or_default().to_owned(),
+            known: self.names(),
+        })
+    }
+
+    /// The enrolled protector with a name; the first one that is configured if none is named.
+    fn enrolled<'r>(
+        &self,
+        wanted: Option<&str>,
+        record: &'r CustodyRecord,
+    ) -> Result<(&dyn Protector, &'r EnrolledProtector), CustodyError> {
+        let mut found =
+            record.protectors.iter().filter_map(|enrolled| Some((self.device(enrolled)?, enrolled)));
+        let found = match wanted {
+            Some(name) => found.find(|(_, enrolled)| enrolled.name == name),
+            None => found.next(),
+        };
+        match (found, wanted) {
+            (Some(found), _) => Ok(found),
+            (None, Some(name)) if self.protector(wanted).is_ok() => Err(CustodyError::WrongProtector {
+                name: name.to_owned(),
+                why: "it does not wrap the root".to_owned(),
+            }),
+            (None, _) => Err(CustodyError::NoSuchProtector {
+                name: wanted.unwrap_or("that wraps the root").to_owned(),
+                known: self.names(),
+            }),
+        }
+    }
+
+    /// The device of an enrolment, if it is configured.
+    fn device(&self, enrolled: &EnrolledProtector) -> Option<&dyn Protector> {
+        let mut all = self.devices.protectors.iter();
+        all.find(|protector| protector.name() == enrolled.name && protector.kind() == enrolled.kind)
+            .map(|protector| &**protector)
+    }
+
+    fn names(&self) -> String {
+        self.devices.protectors.iter().map(|protector| protector.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn close(&self) {
+        self.devices.protectors.iter().for_each(|protector| protector.close());
+    }
+
+    fn unlock_mode(&self, custody: &Custody) -> UnlockMode {
+        let pinned = custody.record().and_then(|record| record.pinned.as_ref());
+        pinned.map_or(self.configured_unlock, |pinned| pinned.unlock)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Custody> {
+        self.custody.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Custody> {
+        self.custody.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stands in while a state changes under the write lock; nobody ever sees it.
+fn in_between() -> Custody {
+    Custody::Failed("interrupted while it changed its state; restart zixt-hsmd".to_owned())
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

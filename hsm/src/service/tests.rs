@@ -1,0 +1,715 @@
+//! The states, with protectors in memory.
+
+use super::*;
+use crate::backend::WrappedSeed;
+use crate::protector::testing::{PIN, TestProtector};
+use crate::state::faults;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use zixt_ceremony::RecoveryRequest;
+use zixt_crypto::{Reference, SigningKey, SigningSeed, digest};
+use zixt_hsm_protocol::{Blob, Card, KeyPurpose, KeyStatus, NamedPin, TokenInfo};
+use zixt_types::{
+    Action, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy, Round,
+    ShareHolder, SuiteId, Validator, Vote, VoteStep,
+};
+
+/// A protector that the test can look at while the service has it.
+struct Shared(Arc<TestProtector>);
+
+impl Protector for Shared {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn kind(&self) -> ProtectorKind {
+        self.0.kind()
+    }
+    fn describe(&self) -> Result<TokenInfo, CustodyError> {
+        self.0.describe()
+    }
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+    fn open(&self, enrolment: Option<&[u8]>, pin: &Pin, pin_try: PinTry) -> Result<(), CustodyError> {
+        self.0.open(enrolment, pin, pin_try)
+    }
+    fn close(&self) {
+        self.0.close();
+    }
+    fn enrol(&self, previous: Option<&[u8]>) -> Result<crate::protector::Enrolled, CustodyError> {
+        self.0.enrol(previous)
+    }
+    fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; 32]) -> Result<Vec<u8>, CustodyError> {
+        self.0.wrap(enrolment, aad, root)
+    }
+    fn unwrap(
+        &self,
+        enrolment: &[u8],
+        aad: &[u8],
+        wrapped: &[u8],
+    ) -> Result<crate::protector::Unwrapped, CustodyError> {
+        self.0.unwrap(enrolment, aad, wrapped)
+    }
+    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError> {
+        self.0.anchor(enrolment)
+    }
+    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError> {
+        self.0.advance(enrolment, to)
+    }
+    fn erase(
+        &self,
+        enrolment: &[u8],
+        authorisation: Option<&[u8]>,
+    ) -> Result<crate::protector::Erased, CustodyError> {
+        self.0.erase(enrolment, authorisation)
+    }
+    fn change_pin(
+        &self,
+        enrolment: &[u8],
+        old: &Pin,
+        new: &Pin,
+    ) -> Result<crate::protector::PinChange, CustodyError> {
+        self.0.change_pin(enrolment, old, new)
+    }
+}
+
+/// A custody on a disk, with two protectors, that can be restarted.
+struct Box_ {
+    folder: tempfile::TempDir,
+    protectors: Vec<Arc<TestProtector>>,
+}
+
+impl Box_ {
+    fn new() -> Self {
+        let protectors = ["first", "second"].map(|name| Arc::new(TestProtector::named(name)));
+        Self { folder: tempfile::tempdir().unwrap(), protectors: protectors.to_vec() }
+    }
+
+    fn folder(&self) -> DiskFolder {
+        DiskFolder(self.folder.path().to_owned())
+    }
+
+    /// A daemon that starts now.
+    fn start(&self) -> Service {
+        self.start_with(&self.protectors)
+    }
+
+    fn start_with(&self, protectors: &[Arc<TestProtector>]) -> Service {
+        protectors.iter().for_each(|protector| protector.close());
+        let shared =
+            |protector: &Arc<TestProtector>| Arc::new(Shared(Arc::clone(protector))) as Arc<dyn Protector>;
+        let devices = Devices {
+            protectors: protectors.iter().map(shared).collect(),
+            keys: Box::new(WrappedSeed::new(Box::new(Reference))),
+            crypto: Box::new(Reference),
+        };
+        let custody = Custody::read(&self.folder()).unwrap();
+        Service::new(self.folder(), devices, UnlockMode::Attended, custody)
+    }
+
+    /// A daemon with keys and a genesis whose officers are 1, 2 and 3, of whom two decide.
+    fn operational(&self) -> (Service, Genesis) {
+        let service = self.start();
+        unlock(&service);
+        let keys = service.provision(SuiteId::Standard, true).unwrap();
+        let hash = |purpose| keys.iter().find(|key| key.purpose == purpose).unwrap().hash;
+        let genesis = Genesis {
+            version: 1,
+            suites: vec![SuiteId::Standard],
+            network: "lab".to_owned(),
+            organisation: Hash([1; 48]),
+            officers: (1..=3)
+                .map(|n| Officer { name: format!("officer {n}"), key: officer_hash(n) })
+                .collect(),
+            officers_required: 2,
+            enrollers: vec![hash(KeyPurpose::Enroller)],
+            validators: vec![Validator {
+                appliance: digest::appliance_id(hash(KeyPurpose::Identity)),
+                consensus: hash(KeyPurpose::Consensus),
+                tls: hash(KeyPurpose::Tls),
+                stake: 1,
+                custody: CustodyMode::WrappedByToken,
+            }],
+            shard_count: 1,
+            unlock: UnlockMode::Attended,
+            lab: true,
+            rotation: RotationPolicy { messages_max: 100, age_ms_max: 1000 },
+            created_at: Timestamp(1),
+            nonce: [3; 32],
+        };
+        service.bind_genesis(&genesis.to_bytes()).unwrap();
+        assert_eq!(service.status().state, StateKind::Operational);
+        (service, genesis)
+    }
+}
+
+fn pin() -> Pin {
+    Pin::new(PIN.to_owned()).unwrap()
+}
+
+fn pins() -> Vec<NamedPin> {
+    ["first", "second"].map(|name| NamedPin { protector: name.to_owned(), pin: pin() }).to_vec()
+}
+
+fn unlock(service: &Service) -> StateKind {
+    service.unlock(&pin(), None, PinTry::Attended).unwrap()
+}
+
+fn officer(number: u8) -> Box<dyn SigningKey> {
+    zixt_crypto::Backend::signing_key(&Reference, SuiteId::Standard, &SigningSeed::from_bytes(&[number; 32]))
+        .unwrap()
+}
+
+fn officer_hash(number: u8) -> Hash {
+    digest::key_hash(SuiteId::Standard, officer(number).public_key())
+}
+
+/// A decision that officers approve, for what custody would take now.
+fn approved(service: &Service, decision: Decision, officers: &[u8]) -> Vec<u8> {
+    let status = service.status();
+    let action = Action {
+        version: 1,
+        genesis: status.genesis.unwrap(),
+        appliance: status.appliance.unwrap(),
+        sequence: status.sequence,
+        expires_at: Timestamp(now().0 + 60_000),
+        decision,
+    };
+    signed(&action, officers)
+}
+
+fn signed(action: &Action, officers: &[u8]) -> Vec<u8> {
+    let bytes = action.to_bytes();
+    let approvals = officers.iter().map(|n| zixt_ceremony::approve(&bytes, &*officer(*n)).unwrap()).collect();
+    zixt_ceremony::assemble(&bytes, approvals, &Reference).unwrap().to_bytes()
+}
+
+fn vote(genesis: &Genesis, height: u64, value: u8) -> Vec<u8> {
+    Vote {
+        version: 1,
+        suite: genesis.suite(),
+        genesis: digest::genesis_hash(genesis),
+        height: Height(height),
+        round: Round(0),
+        step: VoteStep::Precommit,
+        header: Some(Hash([value; 48])),
+    }
+    .to_bytes()
+}
+
+fn sign(service: &Service, vote: &[u8]) -> Result<VoteOutcome, CustodyError> {
+    service.with_keys(|keys| keys.sign_vote(vote))
+}
+
+fn activation(service: &Service, purpose: KeyPurpose) -> Decision {
+    let status = service.status();
+    let of = |wanted| status.keys.iter().find(|key| key.purpose == purpose && key.status == wanted).unwrap();
+    let new = of(KeyStatus::Pending);
+    Decision::ActivateKey {
+        purpose,
+        retires: of(KeyStatus::Active).hash,
+        activates: new.hash,
+        suite: new.suite,
+        custody: new.custody,
+    }
+}
+
+#[test]
+fn locking_closes_every_protector_in_every_state() {
+    for custody in [
+        Custody::Unprovisioned(Held::Nothing),
+        Custody::Quarantined("votes".to_owned(), Held::Nothing),
+        Custody::Failed("disk".to_owned()),
+    ] {
+        let (of, kind) = (Box_::new(), custody.kind());
+        let service = of.start();
+        *service.write() = custody;
+        of.protectors[1].open(None, &pin(), PinTry::Attended).unwrap();
+        assert_eq!(service.answer(&Request::Lock), Response::Locked);
+        assert_eq!((of.protectors[1].is_open(), service.status().state), (false, kind));
+    }
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    assert!(of.protectors[0].is_open());
+    service.lock().unwrap();
+    assert_eq!((of.protectors[0].is_open(), service.status().state), (false, StateKind::Locked));
+    assert_eq!(unlock(&service), StateKind::Operational);
+}
+
+#[test]
+fn a_guard_that_fails_closes_the_protectors() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let failed = service.with_keys::<()>(|_| Err(CustodyError::Storage { detail: "disk".to_owned() }));
+    assert!(failed.is_err());
+    assert_eq!((of.protectors[0].is_open(), service.status().state), (false, StateKind::Failed));
+}
+
+#[test]
+fn any_protector_opens_custody() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let info = of.protectors[1].describe().unwrap();
+    let custody = service.read().record().unwrap().custody;
+    let add = Decision::AddProtector {
+        protector: crate::state::protector_id(custody, ProtectorKind::Pkcs11, &info),
+        kind: ProtectorKind::Pkcs11,
+        description: status::description(&info),
+    };
+    let none = service.add_protector("second", &pin(), None);
+    assert!(matches!(none, Err(CustodyError::NotApproved { .. })), "{none:?}");
+    let other = approved(&service, Decision::RotateRoot, &[1, 2]);
+    assert!(matches!(
+        service.add_protector("second", &pin(), Some(&other)),
+        Err(CustodyError::NotApproved { .. })
+    ));
+    let transcript = approved(&service, add, &[1, 3]);
+    service.add_protector("second", &pin(), Some(&transcript)).unwrap();
+    let again = service.add_protector("second", &pin(), Some(&transcript));
+    assert!(matches!(again, Err(CustodyError::WrongProtector { .. })), "{again:?}");
+    assert_eq!(service.decisions(0).unwrap()[0].transcript, transcript);
+
+    for name in ["first", "second"] {
+        let service = of.start();
+        assert_eq!(
+            service.unlock(&pin(), Some(name), PinTry::Attended),
+            Ok(StateKind::Operational),
+            "{name}"
+        );
+        assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
+        service.shut_down();
+    }
+    let service = of.start();
+    let unknown = service.unlock(&pin(), Some("third"), PinTry::Attended);
+    assert!(matches!(unknown, Err(CustodyError::NoSuchProtector { .. })), "{unknown:?}");
+}
+
+#[test]
+fn decisions_need_enough_officers_and_are_taken_once() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let refused = |transcript: &[u8]| match service.decide(transcript, &pins(), &[]) {
+        Err(CustodyError::NotApproved { why }) => why,
+        other => panic!("{other:?}"),
+    };
+    refused(&approved(&service, Decision::RotateRoot, &[1]));
+    refused(&approved(&service, Decision::RotateRoot, &[1, 9]));
+    let mut flipped = approved(&service, Decision::RotateRoot, &[1, 2]);
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    refused(&flipped);
+    let status = service.status();
+    let action = |sequence, expires_at, genesis| Action {
+        version: 1,
+        genesis,
+        appliance: status.appliance.unwrap(),
+        sequence,
+        expires_at,
+        decision: Decision::RotateRoot,
+    };
+    let (soon, genesis) = (Timestamp(now().0 + 60_000), status.genesis.unwrap());
+    refused(&signed(&action(1, soon, genesis), &[1, 2]));
+    refused(&signed(&action(0, Timestamp(now().0 - 1), genesis), &[1, 2]));
+    refused(&signed(&action(0, soon, Hash([9; 48])), &[1, 2]));
+    assert_eq!(service.status().sequence, 0);
+
+    let good = approved(&service, Decision::RotateRoot, &[1, 2]);
+    service.decide(&good, &pins(), &[]).unwrap();
+    refused(&good);
+    assert_eq!(service.status().sequence, 1);
+}
+
+#[test]
+fn a_rotated_root_leaves_the_old_state_unreadable() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let old = std::fs::read(of.folder().path(STATE_FILE)).unwrap();
+    let done = service.decide(&approved(&service, Decision::RotateRoot, &[1, 2]), &[], &[]).unwrap();
+    assert!(done.iter().any(|line| line.contains("first: its old wrapping key is destroyed")), "{done:?}");
+    assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok(), "it goes on signing");
+    service.shut_down();
+    assert_eq!(unlock(&of.start()), StateKind::Operational);
+    // Whoever kept the old file has nothing that opens it.
+    std::fs::write(of.folder().path(STATE_FILE), old).unwrap();
+    let opened = of.start().unlock(&pin(), None, PinTry::Attended);
+    assert!(matches!(opened, Err(CustodyError::KekMissing { .. })), "{opened:?}");
+}
+
+#[test]
+fn a_protector_is_removed_and_the_last_one_is_not() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let id = service.status().protectors[0].id.unwrap();
+    let last =
+        service.decide(&approved(&service, Decision::RemoveProtector { protector: id }, &[1, 2]), &[], &[]);
+    assert!(matches!(last, Err(CustodyError::WrongProtector { .. })), "{last:?}");
+    let info = of.protectors[1].describe().unwrap();
+    let add = Decision::AddProtector {
+        protector: service.status().protectors[1].id.unwrap(),
+        kind: ProtectorKind::Pkcs11,
+        description: status::description(&info),
+    };
+    service.add_protector("second", &pin(), Some(&approved(&service, add, &[2, 3]))).unwrap();
+    service.lock().unwrap();
+    service.unlock(&pin(), Some("second"), PinTry::Attended).unwrap();
+    // The first one is lost: nobody gives its PIN.
+    let done = service
+        .decide(&approved(&service, Decision::RemoveProtector { protector: id }, &[1, 2]), &[], &[])
+        .unwrap();
+    assert!(done.iter().any(|line| line.contains("first")), "{done:?}");
+    let status = service.status();
+    assert_eq!((status.protectors[0].name.as_str(), status.sequence), ("second", 2));
+    let service = of.start();
+    let removed = service.unlock(&pin(), Some("first"), PinTry::Attended);
+    assert!(matches!(removed, Err(CustodyError::WrongProtector { .. })), "{removed:?}");
+    assert_eq!(unlock(&service), StateKind::Operational);
+}
+
+#[test]
+fn a_rotation_needs_every_protector() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let info = of.protectors[1].describe().unwrap();
+    let add = Decision::AddProtector {
+        protector: service.status().protectors[1].id.unwrap(),
+        kind: ProtectorKind::Pkcs11,
+        description: status::description(&info),
+    };
+    service.add_protector("second", &pin(), Some(&approved(&service, add, &[2, 3]))).unwrap();
+    service.lock().unwrap();
+    unlock(&service);
+    let transcript = approved(&service, Decision::RotateRoot, &[1, 2]);
+    let missing = service.decide(&transcript, &[], &[]);
+    assert!(matches!(&missing, Err(CustodyError::PinsMissing { names }) if names == "second"), "{missing:?}");
+    service.decide(&transcript, &pins(), &[]).unwrap();
+    for name in ["first", "second"] {
+        assert_eq!(of.start().unlock(&pin(), Some(name), PinTry::Attended), Ok(StateKind::Operational));
+    }
+}
+
+#[test]
+fn a_consensus_key_is_rotated_and_the_guard_goes_on() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let first = vote(&genesis, 7, 1);
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &first) else { panic!() };
+    let old = service.status().key(KeyPurpose::Consensus).unwrap().clone();
+    let new = service.generate_key(KeyPurpose::Consensus).unwrap();
+    assert_eq!((new.version, new.status), (2, KeyStatus::Pending));
+    assert!(
+        service.generate_key(KeyPurpose::Tls).is_err() && service.generate_key(KeyPurpose::Identity).is_err()
+    );
+    let newer = service.generate_key(KeyPurpose::Consensus).unwrap();
+    let gone = Decision::ActivateKey {
+        purpose: KeyPurpose::Consensus,
+        retires: old.hash,
+        activates: new.hash,
+        suite: new.suite,
+        custody: new.custody,
+    };
+    let gone = service.decide(&approved(&service, gone, &[1, 2]), &[], &[]);
+    assert!(matches!(gone, Err(CustodyError::NoSuchKey { .. })), "{gone:?}");
+    let transcript = approved(&service, activation(&service, KeyPurpose::Consensus), &[1, 2]);
+    service.decide(&transcript, &[], &[]).unwrap();
+    let status = service.status();
+    assert_eq!(status.key(KeyPurpose::Consensus).unwrap().hash, newer.hash);
+    assert_eq!((status.state, status.sequence), (StateKind::Operational, 1));
+    let retired: Vec<_> = status.keys.iter().filter(|key| key.status == KeyStatus::Retired).collect();
+    assert_eq!(retired.len(), 1);
+    assert_eq!(retired[0].hash, old.hash);
+
+    // The same slots are taken, whatever the key.
+    let conflict = sign(&service, &vote(&genesis, 7, 2)).unwrap();
+    assert!(matches!(conflict, VoteOutcome::AlreadySigned { .. } | VoteOutcome::Refused(_)), "{conflict:?}");
+    let next = vote(&genesis, 8, 1);
+    let Ok(VoteOutcome::Signed { signature }) = sign(&service, &next) else { panic!() };
+    let signed = digest::vote_bytes(&Vote::parse(&next).unwrap());
+    zixt_crypto::Backend::verify(&Reference, SuiteId::Standard, &newer.public_key, &signed, &signature)
+        .unwrap();
+
+    let destroy = Decision::DestroyKey { purpose: KeyPurpose::Consensus, key: old.hash };
+    service.decide(&approved(&service, destroy, &[1, 2]), &pins(), &[]).unwrap();
+    assert!(service.status().keys.iter().all(|key| key.hash != old.hash));
+    service.shut_down();
+    assert_eq!(unlock(&of.start()), StateKind::Operational);
+}
+
+#[test]
+fn state_that_was_set_back_is_quarantined_until_officers_decide() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    service.lock().unwrap();
+    let old: Vec<_> = [STATE_FILE, crate::state::VOTES_FILE]
+        .map(|name| (name, std::fs::read(of.folder().path(name)).unwrap()))
+        .to_vec();
+    unlock(&service);
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &vote(&genesis, 7, 1)) else { panic!() };
+    service.shut_down();
+    for (name, bytes) in &old {
+        std::fs::write(of.folder().path(name), bytes).unwrap();
+    }
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    assert!(service.status().reason.contains("rolled back"), "{}", service.status().reason);
+    assert!(matches!(sign(&service, &vote(&genesis, 7, 2)), Err(CustodyError::Quarantined { .. })));
+    service.shut_down();
+
+    // It stays so, until a consensus key that no other machine has takes over.
+    let service = of.start();
+    assert_eq!(service.status().state, StateKind::Quarantined);
+    assert!(matches!(service.generate_key(KeyPurpose::Consensus), Err(CustodyError::Quarantined { .. })));
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    let old = service.status().key(KeyPurpose::Consensus).unwrap().hash;
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    let transcript = approved(&service, activation(&service, KeyPurpose::Consensus), &[1, 2]);
+    service.decide(&transcript, &[], &[]).unwrap();
+    assert_eq!(service.status().state, StateKind::Operational);
+    assert_ne!(service.status().key(KeyPurpose::Consensus).unwrap().hash, old);
+    let Ok(VoteOutcome::Signed { signature }) = sign(&service, &vote(&genesis, 7, 2)) else { panic!() };
+    let public_key = service.status().key(KeyPurpose::Consensus).unwrap().public_key.clone();
+    let signed = digest::vote_bytes(&Vote::parse(&vote(&genesis, 7, 2)).unwrap());
+    zixt_crypto::Backend::verify(&Reference, SuiteId::Standard, &public_key, &signed, &signature).unwrap();
+    service.shut_down();
+    assert_eq!(unlock(&of.start()), StateKind::Operational);
+}
+
+#[test]
+fn votes_that_were_set_back_alone_are_noticed_too() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let path = of.folder().path(crate::state::VOTES_FILE);
+    let old = std::fs::read(&path).unwrap();
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &vote(&genesis, 7, 1)) else { panic!() };
+    service.shut_down();
+    std::fs::write(&path, old).unwrap();
+    let service = of.start();
+    let unlocked = service.unlock(&pin(), None, PinTry::Attended);
+    assert!(
+        matches!(&unlocked, Err(CustodyError::Quarantined { reason }) if reason.contains("set back")),
+        "{unlocked:?}"
+    );
+    assert_eq!(of.start().status().state, StateKind::Quarantined);
+}
+
+#[test]
+fn a_crash_between_state_and_anchor_is_no_rollback() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &vote(&genesis, 7, 1)) else { panic!() };
+    of.protectors[0].stuck.store(true, Ordering::Relaxed);
+    // Written, and the anchor not advanced: as if the power had failed in between.
+    service.lock().unwrap();
+    unlock_fails(&service);
+    of.protectors[0].stuck.store(false, Ordering::Relaxed);
+    assert_eq!(unlock(&of.start()), StateKind::Operational);
+}
+
+fn unlock_fails(service: &Service) {
+    let failed = service.unlock(&pin(), None, PinTry::Attended);
+    assert!(matches!(failed, Err(CustodyError::TokenFailed { .. })), "{failed:?}");
+}
+
+#[test]
+fn a_state_file_that_was_edited_is_quarantined() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    service.shut_down();
+    let path = of.folder().path(STATE_FILE);
+    let record = CustodyRecord::parse(&std::fs::read(&path).unwrap()).unwrap();
+    let mut pinned = record.pinned.clone().unwrap();
+    pinned.required = 1;
+    std::fs::write(&path, CustodyRecord { pinned: Some(pinned), ..record }.to_bytes()).unwrap();
+    let service = of.start();
+    assert_eq!(service.unlock(&pin(), None, PinTry::Attended), Err(CustodyError::UnsealFailed));
+    assert_eq!(service.status().state, StateKind::Quarantined);
+}
+
+#[test]
+fn production_needs_two_protectors_and_no_software() {
+    let of = Box_::new();
+    let service = of.start();
+    unlock(&service);
+    let software = service.provision(SuiteId::Standard, false);
+    assert!(matches!(software, Err(CustodyError::LabOnly { .. })), "{software:?}");
+    let (record, _) = CustodyRecord::generate(
+        &*of.protectors[0],
+        &WrappedSeed::new(Box::new(Reference)),
+        SuiteId::Standard,
+        false,
+    )
+    .unwrap();
+    let genesis = Box_::new().operational().1;
+    // Whatever else it says: with one protector it is not even looked at as a production genesis.
+    assert!(record.check_genesis(&genesis).is_err());
+}
+
+#[test]
+fn the_doctor_names_what_is_missing() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let bad = |service: &Service| {
+        let findings = service.doctor();
+        findings.into_iter().filter(|finding| !finding.good).map(|finding| finding.what).collect::<Vec<_>>()
+    };
+    let found = bad(&service);
+    for what in ["spare", "recovery", "protector first"] {
+        assert!(found.iter().any(|bad| bad == what), "{what} in {found:?}");
+    }
+    assert!(!found.iter().any(|bad| bad == "state" || bad == "rollback"), "{found:?}");
+    assert!(service.self_test().iter().all(|finding| finding.good), "{:?}", service.self_test());
+    service.lock().unwrap();
+    assert!(bad(&service).iter().any(|bad| bad == "state"));
+}
+
+fn officer_kem(number: u8) -> zixt_crypto::hpke::OpeningKey {
+    zixt_crypto::hpke::OpeningKey::new(&zixt_crypto::KemSeed::from_bytes(&[number; 64]))
+}
+
+/// Gives the three officers shares, any two of which recover.
+fn set_recovery(service: &Service) {
+    let cards: Vec<_> =
+        (1..=3).map(|n| Card { officer: officer_hash(n), kem: officer_kem(n).encapsulation_key() }).collect();
+    let mut holders: Vec<_> = cards
+        .iter()
+        .map(|card| ShareHolder { officer: card.officer, kem: digest::kem_key_hash(&card.kem) })
+        .collect();
+    holders.sort();
+    let transcript = approved(service, Decision::SetRecovery { threshold: 2, holders }, &[1, 2]);
+    assert!(service.decide(&transcript, &pins(), &[]).is_err(), "the cards are missing");
+    service.decide(&transcript, &pins(), &cards).unwrap();
+}
+
+fn releases(request: &RecoveryRequest, officers: &[u8]) -> Vec<Blob> {
+    let release = |n: &u8| {
+        let share = request.record.share_of(&officer_hash(*n)).unwrap().open(&officer_kem(*n)).unwrap();
+        Blob(zixt_ceremony::release(&share, request, &*officer(*n)).unwrap().to_bytes())
+    };
+    officers.iter().map(release).collect()
+}
+
+#[test]
+fn officers_recover_a_lost_machine_and_the_old_key_votes_no_more() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    assert!(service.backup().is_err(), "nobody could open it");
+    set_recovery(&service);
+    assert_eq!(service.status().recovery, Some((2, 3)));
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &vote(&genesis, 7, 1)) else { panic!() };
+    let old = service.status().key(KeyPurpose::Consensus).unwrap().hash;
+    let row_key = service.with_keys(|keys| Ok(keys.row_key())).unwrap();
+    let backup = service.backup().unwrap();
+    assert!(service.begin_recovery(&backup.custody).is_err(), "a machine that has keys recovers nothing");
+    drop(service);
+
+    let fresh = Box_::new();
+    let service = fresh.start_with(&fresh.protectors[..1]);
+    assert_eq!(service.begin_recovery(&backup.custody), Err(CustodyError::TokenLocked));
+    unlock(&service);
+    let request = RecoveryRequest::parse(&service.begin_recovery(&backup.custody).unwrap()).unwrap();
+    let transcript = |officers: &[u8]| signed(&request.action().unwrap(), officers);
+    let refused = |transcript: &[u8], releases: &[Blob]| match service.finish_recovery(transcript, releases) {
+        Ok(_) => panic!("recovered"),
+        Err(error) => error.code(),
+    };
+    assert_eq!(refused(&transcript(&[1]), &releases(&request, &[1, 2])), "custody-not-approved");
+    assert_eq!(refused(&transcript(&[1, 2]), &releases(&request, &[1])), "custody-recovery-refused");
+    assert_eq!(refused(&transcript(&[1, 2]), &releases(&request, &[1, 1])), "custody-recovery-refused");
+    let mut flipped = releases(&request, &[1, 2]);
+    let last = flipped[0].0.len() - 1;
+    flipped[0].0[last] ^= 1;
+    assert_eq!(refused(&transcript(&[1, 2]), &flipped), "custody-recovery-refused");
+    let mut other = request.action().unwrap();
+    other.expires_at = Timestamp(other.expires_at.0 + 1);
+    assert_eq!(refused(&signed(&other, &[1, 2]), &releases(&request, &[1, 2])), "custody-not-approved");
+    assert_eq!(service.status().state, StateKind::Unprovisioned);
+
+    let (state, rest) = service.finish_recovery(&transcript(&[1, 3]), &releases(&request, &[2, 3])).unwrap();
+    assert_eq!(state, StateKind::Quarantined);
+    assert!(rest == backup.key.0);
+    assert!(matches!(sign(&service, &vote(&genesis, 8, 1)), Err(CustodyError::Quarantined { .. })));
+    service.shut_down();
+
+    let service = fresh.start_with(&fresh.protectors[..1]);
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    let activate = approved(&service, activation(&service, KeyPurpose::Consensus), &[2, 3]);
+    service.decide(&activate, &[], &[]).unwrap();
+    assert_eq!(service.status().state, StateKind::Operational);
+    assert_ne!(service.status().key(KeyPurpose::Consensus).unwrap().hash, old);
+    assert!(service.with_keys(|keys| Ok(keys.row_key())).unwrap() == row_key, "data opens");
+    assert!(sign(&service, &vote(&genesis, 8, 1)).is_ok());
+    // The officers' shares go on: they open what this machine backs up.
+    assert!(service.backup().is_ok());
+    assert_eq!(service.status().recovery, Some((2, 3)));
+}
+
+#[test]
+fn a_backup_with_other_officers_is_another_custody() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    set_recovery(&service);
+    let backup = recover::CustodyBackup::parse(&service.backup().unwrap().custody).unwrap();
+    let mut record = CustodyRecord::parse(&backup.record).unwrap();
+    let pinned = record.pinned.as_mut().unwrap();
+    pinned.required = 1;
+    let forged = recover::CustodyBackup { record: record.to_bytes(), ..backup }.to_bytes();
+    let fresh = Box_::new();
+    let service = fresh.start();
+    unlock(&service);
+    let request = RecoveryRequest::parse(&service.begin_recovery(&forged).unwrap()).unwrap();
+    let transcript = signed(&request.action().unwrap(), &[1]);
+    let opened = service.finish_recovery(&transcript, &releases(&request, &[1, 2]));
+    assert_eq!(opened.err(), Some(CustodyError::UnsealFailed));
+    assert_eq!(service.status().state, StateKind::Unprovisioned);
+}
+
+/// Every change of state, with the power failing before each step of each file that it writes: afterwards the old state
+/// or the new one is whole, and never are two keys of a purpose active.
+#[test]
+fn a_crash_at_any_write_leaves_the_old_or_the_new_state() {
+    type Change = fn(&Service) -> bool;
+    let changes: [(&str, Change); 4] = [
+        ("generate", |service| service.generate_key(KeyPurpose::Consensus).is_ok()),
+        ("activate", |service| {
+            let _ = service.generate_key(KeyPurpose::Consensus);
+            let pending = service.status().keys.iter().any(|key| key.status == KeyStatus::Pending);
+            pending && {
+                let transcript = approved(service, activation(service, KeyPurpose::Consensus), &[1, 2]);
+                service.decide(&transcript, &[], &[]).is_ok()
+            }
+        }),
+        ("rotate", |service| {
+            service.decide(&approved(service, Decision::RotateRoot, &[1, 2]), &pins(), &[]).is_ok()
+        }),
+        ("lock", |service| service.lock().is_ok()),
+    ];
+    for (name, change) in changes {
+        let mut fails_in = 0;
+        loop {
+            let of = Box_::new();
+            let (service, genesis) = of.operational();
+            assert!(sign(&service, &vote(&genesis, 7, 1)).is_ok());
+            faults::fail_in(fails_in);
+            change(&service);
+            let crashed = faults::recover();
+            drop(service);
+            let service = of.start();
+            let unlocked = service.unlock(&pin(), None, PinTry::Attended);
+            assert_eq!(unlocked, Ok(StateKind::Operational), "{name}, step {fails_in}");
+            for purpose in KeyPurpose::ALL {
+                let active = |key: &&zixt_hsm_protocol::KeyInfo| {
+                    key.purpose == purpose && key.status == KeyStatus::Active
+                };
+                assert_eq!(service.status().keys.iter().filter(active).count(), 1, "{name}, step {fails_in}");
+            }
+            let taken = sign(&service, &vote(&genesis, 7, 2)).unwrap();
+            assert!(!matches!(taken, VoteOutcome::Signed { .. }), "{name}, step {fails_in}: {taken:?}");
+            assert!(sign(&service, &vote(&genesis, 8, 1)).is_ok(), "{name}, step {fails_in}");
+            if !crashed {
+                break;
+            }
+            fails_in += 1;
+        }
+        assert!(fails_in >= 4 || name == "lock", "{name} writes at least one file");
+    }
+}
