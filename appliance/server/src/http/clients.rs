@@ -2,11 +2,11 @@
 
 use super::Failure;
 use super::request::{
-    Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id, json,
+    Anybody, Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id, json,
     malformed, method_not_allowed, query, unknown_endpoint,
 };
 use crate::app::{App, Kept};
-use crate::room::Held;
+use crate::room::{ENROL_BYTES_MAX, Held};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -91,8 +91,12 @@ async fn consistency(State(app): State<Arc<App>>, uri: Uri) -> Answer<Consistenc
     Ok(Json(app.consistency(Height(from_height), &pairs).await?))
 }
 
-async fn enrol(State(app): State<Arc<App>>, body: Body) -> Answer<Receipt> {
-    let (request, _room) = json::<EnrolRequest>(&app, body, SMALL_BYTES_MAX, Sender::Stranger).await?;
+async fn enrol(
+    State(app): State<Arc<App>>,
+    Anybody(sender): Anybody,
+    body: Body,
+) -> Answer<Receipt> {
+    let (request, _room) = json::<EnrolRequest>(&app, body, ENROL_BYTES_MAX, sender).await?;
     Ok(Json(app.enrol(request).await?))
 }
 

@@ -3,7 +3,7 @@
 use super::Peer;
 use super::patience::Patient;
 use crate::app::App;
-use crate::room::Turns;
+use crate::room::{STRANGERS_MAX, Turns};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,8 +29,6 @@ use zixt_types::limits;
 
 /// Connections of clients: each takes about 40 kB.
 const CONNECTIONS_MAX: usize = 1024;
-/// Connections whose key is no device's yet. They enrol, or go away.
-const STRANGERS_MAX: usize = 64;
 /// Connections of one device: a client has two, and old ones may not have been noticed to be dead.
 const CONNECTIONS_EACH: usize = 16;
 /// Handshakes at the same time: each needs a signature of custody.
