@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 use zixt_messaging::Conversation;
-use zixt_types::{AccountId, Head, Seq, ThreadId};
+use zixt_types::{AccountId, ThreadId, ThreadKind};
 
 const CURSOR: &[u8] = b"stream/cursor";
 
@@ -143,8 +143,7 @@ impl Engine {
         let record = self.note_alarm(error, thread, (&mut batch, &mut events)).await?;
         if let Some(thread) = thread
             && error.stops_its_conversation()
-            && let Some(mut own) = self.core.thread(thread).await?
-            && own.blocked.is_none()
+            && let Some(mut own) = self.stopping(thread, position.is_some()).await?
         {
             own.blocked = Some(record.text.clone());
             self.core.put_thread(&mut batch, &own);
@@ -159,6 +158,21 @@ impl Engine {
         self.commit(batch, events).await?;
         self.cursor = position.unwrap_or(self.cursor);
         Ok(())
+    }
+
+    /// The record of a conversation that goes on until now. If the stream told of one that this device has not joined,
+    /// what it told is not told again: the record says that something is still to be done, and [`Engine::recheck`] does
+    /// it.
+    async fn stopping(
+        &self,
+        thread: ThreadId,
+        was_told: bool,
+    ) -> Result<Option<ThreadRecord>, ClientError> {
+        let is_conversation = thread.kind() == Some(ThreadKind::Conversation);
+        Ok(match self.core.thread(thread).await? {
+            Some(record) => Some(record).filter(|record| record.blocked.is_none()),
+            None => (was_told && is_conversation).then(|| ThreadRecord::not_begun(thread)),
+        })
     }
 
     /// Puts an alarm into a batch, unless it was raised before.
@@ -243,9 +257,4 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// What a new thread's record says before its first entry.
-fn before_first() -> Head {
-    Head { seq: Seq(0), hash: zixt_types::Hash::ZERO }
 }

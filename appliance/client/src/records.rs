@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use zixt_crypto::Keyring;
 use zixt_ledger::{Account, Conversation};
 use zixt_types::{
-    AccountId, DeviceId, EntryPosition, Hash, Head, Height, Member, MessageId, Salt, Seq, SuiteId, ThreadId,
+    AccountId, DeviceId, EntryPosition, Epoch, Hash, Head, Height, Member, MessageId, Salt, Seq, SuiteId, ThreadId,
     Timestamp,
 };
 
@@ -162,6 +162,42 @@ pub struct ThreadRecord {
     /// The title that its members gave it; `title` is this device's own.
     #[n(12)]
     pub shared_title: Option<String>,
+}
+
+impl ThreadRecord {
+    /// A conversation of which this device has verified nothing yet.
+    pub const fn not_begun(thread: ThreadId) -> Self {
+        Self {
+            version: VERSION,
+            thread,
+            title: None,
+            head: Head { seq: Seq(0), hash: Hash::ZERO },
+            time: Timestamp(0),
+            state: Conversation { epoch: Epoch(0), epoch_since: Seq(0), members: Vec::new() },
+            removed: false,
+            blocked: None,
+            counter: 0,
+            seen: Vec::new(),
+            received: 0,
+            last_text: None,
+            shared_title: None,
+        }
+    }
+
+    /// Whether an entry of it was verified: no entry has this hash.
+    pub fn has_begun(&self) -> bool {
+        self.head.hash != Hash::ZERO
+    }
+
+    /// Where the next entry stands, and what it follows.
+    pub fn next(&self) -> (Seq, Hash) {
+        if self.has_begun() { (self.head.seq.next(), self.head.hash) } else { (Seq(0), Hash::ZERO) }
+    }
+
+    /// Whether this device is in it, as far as it knows.
+    pub fn is_inside(&self) -> bool {
+        self.has_begun() && !self.removed
+    }
 }
 
 /// An entry, as evidence needs it.

@@ -207,12 +207,15 @@ pub async fn threads(core: &Core) -> Result<Vec<ThreadSummary>, ClientError> {
                 .title
                 .clone()
                 .or_else(|| record.shared_title.clone())
-                .unwrap_or_else(|| others.join(", ")),
+                .unwrap_or_else(|| match record.has_begun() {
+                    true => others.join(", "),
+                    false => record.thread.to_string(),
+                }),
             title_is_shared: record.title.is_none() && record.shared_title.is_some(),
             members: record.state.members.clone(),
             epoch: record.state.epoch,
-            last_seq: Some(record.head.seq),
-            last_time: Some(record.time),
+            last_seq: record.has_begun().then_some(record.head.seq),
+            last_time: record.has_begun().then_some(record.time),
             last_text: record.last_text.clone(),
             unread: record.received.saturating_sub(shown),
             queued: outbox.iter().filter(waits).count() as u64,

@@ -62,7 +62,7 @@ impl Engine {
         self.commit(batch, Vec::new()).await?;
         let Err(error) = self.fetch_all(thread).await else { return Ok(()) };
         self.conversations.remove(&thread);
-        let next = self.core.thread(thread).await?.unwrap_or(record).head.seq.next();
+        let (next, _) = self.core.thread(thread).await?.unwrap_or(record).next();
         match verdict::of(error, next) {
             Verdict::Conversation(fault) => {
                 self.alarm(&fault, Some(thread), None).await?;
@@ -84,7 +84,14 @@ impl Engine {
             Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownThread => None,
             Err(error) => return Err(error),
         };
-        self.catch_up(thread, upto).await
+        self.catch_up(thread, upto).await?;
+        match self.core.thread(thread).await? {
+            // The stream told of it, so there is something to be shown.
+            Some(record) if !record.has_begun() => {
+                Err(TrustError::Withheld { from: Seq(0), upto: upto.unwrap_or_default() }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn event(
@@ -106,7 +113,7 @@ impl Engine {
             return self.skip(Some(position)).await;
         }
         self.anchor(&checked, proof).await?;
-        let known = record.as_ref().filter(|record| !record.removed);
+        let known = record.as_ref().filter(|record| record.is_inside());
         match known {
             None if adds(&checked, &self.core.me()) => self.join(record, checked, position).await,
             // Own commits that begin a conversation are known by the outbox.
@@ -172,8 +179,8 @@ impl Engine {
     /// others: they are its chain.
     pub async fn catch_up(&mut self, thread: ThreadId, upto: Option<Seq>) -> Result<(), ClientError> {
         let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
-        let from = record.head.seq.next();
-        let entries = self.fetch_entries(thread, from, record.head.hash).await?;
+        let (from, prev) = record.next();
+        let entries = self.fetch_entries(thread, from, prev).await?;
         let last = entries.last().map(CheckedEntry::seq);
         if let Some(upto) = upto.filter(|upto| last.is_none_or(|last| last < *upto))
             && upto >= from
@@ -183,12 +190,32 @@ impl Engine {
         let Some(last) = entries.last() else { return Ok(()) };
         let proof = self.proof(thread, last.seq()).await?;
         self.anchor(last, &proof).await?;
+        if !record.has_begun() {
+            return self.join_late(thread, &entries).await;
+        }
         for entry in entries {
             let record = self.core.thread(thread).await?;
             if record.as_ref().is_none_or(|record| record.removed) {
                 break;
             }
             self.apply(record, entry, None, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Joins a conversation by the first of its entries that adds this device, and goes on.
+    async fn join_late(&mut self, thread: ThreadId, entries: &[CheckedEntry]) -> Result<(), ClientError> {
+        let me = self.core.me();
+        let Some(at) = entries.iter().position(|entry| adds(entry, &me)) else { return Ok(()) };
+        let (before, after) = entries.split_at(at + 1);
+        let record = self.core.thread(thread).await?;
+        self.join_by(record, before, None).await?;
+        for entry in after {
+            let record = self.core.thread(thread).await?;
+            if record.as_ref().is_none_or(|record| record.removed) {
+                break;
+            }
+            self.apply(record, entry.clone(), None, None).await?;
         }
         Ok(())
     }
@@ -265,10 +292,8 @@ impl Engine {
         position: Option<u64>,
     ) -> Result<(), ClientError> {
         let (thread, seq) = (entry.body.thread, entry.seq());
-        let (expected, prev) = match &record {
-            None => (Seq(0), zixt_types::Hash::ZERO),
-            Some(record) => (record.head.seq.next(), record.head.hash),
-        };
+        let (expected, prev) =
+            record.as_ref().map_or((Seq(0), zixt_types::Hash::ZERO), ThreadRecord::next);
         if seq != expected || entry.position.prev != prev {
             return Err(TrustError::BrokenChain(seq).into());
         }
@@ -285,19 +310,8 @@ impl Engine {
         let mut effect = Effect::default();
         let mut record = match record {
             None => ThreadRecord {
-                version: records::VERSION,
-                thread,
-                title: None,
-                head: super::before_first(),
-                time: entry.position.time,
                 state: zixt_ledger::Conversation::begun(&entry.body).map_err(rules)?,
-                removed: false,
-                blocked: None,
-                counter: 0,
-                seen: Vec::new(),
-                received: 0,
-                last_text: None,
-                shared_title: None,
+                ..ThreadRecord::not_begun(thread)
             },
             Some(mut record) => {
                 let before = record.state.members.clone();

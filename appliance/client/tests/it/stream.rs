@@ -1,6 +1,6 @@
 //! No single entry, whoever wrote it and whatever the appliance says about it, holds up what comes after it.
 
-use crate::appliance::{Appliance, Person};
+use crate::appliance::{Appliance, Person, flip};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,53 @@ async fn what_is_refused_stops_its_conversation_only_and_can_be_taken_up_again()
         assert_eq!(bob.say(group, "four").await.unwrap(), 1);
         assert!(!bob.alarms().await.is_empty(), "what happened stays on record");
         bob.client().recheck(group).await.unwrap();
+    }
+}
+
+/// An invitation is told once. Whatever goes wrong with it then, the conversation can be joined later.
+#[tokio::test]
+async fn a_join_that_failed_is_made_up_for() {
+    for lie in [true, false] {
+        let appliance = Appliance::new();
+        let (ada, bob, mut cay) = trio(&appliance).await;
+        let group = ada.client().start_conversation(&["bob"], Some("crew")).await.unwrap();
+        ada.say(group, "without cay").await.unwrap();
+        ada.client().add_members(group, &["cay"]).await.unwrap();
+        if lie {
+            appliance.lock().tamper = Some(Box::new(|asked, value| {
+                if asked == "stream" && value["type"] == "event" && value["entry"]["seq"] == 3 {
+                    flip(&mut value["entry"]["signature"]);
+                }
+            }));
+        } else {
+            refuse(&appliance, group, ErrorCode::UnknownThread);
+        }
+        cay.sync().await;
+        assert_eq!(cay.alarms().await, [if lie { "other-entry" } else { "withheld" }]);
+        // It is there, stopped, and says so.
+        cay.restart().await;
+        let threads = cay.client().threads().await.unwrap();
+        assert_eq!((threads.len(), threads[0].thread, threads[0].last_seq), (1, group, None));
+        assert!(threads[0].blocked.is_some() && threads[0].title == group.to_string());
+        assert!(matches!(cay.client().send(group, "x").await, Err(ClientError::Blocked(_))));
+        assert_eq!(cay.texts(group).await, Vec::<String>::new());
+        ada.say(group, "with cay").await.unwrap();
+        cay.sync().await;
+        if !lie {
+            let again = cay.client().recheck(group).await;
+            assert!(matches!(&again, Err(ClientError::Trust(it)) if it.code() == "withheld"), "{again:?}");
+            assert!(cay.client().threads().await.unwrap()[0].blocked.is_some());
+        }
+        appliance.lock().tamper = None;
+        appliance.lock().refuse = None;
+        cay.client().recheck(group).await.unwrap();
+        assert_eq!(cay.texts(group).await, ["with cay"]);
+        let summary = &cay.client().threads().await.unwrap()[0];
+        assert_eq!((summary.title.as_str(), summary.blocked.as_deref()), ("crew", None));
+        assert_eq!(cay.say(group, "here").await.unwrap(), 1);
+        bob.sync().await;
+        assert_eq!(bob.texts(group).await, ["without cay", "with cay", "here"]);
+        assert_eq!(cay.alarms().await.len(), 1, "what happened stays on record");
     }
 }
 
