@@ -169,15 +169,7 @@ impl Client {
             return Err(ClientError::OutboxFull);
         }
         let id = MessageId(random()?);
-        let item = OutboxRecord {
-            version: records::VERSION,
-            thread,
-            id,
-            at: now(),
-            what: Outgoing::Text(text.to_owned()),
-            prepared: None,
-            failed: None,
-        };
+        let item = OutboxRecord::new(thread, id, now(), Outgoing::Text(text.to_owned()));
         match self.engine.try_lock() {
             Ok(mut engine) => engine.queue(item).await?,
             // Somebody else is at work; it is encrypted when it is sent.

@@ -68,7 +68,8 @@ impl Engine {
     pub async fn report(&mut self) -> Result<SyncReport, ClientError> {
         let mut report = std::mem::take(&mut self.counts);
         report.height = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
-        report.queued = self.core.outbox().await?.len() as u64;
+        let outbox = self.core.outbox().await?;
+        report.queued = outbox.iter().filter(|(_, item)| item.failed.is_none()).count() as u64;
         Ok(report)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::store::{Space, StoreError};
 use minicbor::{Decode, Encode};
+use zixt_api::ErrorCode;
 use zixt_crypto::Keyring;
 use zixt_ledger::{Account, Conversation};
 use zixt_types::{
@@ -276,6 +277,26 @@ pub struct OutboxRecord {
     /// Why it will not be sent.
     #[n(6)]
     pub failed: Option<String>,
+    /// The code with which the appliance refused it for good. What it said then, `prepared` proves false if it comes to be
+    /// recorded.
+    #[n(7)]
+    pub refused: Option<String>,
+}
+
+impl OutboxRecord {
+    /// What waits from now on.
+    pub const fn new(thread: ThreadId, id: MessageId, at: Timestamp, what: Outgoing) -> Self {
+        Self { version: VERSION, thread, id, at, what, prepared: None, failed: None, refused: None }
+    }
+
+    /// It will not be sent. The bytes that were handed in are remembered by their body: the appliance has all of them.
+    pub fn fail(&mut self, reason: String, refused: Option<ErrorCode>) {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.attachments.clear();
+        }
+        self.failed = Some(reason);
+        self.refused = refused.map(|code| code.code().to_owned());
+    }
 }
 
 /// What an outgoing entry is for.

@@ -68,7 +68,7 @@ impl Engine {
                 Err(ClientError::Blocked(_)) => {}
                 Err(error @ (ClientError::Messaging(_) | ClientError::Removed)) => {
                     self.conversations.remove(&item.thread);
-                    self.fail(order, item.thread, error.to_string()).await?;
+                    self.fail(order, item.thread, error.to_string(), None).await?;
                 }
                 // It takes somebody else, or another moment. Other conversations go on.
                 Err(error @ (ClientError::NoKeys(_) | ClientError::Moving)) => {
@@ -96,14 +96,14 @@ impl Engine {
             done => return done,
         };
         self.conversations.remove(&thread);
-        self.fail(order, thread, reason).await
+        self.fail(order, thread, reason, None).await
     }
 
     /// Sends the titles that a change of members has queued. They are queued for good: whatever stands in the way now,
     /// the next flush sends them.
     pub(super) async fn tell_titles(&mut self, thread: ThreadId) -> Result<(), ClientError> {
         for (order, item) in self.core.outbox().await? {
-            if item.thread != thread || !matches!(item.what, Outgoing::Title(_)) {
+            if item.thread != thread || item.failed.is_some() || !matches!(item.what, Outgoing::Title(_)) {
                 continue;
             }
             if let Err(error) = self.text(order).await {
@@ -288,7 +288,7 @@ impl Engine {
         match problem.code {
             ErrorCode::NotAMember => {
                 self.learn_of_removal(order, thread, &problem).await?;
-                self.fail(order, thread, ClientError::Removed.to_string()).await
+                self.fail(order, thread, ClientError::Removed.to_string(), Some(problem.code)).await
             }
             ErrorCode::StaleEpoch
             | ErrorCode::CounterGap
@@ -298,7 +298,8 @@ impl Engine {
                 let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
                 let record = self.core.thread(thread).await?;
                 if record.is_none_or(|record| record.removed) {
-                    return self.fail(order, thread, ClientError::Removed.to_string()).await;
+                    let reason = ClientError::Removed.to_string();
+                    return self.fail(order, thread, reason, Some(problem.code)).await;
                 }
                 // The entry names an epoch or a counter that is over: it can never be recorded any more. Its message
                 // key is burnt with it; the text is encrypted anew.
@@ -309,7 +310,7 @@ impl Engine {
             }
             ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
             code if !code.is_final() => Err(problem.into()),
-            _ => self.fail(order, thread, problem.to_string()).await,
+            code => self.fail(order, thread, problem.to_string(), Some(code)).await,
         }
     }
 
@@ -334,7 +335,7 @@ impl Engine {
         let body = Body::parse(&refused.body).map_err(TrustError::Malformed)?;
         match contradiction(problem, &body, before.as_ref(), after.as_ref()) {
             None => Ok(()),
-            Some(reason) => Err(TrustError::FalseRefusal { code: problem.code.code(), reason }.into()),
+            Some(reason) => Err(TrustError::FalseRefusal { code: problem.code.code().to_owned(), reason }.into()),
         }
     }
 
@@ -352,16 +353,25 @@ impl Engine {
         }
     }
 
-    /// Gives a message up; it stays visible with its reason.
-    async fn fail(&mut self, order: u64, thread: ThreadId, reason: String) -> Result<(), ClientError> {
+    /// Gives a message up; it stays visible with its reason. What was handed in and refused stays in any case: if it is
+    /// recorded after all, it has to be known again.
+    async fn fail(
+        &mut self,
+        order: u64,
+        thread: ThreadId,
+        reason: String,
+        refused: Option<ErrorCode>,
+    ) -> Result<(), ClientError> {
         let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        if item.failed.is_some() {
+            return Ok(());
+        }
         self.core.settled(item.id);
         let mut batch = Batch::new();
-        if matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
+        if refused.is_none() && matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
             batch.delete(Space::Outbox, order.to_be_bytes());
         } else {
-            item.prepared = None;
-            item.failed = Some(reason.clone());
+            item.fail(reason.clone(), refused);
             self.core.put_outbox(&mut batch, order, &item);
         }
         let event = ClientEvent::SendFailed { thread, message: item.id, reason };
@@ -378,7 +388,8 @@ impl Engine {
         if stale && pending {
             // A commit that was made before somebody was revoked: it comes first.
             for (order, item) in self.core.outbox().await? {
-                if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+                let waits = item.thread == thread && item.failed.is_none();
+                if waits && matches!(item.what, Outgoing::Change { .. }) {
                     self.waiting_change(order, thread).await?;
                 }
             }

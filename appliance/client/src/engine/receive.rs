@@ -396,6 +396,11 @@ impl Engine {
         let Some((order, item)) = self.waiting(entry).await? else {
             return Err(TrustError::NotMine(seq).into());
         };
+        // It had been refused, for good, and was recorded all the same.
+        let lie = item.refused.clone().map(|code| TrustError::FalseRefusal {
+            code,
+            reason: format!("it is recorded as entry {seq}"),
+        });
         record.counter = entry.body.counter + 1;
         effect.batch.delete(Space::Outbox, order.to_be_bytes());
         self.core.settled(item.id);
@@ -416,8 +421,17 @@ impl Engine {
                     seq: Some(seq),
                     mark: Mark::Recorded,
                 });
+                if let Some(lie) = lie {
+                    let sink = (&mut effect.batch, &mut effect.events);
+                    let alarm = self.note_alarm(&lie, Some(record.thread), sink).await?;
+                    record.blocked.get_or_insert(alarm.text);
+                }
             }
             Outgoing::Change { title, add, .. } => {
+                // The keys that it made were dropped when it was refused.
+                if let Some(lie) = lie {
+                    return Err(lie.into());
+                }
                 if seq == Seq(0) {
                     record.shared_title.clone_from(title);
                 }
@@ -433,6 +447,7 @@ impl Engine {
                     .confirm_commit(&commit)
                     .map_err(|error| TrustError::Commit { seq, reason: with_sources(&error) })?;
                 if let CommitOutcome::NewEpoch { state, .. } = outcome {
+                    self.void_changes(effect, record.thread, false).await?;
                     self.core.put_state(&mut effect.batch, record.thread, state);
                     effect.conversation = Some(conversation);
                 }
@@ -552,15 +567,7 @@ impl Engine {
         thread: ThreadId,
         title: Option<String>,
     ) -> Result<(), ClientError> {
-        let item = OutboxRecord {
-            version: records::VERSION,
-            thread,
-            id: MessageId(random()?),
-            at: now(),
-            what: Outgoing::Title(title),
-            prepared: None,
-            failed: None,
-        };
+        let item = OutboxRecord::new(thread, MessageId(random()?), now(), Outgoing::Title(title));
         self.core.put_outbox(&mut effect.batch, self.core.outbox_key(), &item);
         Ok(())
     }
@@ -589,9 +596,7 @@ impl Engine {
             CommitOutcome::NewEpoch { lost, state, .. } => {
                 self.core.put_state(&mut effect.batch, record.thread, state);
                 effect.conversation = Some(conversation);
-                if lost.is_some() {
-                    self.void_changes(effect, record.thread).await?;
-                }
+                self.void_changes(effect, record.thread, lost.is_some()).await?;
             }
             CommitOutcome::Removed { .. } => {
                 self.core.erase_state(&mut effect.batch, record.thread);
@@ -602,10 +607,21 @@ impl Engine {
         self.members_line(effect, record, entry).await
     }
 
-    /// A commit of this device lost against another: it has to be made again, if it is still wanted.
-    async fn void_changes(&self, effect: &mut Effect, thread: ThreadId) -> Result<(), ClientError> {
+    /// An epoch is over. What was refused in it can never be recorded any more; a commit of this device that `lost` against
+    /// another has to be made again, if it is still wanted.
+    async fn void_changes(
+        &self,
+        effect: &mut Effect,
+        thread: ThreadId,
+        lost: bool,
+    ) -> Result<(), ClientError> {
         for (order, mut item) in self.core.outbox().await? {
-            if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+            if item.thread != thread || !matches!(item.what, Outgoing::Change { .. }) {
+                continue;
+            }
+            if item.failed.is_some() {
+                effect.batch.delete(Space::Outbox, order.to_be_bytes());
+            } else if lost {
                 item.prepared = None;
                 self.core.put_outbox(&mut effect.batch, order, &item);
             }

@@ -263,7 +263,7 @@ pub enum TrustError {
     )]
     FalseRefusal {
         /// The code of the refusal.
-        code: &'static str,
+        code: String,
         /// What the history says.
         reason: String,
     },

@@ -54,6 +54,8 @@ pub struct Inner {
     pub tamper: Option<Tamper>,
     /// Requests of paths that begin so are refused.
     pub refuse: Option<(&'static str, Problem)>,
+    /// Requests of paths that begin so are refused after the work was done.
+    pub refuse_falsely: Option<(&'static str, Problem)>,
     /// Entries that the stream leaves out.
     pub hide: Vec<(ThreadId, u64)>,
     /// No entry has a proof.
@@ -85,6 +87,7 @@ impl Appliance {
             lose: Vec::new(),
             tamper: None,
             refuse: None,
+            refuse_falsely: None,
             hide: Vec::new(),
             hide_proofs: false,
             twice: false,
@@ -341,6 +344,11 @@ impl Transport for InMemory {
             let answer = match refused.map(|(_, problem)| problem.clone()) {
                 Some(problem) => Err(problem),
                 None => inner.answer(self.tls, &request),
+            };
+            let lie = inner.refuse_falsely.as_ref().filter(|(prefix, _)| path.starts_with(prefix));
+            let answer = match lie {
+                Some((_, problem)) => answer.and(Err(problem.clone())),
+                None => answer,
             };
             let moved = inner.net.blocks.len() != before;
             let lost = inner.lose.iter().any(|prefix| path.starts_with(prefix));
