@@ -1,5 +1,6 @@
 //! What waits is sent: encrypted once, handed in until it is answered.
 
+use super::verdict::{self, Verdict};
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
@@ -10,7 +11,7 @@ use crate::trust::TrustError;
 use std::collections::HashSet;
 use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
 use zixt_messaging::{Content, SeenHeader};
-use zixt_types::{Body, Canonical as _, Epoch, Member, Payload, Seq, ThreadId};
+use zixt_types::{Body, Canonical as _, Epoch, Hash, Member, Payload, Seq, ThreadId};
 
 /// How often a message or a commit is made anew because others were faster.
 pub(super) const TRIES: usize = 12;
@@ -268,7 +269,7 @@ impl Engine {
         let record = self.core.thread(thread).await?;
         let (next, prev) = record
             .as_ref()
-            .map_or((Seq(0), zixt_types::Hash::ZERO), |record| (record.head.seq.next(), record.head.hash));
+            .map_or((Seq(0), Hash::ZERO), |record| (record.head.seq.next(), record.head.hash));
         if entry.seq() < next {
             // It came by the stream already.
             return match self.stored_entry(thread, entry.seq()).await? {
@@ -339,16 +340,25 @@ impl Engine {
         }
     }
 
-    /// [`Engine::learn`], of a refusal because this device was removed. Who was, may not read why: it learns that by its
-    /// stream.
+    /// [`Engine::learn`], of a refusal because this device was removed. Who was, is shown everything up to that: what is
+    /// not shown did not happen.
     pub(super) async fn learn_of_removal(
         &mut self,
         order: u64,
         thread: ThreadId,
         problem: &Problem,
     ) -> Result<(), ClientError> {
-        match self.learn(order, thread, problem).await {
-            Err(ClientError::Refused(reading)) if reading.code == ErrorCode::UnknownThread => Ok(()),
+        let learnt = self.learn(order, thread, problem).await;
+        let record = self.core.thread(thread).await?;
+        let (next, _) = record.as_ref().map_or((Seq(0), Hash::ZERO), ThreadRecord::next);
+        match learnt {
+            Err(error @ ClientError::Refused(_)) => match verdict::of(error, next) {
+                Verdict::Conversation(fault) => Err(fault.into()),
+                Verdict::Everything(error) | Verdict::Later(error) => Err(error),
+            },
+            Ok(()) if record.is_none_or(|record| !record.removed) => {
+                Err(TrustError::Withheld { from: next, upto: next }.into())
+            }
             learnt => learnt,
         }
     }
@@ -471,7 +481,7 @@ fn contradiction(
 mod tests {
     use super::*;
     use zixt_ledger::Conversation;
-    use zixt_types::{AccountId, Author, DeviceId, Hash, Head, MessageId, SuiteId, ThreadKind, Timestamp};
+    use zixt_types::{AccountId, Author, DeviceId, Head, MessageId, SuiteId, ThreadKind, Timestamp};
 
     const ME: Member = Member { account: AccountId([1; 16]), device: DeviceId([1; 16]) };
     const OTHER: Member = Member { account: AccountId([2; 16]), device: DeviceId([2; 16]) };

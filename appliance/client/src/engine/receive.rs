@@ -85,13 +85,11 @@ impl Engine {
             Err(error) => return Err(error),
         };
         self.catch_up(thread, upto).await?;
-        match self.core.thread(thread).await? {
-            // The stream told of it, so there is something to be shown.
-            Some(record) if !record.has_begun() => {
-                Err(TrustError::Withheld { from: Seq(0), upto: upto.unwrap_or_default() }.into())
-            }
-            _ => Ok(()),
-        }
+        let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
+        // The stream told of it, so there is something to be shown; and whoever may not see the head was removed.
+        let shown = if upto.is_none() { record.removed } else { record.has_begun() };
+        let (from, _) = record.next();
+        if shown { Ok(()) } else { Err(TrustError::Withheld { from, upto: upto.unwrap_or(from) }.into()) }
     }
 
     async fn event(

@@ -56,8 +56,12 @@ pub struct Inner {
     pub refuse: Option<(&'static str, Problem)>,
     /// Requests of paths that begin so are refused after the work was done.
     pub refuse_falsely: Option<(&'static str, Problem)>,
+    /// A conversation that nobody is told of.
+    pub deny: Option<ThreadId>,
     /// Entries that the stream leaves out.
     pub hide: Vec<(ThreadId, u64)>,
+    /// No conversation shows its head.
+    pub hide_heads: bool,
     /// No entry has a proof.
     pub hide_proofs: bool,
     /// Every event is sent twice.
@@ -88,7 +92,9 @@ impl Appliance {
             tamper: None,
             refuse: None,
             refuse_falsely: None,
+            deny: None,
             hide: Vec::new(),
+            hide_heads: false,
             hide_proofs: false,
             twice: false,
             no_end: false,
@@ -566,12 +572,16 @@ impl Inner {
         // Who was removed reads up to its removal.
         let removes = |entry: &&RecordedEntry| matches!(&entry.body.payload, Payload::Commit { removed, .. } if removed.contains(&caller));
         let removal = self.net.entries_of(thread).filter(removes).last();
+        let is_denied = self.deny == Some(thread);
         let upto = match (conversation.has(&caller), removal) {
+            _ if is_denied => return Err(unknown()),
             (true, _) => u64::MAX,
             (false, Some(entry)) => entry.item.position.seq.0,
             (false, None) => return Err(unknown()),
         };
         match rest {
+            // Where the others are is not for who was removed.
+            [] if !conversation.has(&caller) || self.hide_heads => Err(unknown()),
             [] => ok(ThreadView {
                 thread: thread.into(),
                 seq: known.head.seq.0,

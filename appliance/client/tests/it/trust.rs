@@ -487,6 +487,44 @@ async fn a_device_that_was_removed_and_writes_raises_no_alarm() {
     assert!(bob.alarms().await.is_empty());
 }
 
+/// "You were removed, so you may not read that." Who was removed may read it.
+#[tokio::test]
+async fn a_removal_that_is_not_shown_is_noticed() {
+    for first in ["a message", "a commit", "a recheck"] {
+        let appliance = Appliance::new();
+        let (ada, bob, thread) = pair(&appliance).await;
+        let _cay = appliance.enrol("cay").await;
+        if first == "a recheck" {
+            // Any lie, so that it is stopped.
+            ada.say(thread, "x").await.unwrap();
+            tamper(&appliance, "stream", |line| flip(&mut line["entry"]["signature"]));
+            bob.sync().await;
+            appliance.lock().tamper = None;
+        }
+        let before = bob.alarms().await.len();
+        appliance.lock().deny = Some(thread);
+        appliance.lock().refuse = Some(("/v1/submissions", refusal(ErrorCode::NotAMember, None)));
+        match first {
+            "a message" => drop(bob.say(thread, "x").await.unwrap()),
+            "a commit" => {
+                let error = bob.client().add_members(thread, &["cay"]).await.unwrap_err();
+                assert_eq!(code(&error), "withheld");
+            }
+            _ => {
+                // Not even the head is shown, as to who was removed; and nothing says that it was.
+                appliance.lock().deny = None;
+                appliance.lock().hide_heads = true;
+                let error = bob.client().recheck(thread).await.unwrap_err();
+                assert_eq!(code(&error), "withheld");
+            }
+        }
+        let alarms = bob.alarms().await;
+        assert_eq!((alarms.len(), alarms.last().unwrap().as_str()), (before + 1, "withheld"), "{first}");
+        let summary = &bob.client().threads().await.unwrap()[0];
+        assert!(summary.blocked.is_some() && !summary.removed, "{first}");
+    }
+}
+
 #[tokio::test]
 async fn a_lie_found_while_keys_are_renewed_raises_an_alarm() {
     let appliance = Appliance::new();
