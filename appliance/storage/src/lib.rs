@@ -160,6 +160,18 @@ impl Store {
         on!(self, store => store.attachment(entry, index))
     }
 
+    /// How long an attachment is, without reading it; see [`Store::attachment`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn attachment_bytes(
+        &self,
+        entry: &StoredEntry,
+        index: usize,
+    ) -> Result<Option<u64>, StoreError> {
+        on!(self, store => store.attachment_bytes(entry, index))
+    }
+
     /// The header of a height.
     ///
     /// # Errors

@@ -211,12 +211,9 @@ impl App {
         let unknown = || Problem::new(ErrorCode::UnknownAttachment, "the entry has no such attachment");
         let entry = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
         let entry = entry.filter(|entry| reach.covers(entry)).ok_or_else(unknown)?;
-        // Only commits carry large ones.
-        let bytes_max = match entry.body.payload {
-            Payload::Commit { .. } => limits::COMMIT_BYTES_MAX as u64,
-            _ => 0,
-        };
-        let room = self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max).await?;
+        let bytes = self.store.attachment_bytes(&entry, index).await;
+        let bytes = bytes.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        let room = self.room_for(&self.rooms.answers, tls, bytes, bytes).await?;
         let found = self.store.attachment(&entry, index).await;
         let value = found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
         Ok(Kept { value, room })

@@ -221,6 +221,22 @@ impl SqliteStore {
         Ok(bytes)
     }
 
+    /// The length of a blob stands before it, so that SQLite does not read it.
+    pub(crate) async fn attachment_bytes(
+        &self,
+        entry: &StoredEntry,
+        index: usize,
+    ) -> Result<Option<u64>, StoreError> {
+        if index >= entry.attachment_count() {
+            return Ok(None);
+        }
+        let bytes: Option<i64> = sqlx::query_scalar("SELECT length(bytes) FROM attachments WHERE id = ?")
+            .bind(rows::attachment_id(entry.position, index))
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+        Ok(bytes.map(|bytes| u64::try_from(bytes).unwrap_or_default()))
+    }
+
     pub(crate) async fn nodes(
         &self,
         wanted: &[(TreeId, NodeId)],

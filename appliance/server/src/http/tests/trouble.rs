@@ -363,6 +363,21 @@ async fn requests_that_stop_half_way_do_not_stand_in_the_way() {
     stack.stop().await;
 }
 
+/// An answer waits for the room that it takes, and not for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_answer_does_not_wait_for_large_ones() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    let all = stack.app.rooms.answers.wait(tls_of(&bob), u64::MAX).await;
+    // A commit may have eight MiB. This one has not.
+    let path = endpoints::fill(endpoints::ATTACHMENT, &[&thread, &0, &0]);
+    let answer = tokio::time::timeout(Duration::from_secs(5), stack.get(&ada, &path)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    drop(all);
+    stack.stop().await;
+}
+
 /// A position that does not exist yet acknowledges nothing that is still to come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_acknowledges_what_is_not_there() {
