@@ -16,6 +16,10 @@ use zixt_types::{
     limits,
 };
 
+/// An entry of an account's thread with what it brings, at most: a device with three keys, the invitation's key and two
+/// signatures of ML-DSA-87.
+const ACCOUNT_ENTRY_BYTES: u64 = 20 * 1024;
+
 impl App {
     /// What the network is and where its ledger stands.
     #[must_use]
@@ -93,8 +97,8 @@ impl App {
     /// An account's whole thread with everything that it takes to check it.
     ///
     /// # Errors
-    /// There is no such account.
-    pub async fn account(&self, account: AccountId) -> Result<AccountView, Problem> {
+    /// There is no such account, or there is no room for the answer.
+    pub async fn account(&self, tls: Hash, account: AccountId) -> Result<Kept<AccountView>, Problem> {
         let thread = digest::account_thread(account);
         // Entries that come after the proof are cut off below.
         let (last, proof) = {
@@ -103,6 +107,9 @@ impl App {
             let (known, proof) = known.ok_or_else(|| problem::of_refusal(&Refusal::UnknownAccount))?;
             (known.head.seq, proof)
         };
+        // As they are stored and as they are sent.
+        let bytes_max = last.0.saturating_add(1).saturating_mul(ACCOUNT_ENTRY_BYTES);
+        let room = self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max.saturating_mul(7) / 3).await?;
         let mut entries = Vec::new();
         let mut keys: BTreeMap<Hash, (SuiteId, Vec<u8>)> = BTreeMap::new();
         let mut from = Seq(0);
@@ -121,7 +128,7 @@ impl App {
             .map(|(hash, (suite, key))| PublicKey { suite: suite.id(), hash: hash.into(), key: key.into() })
             .collect();
         let name = self.name_of(account).await?;
-        Ok(AccountView { account: account.into(), name, entries, keys, proof })
+        Ok(Kept { value: AccountView { account: account.into(), name, entries, keys, proof }, room })
     }
 
     async fn collect_keys(

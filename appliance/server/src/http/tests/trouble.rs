@@ -378,6 +378,31 @@ async fn a_small_answer_does_not_wait_for_large_ones() {
     stack.stop().await;
 }
 
+/// An account that has had many devices is a large answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_account_waits_for_room() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    for _ in 0..26 {
+        let (other, added) = stack.net.device(ada.member.account, Err(&ada));
+        assert_eq!(stack.submit(&ada, &[&added]).await.status, StatusCode::OK);
+        stack.follow();
+        let revoked = stack.net.revoke(other.member.device, &ada);
+        assert_eq!(stack.submit(&ada, &[&revoked]).await.status, StatusCode::OK);
+        stack.follow();
+    }
+    let all = stack.app.rooms.answers.wait(tls_of(&ada), u64::MAX).await;
+    let path = |device: &SampleDevice| endpoints::fill(endpoints::ACCOUNT, &[&device.member.account]);
+    let small = tokio::time::timeout(Duration::from_secs(5), stack.get(&bob, &path(&bob))).await.unwrap();
+    assert_eq!(small.status, StatusCode::OK);
+    let waits = tokio::time::timeout(Duration::from_millis(300), stack.get(&bob, &path(&ada))).await;
+    assert!(waits.is_err(), "there is no room");
+    drop(all);
+    let view: zixt_api::AccountView = stack.get(&bob, &path(&ada)).await.json();
+    assert_eq!(view.entries.len(), 2 + 52);
+    stack.stop().await;
+}
+
 /// A position that does not exist yet acknowledges nothing that is still to come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_acknowledges_what_is_not_there() {
