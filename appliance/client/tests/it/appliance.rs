@@ -27,10 +27,10 @@ use zixt_crypto_fast::AwsLc;
 use zixt_crypto_fast::tls::TlsSigner;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::tree::{self, MemoryTree};
-use zixt_ledger::{RecordedEntry, Refusal, Submission, TreeId, shard_states};
+use zixt_ledger::{LedgerState, RecordedEntry, Refusal, Submission, TreeId, shard_states};
 use zixt_types::{
     AccountId, Attachment, Author, Canonical as _, DeviceId, Hash, Head, Height, Member, MessageId, Payload,
-    Salt, Seq, SuiteId, ThreadId, Timestamp,
+    Salt, Seq, SuiteId, ThreadId, Timestamp, limits,
 };
 
 /// Changes an answer: path, then the JSON.
@@ -79,7 +79,18 @@ pub fn now() -> u64 {
 
 impl Appliance {
     pub fn new() -> Arc<Self> {
+        Self::of(SampleNetwork::new(Arc::new(AwsLc), SuiteId::Standard, &[1]))
+    }
+
+    pub fn with_shards(count: u16) -> Arc<Self> {
         let mut net = SampleNetwork::new(Arc::new(AwsLc), SuiteId::Standard, &[1]);
+        let mut genesis = (*net.state.genesis).clone();
+        genesis.shard_count = count;
+        net.state = LedgerState::new(genesis, net.keyring.clone());
+        Self::of(net)
+    }
+
+    fn of(mut net: SampleNetwork) -> Arc<Self> {
         net.now = Timestamp(now());
         let inner = Inner {
             net,
@@ -689,7 +700,11 @@ impl Inner {
             self.net.build(&tree::inclusion_plan(from - 1, latest - 1).unwrap(), TreeId::History)
         };
         let mut shards = Vec::new();
-        for pair in query.get("shards").unwrap_or(&"").split(',').filter(|pair| !pair.is_empty()) {
+        let pairs = query.get("shards").unwrap_or(&"").split(',').filter(|pair| !pair.is_empty());
+        if pairs.clone().count() > usize::from(limits::SHARDS_MAX) {
+            return Err(Problem::new(ErrorCode::TooManyItems, "test"));
+        }
+        for pair in pairs {
             let (shard, size) = pair.split_once(':').unwrap();
             let (shard, from_size): (u16, u64) = (shard.parse().unwrap(), size.parse().unwrap());
             let latest = self.shard(shard);

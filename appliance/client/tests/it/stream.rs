@@ -234,6 +234,37 @@ async fn only_what_the_ledger_has_judged_is_given_up() {
     assert!(given_up("waits") && given_up("never"));
 }
 
+/// A network may have many shards, and a client that talks in all of them sees many states of each.
+#[tokio::test]
+async fn many_shards_are_no_reason_to_stop() {
+    let appliance = Appliance::with_shards(64);
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let mut threads: HashMap<u16, ThreadId> = HashMap::new();
+    while threads.len() < 20 {
+        let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+        threads.insert(thread.shard(64).0, thread);
+    }
+    // As many as wait before somebody asks.
+    for round in 0..14 {
+        for thread in threads.values() {
+            ada.say(*thread, &format!("{round}")).await.unwrap();
+        }
+    }
+    appliance.lock().asked.clear();
+    ada.sync().await;
+    let asked: Vec<usize> = {
+        let inner = appliance.lock();
+        let questions = inner.asked.iter().filter(|path| path.starts_with("/v1/consistency"));
+        questions.map(|path| path.matches(':').count()).collect()
+    };
+    assert!(asked.iter().sum::<usize>() > 256, "{asked:?}");
+    bob.sync().await;
+    assert!(ada.alarms().await.is_empty() && bob.alarms().await.is_empty());
+    for thread in threads.values() {
+        assert_eq!(bob.texts(*thread).await.len(), 14);
+    }
+}
+
 /// Whoever waits may stop waiting at any moment: what was queued is sent once, and nothing is in the way afterwards.
 #[tokio::test]
 async fn a_dropped_call_loses_nothing_and_does_nothing_twice() {
