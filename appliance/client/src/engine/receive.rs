@@ -207,7 +207,13 @@ impl Engine {
         let Some(at) = entries.iter().position(|entry| adds(entry, &me)) else { return Ok(()) };
         let (before, after) = entries.split_at(at + 1);
         let record = self.core.thread(thread).await?;
-        self.join_by(record, before, None).await?;
+        if let Err(error) = self.join_by(record, before, None).await {
+            let seq = before.last().map(CheckedEntry::seq).unwrap_or_default();
+            return Err(match verdict::of(error, seq) {
+                Verdict::Conversation(fault) => fault.into(),
+                Verdict::Everything(error) | Verdict::Later(error) => error,
+            });
+        }
         for entry in after {
             let record = self.core.thread(thread).await?;
             if record.as_ref().is_none_or(|record| record.removed) {

@@ -6,6 +6,7 @@
 //! | a lie about, or in, one conversation | stops | moves | the others are not concerned |
 //! | the appliance refuses what belongs to an entry that it announced | stops | moves | it withholds something |
 //! | this device's own state of the conversation does not work | stops | moves | the next attempt finds the same |
+//! | the appliance says that what belongs to an entry is damaged | stops | moves | the others are not concerned |
 //! | the appliance does not take a question as it was asked | stops | moves | the next attempt asks the same |
 //! | a lie about the whole ledger | all wait | stays | with an honest answer everything goes on |
 //! | the connection, a busy appliance, the local store, too much asked at once | all wait | stays | it passes, or the user has to act |
@@ -48,6 +49,9 @@ pub(super) fn of(error: ClientError, seq: Seq) -> Verdict {
             if matches!(problem.code, ErrorCode::MalformedRequest | ErrorCode::RequestTooLarge) =>
         {
             Verdict::Conversation(Box::new(TrustError::Unusable { seq, reason: problem.to_string() }))
+        }
+        ClientError::Refused(problem) if problem.code == ErrorCode::AttachmentDamaged => {
+            Verdict::Conversation(Box::new(TrustError::Damaged(seq)))
         }
         // Who gets an event may read what belongs to it.
         ClientError::Refused(problem) if problem.code.is_final() => {
@@ -120,7 +124,11 @@ mod tests {
             match of(refused(*code), Seq(3)) {
                 Verdict::Later(_) => assert!(LATER.contains(code), "{code} holds the cursor"),
                 Verdict::Conversation(fault) => {
-                    let expected = if UNUSABLE.contains(code) { "unusable" } else { "withheld" };
+                    let expected = match code {
+                        ErrorCode::AttachmentDamaged => "damaged",
+                        code if UNUSABLE.contains(code) => "unusable",
+                        _ => "withheld",
+                    };
                     assert_eq!(fault.code(), expected, "{code}");
                     assert!(!LATER.contains(code), "{code} does not hold the cursor");
                 }

@@ -162,6 +162,9 @@ pub enum TrustError {
         /// What was announced.
         upto: Seq,
     },
+    /// What belongs to an entry is not any more what the entry names; the appliance says so itself.
+    #[error("the appliance's copy of what belongs to entry {0} is damaged")]
+    Damaged(Seq),
     /// An entry breaks the ledger's rules.
     #[error("entry {seq} breaks the ledger's rules: {source}")]
     Rules {
@@ -302,6 +305,7 @@ impl TrustError {
             Self::Time(_) => "time",
             Self::BrokenChain(_) => "broken-chain",
             Self::Withheld { .. } => "withheld",
+            Self::Damaged(_) => "damaged",
             Self::Rules { .. } => "rules",
             Self::OtherLastSeen { .. } => "other-last-seen",
             Self::SplitView { .. } => "split-view",
@@ -343,6 +347,9 @@ impl TrustError {
             }
             Self::Withheld { .. } => {
                 "Tell an administrator. When the appliance shows them again, `zixt recheck` goes on from there."
+            }
+            Self::Damaged(_) => {
+                "An administrator should run `zixt-admin fsck` and restore what it names. Then `zixt recheck` goes on."
             }
             Self::Commit { .. } => "Start a new conversation without whoever made that change.",
             Self::KeyPackage { .. } => {

@@ -58,6 +58,8 @@ pub struct Inner {
     pub refuse_falsely: Option<(&'static str, Problem)>,
     /// A conversation that nobody is told of.
     pub deny: Option<ThreadId>,
+    /// Entries whose attachments are damaged.
+    pub damaged: Vec<(ThreadId, u64)>,
     /// Entries that the stream leaves out.
     pub hide: Vec<(ThreadId, u64)>,
     /// No conversation shows its head.
@@ -104,6 +106,7 @@ impl Appliance {
             refuse: None,
             refuse_falsely: None,
             deny: None,
+            damaged: Vec::new(),
             hide: Vec::new(),
             hide_heads: false,
             hide_proofs: false,
@@ -452,7 +455,8 @@ impl MemoryLines {
             }
             let recorded = inner.find(*thread, *seq).unwrap();
             let kind_has_envelope = thread.kind() == Some(zixt_types::ThreadKind::Conversation);
-            let attachment = kind_has_envelope.then(|| recorded.item.attachments[0].0.clone().into());
+            let is_whole = kind_has_envelope && !inner.damaged.contains(&(*thread, *seq));
+            let attachment = is_whole.then(|| recorded.item.attachments[0].0.clone().into());
             let line = StreamLine::Event {
                 position,
                 entry: inner.entry(&recorded),
@@ -622,6 +626,9 @@ impl Inner {
             }
             ["entries", seq, "attachments", index] => {
                 let seq = seq.parse().unwrap();
+                if self.damaged.contains(&(thread, seq)) {
+                    return Err(Problem::new(ErrorCode::AttachmentDamaged, "test"));
+                }
                 let entry = self.find(thread, seq).filter(|_| seq <= upto);
                 let bytes = entry.and_then(|entry| {
                     entry.item.attachments.get(index.parse::<usize>().unwrap()).map(|bytes| bytes.0.clone())

@@ -222,7 +222,7 @@ impl App {
         let bytes = bytes.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
         let room = self.room_for(&self.rooms.answers, tls, bytes, bytes).await?;
         let found = self.store.attachment(&entry, index).await;
-        let value = found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        let value = found.map_err(|error| problem::of_attachment(&error))?.ok_or_else(unknown)?;
         Ok(Kept { value, room })
     }
 

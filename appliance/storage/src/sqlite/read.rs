@@ -192,7 +192,10 @@ impl SqliteStore {
             let mut rows = sqlx::query(sql).bind(json_list(missing.into_iter())).fetch(&mut *reader);
             while let Some(row) = rows.try_next().await? {
                 let delivery = delivery(&row)?;
-                self.cache().put(delivery.clone());
+                // What is missing may be put back.
+                if delivery.envelope.is_some() || delivery.entry.envelope_digest().is_none() {
+                    self.cache().put(delivery.clone());
+                }
                 found.insert(delivery.entry.position, delivery);
             }
         }
@@ -353,10 +356,14 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
     let entry = rows::entry(row)?;
     let name = rows::attachment_name(entry.position, 0);
     let row = Reading { row, table: "attachments", key: name };
-    let envelope: Option<Vec<u8>> = row.get("bytes")?;
-    if let Some(envelope) = &envelope {
-        rows::check_attachment(&entry, 0, envelope)?;
-    }
+    let whole = |bytes: Option<Vec<u8>>| match bytes {
+        Some(bytes) => rows::check_attachment(&entry, 0, &bytes).map(|()| Some(bytes)),
+        None => Ok(None),
+    };
+    let envelope = row.get("bytes").and_then(whole).unwrap_or_else(|error| {
+        log::error!("an envelope is damaged: {error}");
+        None
+    });
     Ok(Delivery { entry: Arc::new(entry), envelope: envelope.map(Arc::new) })
 }
 
