@@ -289,6 +289,10 @@ impl Engine {
         match problem.code {
             ErrorCode::NotAMember => {
                 self.learn_of_removal(order, thread, &problem).await?;
+                if self.core.thread(thread).await?.is_some_and(|record| record.is_inside()) {
+                    // It was added again since.
+                    return self.encrypt_anew(order).await;
+                }
                 self.fail(order, thread, ClientError::Removed.to_string(), Some(problem.code)).await
             }
             ErrorCode::StaleEpoch
@@ -296,23 +300,27 @@ impl Engine {
             | ErrorCode::CounterReplayed
             | ErrorCode::OtherHistory => {
                 self.learn(order, thread, &problem).await?;
-                let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
                 let record = self.core.thread(thread).await?;
                 if record.is_none_or(|record| record.removed) {
                     let reason = ClientError::Removed.to_string();
                     return self.fail(order, thread, reason, Some(problem.code)).await;
                 }
-                // The entry names an epoch or a counter that is over: it can never be recorded any more. Its message
-                // key is burnt with it; the text is encrypted anew.
-                item.prepared = None;
-                let mut batch = Batch::new();
-                self.core.put_outbox(&mut batch, order, &item);
-                self.commit(batch, Vec::new()).await
+                self.encrypt_anew(order).await
             }
             ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
             code if !code.is_final() => Err(problem.into()),
             code => self.fail(order, thread, problem.to_string(), Some(code)).await,
         }
+    }
+
+    /// The entry names an epoch or a counter that is over: it can never be recorded any more. Its message key is burnt with
+    /// it; the text is encrypted anew.
+    async fn encrypt_anew(&mut self, order: u64) -> Result<(), ClientError> {
+        let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        item.prepared = None;
+        let mut batch = Batch::new();
+        self.core.put_outbox(&mut batch, order, &item);
+        self.commit(batch, Vec::new()).await
     }
 
     /// Fetches what a refusal may rest on, and demands that it rests on something: see [`contradiction`].
@@ -348,15 +356,16 @@ impl Engine {
         thread: ThreadId,
         problem: &Problem,
     ) -> Result<(), ClientError> {
+        let before = self.core.thread(thread).await?;
         let learnt = self.learn(order, thread, problem).await;
-        let record = self.core.thread(thread).await?;
-        let (next, _) = record.as_ref().map_or((Seq(0), Hash::ZERO), ThreadRecord::next);
+        let after = self.core.thread(thread).await?;
+        let (next, _) = after.as_ref().map_or((Seq(0), Hash::ZERO), ThreadRecord::next);
         match learnt {
             Err(error @ ClientError::Refused(_)) => match verdict::of(error, next) {
                 Verdict::Conversation(fault) => Err(fault.into()),
                 Verdict::Everything(error) | Verdict::Later(error) => Err(error),
             },
-            Ok(()) if record.is_none_or(|record| !record.removed) => {
+            Ok(()) if !self.was_removed_since(thread, before.as_ref()).await? => {
                 Err(TrustError::Withheld { from: next, upto: next }.into())
             }
             learnt => learnt,

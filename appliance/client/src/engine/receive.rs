@@ -13,7 +13,9 @@ use crate::trust::{CheckedEntry, TrustError};
 use crate::views;
 use zixt_api::{Entry, EntryProof, ErrorCode, StreamLine};
 use zixt_messaging::{CommitEntry, CommitOutcome, Conversation, DecryptError, MessageEntry, SeenHeader};
-use zixt_types::{AccountId, Author, Member, MessageId, Payload, Seq, ThreadId, ThreadKind};
+use zixt_types::{
+    AccountId, Author, Body, Canonical as _, Member, MessageId, Payload, Seq, ThreadId, ThreadKind,
+};
 
 /// What one entry does to the store and to who listens.
 #[derive(Default)]
@@ -188,40 +190,62 @@ impl Engine {
         let Some(last) = entries.last() else { return Ok(()) };
         let proof = self.proof(thread, last.seq()).await?;
         self.anchor(last, &proof).await?;
-        if !record.has_begun() {
-            return self.join_late(thread, &entries).await;
-        }
-        for entry in entries {
+        self.follow(thread, &entries).await
+    }
+
+    /// Applies entries that continue what this device has of a conversation. Where they remove it and add it again, it
+    /// joins again. If it cannot, that is an alarm, and the next addition counts: whoever adds it anew helps.
+    async fn follow(&mut self, thread: ThreadId, entries: &[CheckedEntry]) -> Result<(), ClientError> {
+        let me = self.core.me();
+        let mut rest = entries;
+        // How many of the rest were recorded while this device was outside.
+        let mut outside = 0;
+        while let Some(entry) = rest.get(outside) {
             let record = self.core.thread(thread).await?;
-            if record.as_ref().is_none_or(|record| record.removed) {
-                break;
+            if record.as_ref().is_some_and(ThreadRecord::is_inside) {
+                self.apply(record, entry.clone(), None, None).await?;
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
             }
-            self.apply(record, entry, None, None).await?;
+            outside += 1;
+            if !adds(entry, &me) {
+                continue;
+            }
+            let (known, later) = rest.split_at(outside);
+            match self.join_by(record, known, None).await {
+                Ok(()) => (rest, outside) = (later, 0),
+                Err(error) => match verdict::of(error, entry.seq()) {
+                    Verdict::Conversation(fault) if later.iter().any(|entry| adds(entry, &me)) => {
+                        let (mut batch, mut events) = (Batch::new(), Vec::new());
+                        self.note_alarm(&fault, Some(thread), (&mut batch, &mut events)).await?;
+                        self.commit(batch, events).await?;
+                    }
+                    Verdict::Conversation(fault) => return Err(fault.into()),
+                    Verdict::Everything(error) | Verdict::Later(error) => return Err(error),
+                },
+            }
         }
         Ok(())
     }
 
-    /// Joins a conversation by the first of its entries that adds this device, and goes on.
-    async fn join_late(&mut self, thread: ThreadId, entries: &[CheckedEntry]) -> Result<(), ClientError> {
-        let me = self.core.me();
-        let Some(at) = entries.iter().position(|entry| adds(entry, &me)) else { return Ok(()) };
-        let (before, after) = entries.split_at(at + 1);
-        let record = self.core.thread(thread).await?;
-        if let Err(error) = self.join_by(record, before, None).await {
-            let seq = before.last().map(CheckedEntry::seq).unwrap_or_default();
-            return Err(match verdict::of(error, seq) {
-                Verdict::Conversation(fault) => fault.into(),
-                Verdict::Everything(error) | Verdict::Later(error) => error,
-            });
-        }
-        for entry in after {
-            let record = self.core.thread(thread).await?;
-            if record.as_ref().is_none_or(|record| record.removed) {
-                break;
+    /// Whether an entry after `from` that this device has verified removed it.
+    pub(super) async fn was_removed_since(
+        &self,
+        thread: ThreadId,
+        from: Option<&ThreadRecord>,
+    ) -> Result<bool, ClientError> {
+        let Some(record) = self.core.thread(thread).await? else { return Ok(false) };
+        let mut seq = from.map_or(Seq(0), |record| record.next().0);
+        while seq <= record.head.seq {
+            if let Some(entry) = self.stored_entry(thread, seq).await? {
+                let body = Body::parse(&entry.body).map_err(TrustError::Malformed)?;
+                if matches!(&body.payload, Payload::Commit { removed, .. } if removed.contains(&self.core.me())) {
+                    return Ok(true);
+                }
             }
-            self.apply(record, entry.clone(), None, None).await?;
+            seq = seq.next();
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The proof of an entry that the appliance has shown before.

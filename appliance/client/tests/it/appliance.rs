@@ -54,6 +54,8 @@ pub struct Inner {
     pub tamper: Option<Tamper>,
     /// Requests of paths that begin so are refused.
     pub refuse: Option<(&'static str, Problem)>,
+    /// The next request of a path that begins so is refused.
+    pub refuse_once: Option<(&'static str, Problem)>,
     /// Requests of paths that begin so are refused after the work was done.
     pub refuse_falsely: Option<(&'static str, Problem)>,
     /// A conversation that nobody is told of.
@@ -104,6 +106,7 @@ impl Appliance {
             lose: Vec::new(),
             tamper: None,
             refuse: None,
+            refuse_once: None,
             refuse_falsely: None,
             deny: None,
             damaged: Vec::new(),
@@ -360,8 +363,9 @@ impl Transport for InMemory {
             let before = inner.net.blocks.len();
             let path = request.path.clone();
             inner.asked.push(path.clone());
-            let refused = inner.refuse.as_ref().filter(|(prefix, _)| path.starts_with(prefix));
-            let answer = match refused.map(|(_, problem)| problem.clone()) {
+            let refused = inner.refuse.clone().filter(|(prefix, _)| path.starts_with(prefix));
+            let refused = refused.or_else(|| inner.refuse_once.take_if(|(prefix, _)| path.starts_with(*prefix)));
+            let answer = match refused.map(|(_, problem)| problem) {
                 Some(problem) => Err(problem),
                 None => inner.answer(self.tls, &request),
             };

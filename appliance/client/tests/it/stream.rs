@@ -88,6 +88,64 @@ async fn what_is_refused_stops_its_conversation_only_and_can_be_taken_up_again()
     }
 }
 
+/// What the stream left out may remove a device and add it again.
+#[tokio::test]
+async fn a_removal_and_a_new_addition_that_the_stream_left_out_are_both_followed() {
+    let appliance = Appliance::new();
+    let (ada, bob, cay) = trio(&appliance).await;
+    let group = ada.client().start_conversation(&["bob", "cay"], None).await.unwrap();
+    ada.say(group, "one").await.unwrap();
+    cay.sync().await;
+    for _ in 0..2 {
+        ada.say(group, "told").await.unwrap();
+        ada.client().remove_members(group, &["cay"]).await.unwrap();
+        ada.say(group, "secret").await.unwrap();
+        ada.client().add_members(group, &["cay"]).await.unwrap();
+    }
+    ada.say(group, "again").await.unwrap();
+    appliance.lock().hide = (2..=9).map(|seq| (group, seq)).collect();
+    cay.sync().await;
+    assert_eq!(cay.texts(group).await, ["one", "told", "told", "again"]);
+    assert_eq!(cay.say(group, "thanks").await.unwrap(), 1);
+    bob.sync().await;
+    assert_eq!(bob.texts(group).await.last().unwrap(), "thanks");
+
+    // The same, found out because a message was refused, which is sent then.
+    appliance.lock().hide.clear();
+    cay.client().send(group, "from before").await.unwrap();
+    bob.client().remove_members(group, &["cay"]).await.unwrap();
+    appliance.lock().lose = vec!["/v1/submissions"];
+    assert!(cay.client().flush().await.is_err());
+    appliance.lock().lose.clear();
+    bob.client().add_members(group, &["cay"]).await.unwrap();
+    appliance.lock().refuse_once = Some(("/v1/submissions", Problem::new(ErrorCode::NotAMember, "before")));
+    assert_eq!(cay.client().flush().await.unwrap(), 1);
+    bob.sync().await;
+    assert_eq!(bob.texts(group).await.last().unwrap(), "from before");
+    for person in [&ada, &bob, &cay] {
+        assert!(person.alarms().await.is_empty());
+    }
+}
+
+/// Whoever cannot be joined by one addition is joined by the next.
+#[tokio::test]
+async fn a_second_invitation_helps_who_could_not_follow_the_first() {
+    let appliance = Appliance::new();
+    let (ada, _bob, cay) = trio(&appliance).await;
+    let group = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    ada.client().add_members(group, &["cay"]).await.unwrap();
+    appliance.lock().damaged = vec![(group, 1)];
+    cay.sync().await;
+    assert_eq!(cay.alarms().await, ["damaged"]);
+    ada.client().remove_members(group, &["cay"]).await.unwrap();
+    ada.client().add_members(group, &["cay"]).await.unwrap();
+    ada.say(group, "welcome").await.unwrap();
+    cay.client().recheck(group).await.unwrap();
+    assert_eq!(cay.texts(group).await, ["welcome"]);
+    assert_eq!(cay.alarms().await, ["damaged"], "it is not told again");
+    assert_eq!(cay.say(group, "thanks").await.unwrap(), 1);
+}
+
 /// An invitation is told once. Whatever goes wrong with it then, the conversation can be joined later.
 #[tokio::test]
 async fn a_join_that_failed_is_made_up_for() {
