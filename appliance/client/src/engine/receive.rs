@@ -47,25 +47,27 @@ impl Engine {
         }
     }
 
-    /// Takes up a conversation that an alarm had stopped: everything that came since is fetched and checked again, and if
-    /// it is as bad as before, the conversation stops again. The alarm stays on record.
+    /// Takes up a conversation that an alarm had stopped: everything that came since is fetched and checked again. It stays
+    /// stopped until all of that is good. The alarm stays on record.
     pub async fn recheck(&mut self, thread: ThreadId) -> Result<(), ClientError> {
         if let Some(text) = &self.stopped {
             return Err(ClientError::Blocked(text.clone()));
         }
-        let mut record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
-        if record.blocked.take().is_none() {
+        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if record.blocked.is_none() {
             return Ok(());
         }
         self.conversations.remove(&thread);
-        // If the process ends in between, the next entry does the same.
-        let mut batch = Batch::new();
-        self.core.put_thread(&mut batch, &record);
-        self.commit(batch, Vec::new()).await?;
-        let Err(error) = self.fetch_all(thread).await else { return Ok(()) };
+        let checked = self.fetch_all(thread).await;
+        let mut record = self.core.thread(thread).await?.unwrap_or(record);
+        let Err(error) = checked else {
+            record.blocked = None;
+            let mut batch = Batch::new();
+            self.core.put_thread(&mut batch, &record);
+            return self.commit(batch, Vec::new()).await;
+        };
         self.conversations.remove(&thread);
-        let (next, _) = self.core.thread(thread).await?.unwrap_or(record).next();
-        match verdict::of(error, next) {
+        match verdict::of(error, record.next().0) {
             Verdict::Conversation(fault) => {
                 self.alarm(&fault, Some(thread), None).await?;
                 Err(ClientError::Trust(fault))

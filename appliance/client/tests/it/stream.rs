@@ -193,6 +193,50 @@ async fn a_join_that_failed_is_made_up_for() {
     }
 }
 
+/// Nothing can be sent in a stopped conversation before everything is checked, whatever ends the check.
+#[tokio::test]
+async fn a_recheck_that_does_not_end_lifts_nothing() {
+    let appliance = Appliance::new();
+    let (ada, mut bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let thread = ada.client().start_conversation(&["bob"], None).await.unwrap();
+    ada.say(thread, "one").await.unwrap();
+    bob.sync().await;
+    ada.say(thread, "two").await.unwrap();
+    appliance.lock().damaged = vec![(thread, 2)];
+    bob.sync().await;
+    assert_eq!(bob.alarms().await, ["damaged"]);
+    for round in 0..3 {
+        match round {
+            0 => appliance.offline(true),
+            1 => refuse(&appliance, thread, ErrorCode::Busy),
+            _ => {}
+        }
+        let again = if round == 2 {
+            // Dropped as soon as it asks for something.
+            let patience = Duration::from_millis(1);
+            timeout(patience, bob.client().recheck(thread)).await.unwrap_or(Err(ClientError::Moving))
+        } else {
+            bob.client().recheck(thread).await
+        };
+        again.unwrap_err();
+        bob.restart().await;
+        assert!(bob.client().threads().await.unwrap()[0].blocked.is_some(), "{round}");
+        assert!(matches!(bob.client().send(thread, "x").await, Err(ClientError::Blocked(_))));
+        appliance.offline(false);
+        appliance.lock().refuse = None;
+    }
+    assert_eq!(bob.alarms().await, ["damaged"], "what passes is no alarm");
+    appliance.lock().damaged.clear();
+    bob.client().recheck(thread).await.unwrap();
+    assert_eq!(bob.texts(thread).await, ["one", "two"]);
+    // To one that goes on it does nothing.
+    appliance.lock().asked.clear();
+    bob.client().recheck(thread).await.unwrap();
+    assert!(appliance.lock().asked.is_empty());
+    let unknown = ThreadId::new(zixt_types::ThreadKind::Conversation, &[5; 31]);
+    assert!(matches!(bob.client().recheck(unknown).await, Err(ClientError::UnknownThread(_))));
+}
+
 /// One damaged envelope, or invitation, in the appliance's store stops its conversation, until it is repaired.
 #[tokio::test]
 async fn what_is_damaged_stops_its_conversation_only() {
