@@ -194,13 +194,10 @@ impl Engine {
                 _ => None,
             },
             author: error.author(),
+            repeats: error.repeats(),
         };
         let known = alarms(&self.core).await?;
-        let same = |old: &AlarmRecord| {
-            (&old.code, old.thread, old.author) == (&record.code, record.thread, record.author)
-                && (old.author.is_some() || old.text == record.text)
-        };
-        if !known.iter().any(same) {
+        if !known.iter().any(|old| old.is_same(&record)) {
             let number = known.len() as u64 + 1;
             batch.put(Space::Fact, alarm_key(number), records::encode(&record));
             events.push(ClientEvent::Alarm(alarm_view(number, record.clone())));

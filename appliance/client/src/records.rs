@@ -356,4 +356,16 @@ pub struct AlarmRecord {
     /// The member whom it may be about: it is raised once for each, not for each of its messages.
     #[n(6)]
     pub author: Option<Member>,
+    /// What every retry finds again, if the text does not stay the same.
+    #[n(7)]
+    pub repeats: Option<String>,
+}
+
+impl AlarmRecord {
+    /// Whether `other` says the same of the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let says = |record: &Self| record.repeats.clone().unwrap_or_else(|| record.text.clone());
+        (&self.code, self.thread, self.author) == (&other.code, other.thread, other.author)
+            && (self.author.is_some() || says(self) == says(other))
+    }
 }

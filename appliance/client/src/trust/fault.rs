@@ -381,6 +381,18 @@ impl TrustError {
         }
     }
 
+    /// What stays the same while it is found again and again, if its text does not: the appliance's ledger grows, and what
+    /// it announces.
+    #[must_use]
+    pub fn repeats(&self) -> Option<String> {
+        match self {
+            Self::WentBack { known, .. } => Some(known.to_string()),
+            Self::Withheld { from, .. } => Some(from.to_string()),
+            Self::History { older, .. } => Some(older.to_string()),
+            _ => None,
+        }
+    }
+
     /// Whether it concerns the whole ledger, not one conversation.
     #[must_use]
     pub const fn is_ledger_wide(&self) -> bool {

@@ -181,6 +181,12 @@ async fn a_ledger_that_was_set_back_is_noticed() {
         "{error}"
     );
     assert_eq!(bob.alarms().await, ["went-back"]);
+    // The ledger that is shown grows; it is the same fault.
+    for name in ["cay", "dan"] {
+        appliance.enrol(name).await;
+        bob.client().sync_once().await.unwrap_err();
+    }
+    assert_eq!(bob.alarms().await, ["went-back"]);
 }
 
 #[tokio::test]
