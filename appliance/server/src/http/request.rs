@@ -24,8 +24,9 @@ pub(super) const KEY_PACKAGES_BYTES_MAX: usize = 5 * 1024 * 1024;
 const PART_WAIT_MAX: Duration = Duration::from_secs(5);
 /// So many: the largest request takes a minute at most, over 4 Mbit/s.
 const PARTS: usize = 12;
-/// What is allocated for a large body, whatever its length: glibc keeps freed pieces of up to 32 MiB for the next time,
-/// in every thread's arena, and gives back larger ones. Pages that nothing is written to take no memory.
+/// What is allocated for a large body, whatever its length, once so much of it came that it is one: glibc keeps freed
+/// pieces of up to 32 MiB for the next time, in every thread's arena, and gives back larger ones. Pages that nothing is
+/// written to take no memory.
 const LARGE_CAPACITY: usize = 33 * 1024 * 1024;
 
 /// Whose request is read.
@@ -103,8 +104,7 @@ pub(super) async fn json<T: DeserializeOwned>(
 /// Reads a body into one piece of memory.
 async fn collect(mut body: Body, expected: usize, max: usize, room: &mut Held) -> Result<Vec<u8>, Problem> {
     let late = |_| Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time");
-    let capacity = if expected > LARGE_BYTES { LARGE_CAPACITY.max(expected) } else { expected };
-    let mut bytes = Vec::with_capacity(capacity);
+    let mut bytes = Vec::new();
     let part = expected.div_ceil(PARTS).max(1);
     let (mut wanted, mut until) = (part, Instant::now() + PART_WAIT_MAX);
     while let Some(frame) = timeout_at(until, body.frame()).await.map_err(late)? {
@@ -117,6 +117,10 @@ async fn collect(mut body: Body, expected: usize, max: usize, room: &mut Held) -
         room.grow_to(bytes.len() + data.len()).map_err(|Full| {
             Problem::new(ErrorCode::Busy, "too many requests at the same time, of this device or of all")
         })?;
+        let needed = bytes.len() + data.len();
+        if needed > LARGE_BYTES && needed > bytes.capacity() {
+            bytes.reserve_exact(LARGE_CAPACITY.max(expected) - bytes.len());
+        }
         bytes.extend_from_slice(&data);
         if bytes.len() >= wanted {
             (wanted, until) = (bytes.len() + part, Instant::now() + PART_WAIT_MAX);
@@ -215,6 +219,19 @@ mod tests {
             }
             let waited = before.elapsed();
             assert!(waited <= Duration::from_secs(seconds), "{pieces} of {bytes}: {waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_as_bytes_come() {
+        let rooms = crate::room::Rooms::default();
+        let max = 24 * 1024 * 1024;
+        for (sent, capacity) in [(1000, 2000), (LARGE_BYTES, 2 * LARGE_BYTES), (LARGE_BYTES + 1, usize::MAX)] {
+            let mut room = rooms.large.enter();
+            let body = body(1, sent, Duration::ZERO, true);
+            let got = collect(body, max, max, &mut room).await.unwrap();
+            assert!(got.len() == sent && got.capacity() <= capacity, "{sent}: {}", got.capacity());
+            assert!(sent <= LARGE_BYTES || got.capacity() >= LARGE_CAPACITY);
         }
     }
 }
