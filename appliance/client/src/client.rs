@@ -165,7 +165,7 @@ impl Client {
         {
             return Err(ClientError::Blocked(fork.text));
         }
-        if self.core.outbox_rows().await?.len() >= OUTBOX_MAX {
+        if self.core.store.count(Space::Outbox).await? >= OUTBOX_MAX {
             return Err(ClientError::OutboxFull);
         }
         let id = MessageId(random()?);

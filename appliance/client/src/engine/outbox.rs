@@ -4,7 +4,7 @@ use super::verdict::{self, Verdict};
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
-use crate::records::{self, Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
+use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
 use crate::shared::{now, wire};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
@@ -177,11 +177,9 @@ impl Engine {
     /// before it.
     async fn is_next(&mut self, thread: ThreadId) -> Result<bool, ClientError> {
         // What waits for the same conversation was queued last, as a rule.
-        for (_, item) in self.core.outbox_rows().await?.into_iter().rev() {
-            let item: OutboxRecord = records::decode(Space::Outbox, &item)?;
-            if item.thread == thread && item.failed.is_none() {
-                return Ok(false);
-            }
+        let waits = |item: &OutboxRecord| item.thread == thread && item.failed.is_none();
+        if self.core.find_in_outbox(true, waits).await?.is_some() {
+            return Ok(false);
         }
         match self.untidy(thread).await {
             Ok(untidy) => Ok(untidy == (false, false, false)),

@@ -492,14 +492,8 @@ impl Engine {
         let same = |item: &OutboxRecord| {
             item.prepared.as_ref().is_some_and(|prepared| prepared.body == entry.body_bytes)
         };
-        for (order, item) in self.core.outbox_rows().await? {
-            // Nearly always the first.
-            let item = records::decode(Space::Outbox, &item)?;
-            if same(&item) {
-                return Ok(Some((order, item)));
-            }
-        }
-        Ok(None)
+        // Nearly always the first.
+        self.core.find_in_outbox(false, same).await
     }
 
     async fn own_start(&self, entry: &CheckedEntry) -> Result<bool, ClientError> {
