@@ -433,6 +433,22 @@ async fn a_changed_key_package_is_not_handed_out() {
     assert!(matches!(store.claim_key_packages(&devices).await, Err(StoreError::Corrupt { .. })));
 }
 
+/// A height that will not be decided now keeps nobody from writing.
+#[tokio::test]
+async fn a_discarded_height_leaves_no_transaction_open() {
+    let (place, mut world) = filled().await;
+    let store = place.open().await;
+    let (block, certificate) = world.messages(1, 10).clone();
+    let staged = store.stage_batch(std::sync::Arc::clone(&block)).await.unwrap();
+    let mut other = attacker(&place).await;
+    sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut other).await.unwrap();
+    assert!(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.is_err(), "it is open");
+    store.discard(staged).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    store.commit_batch(&block, &certificate).await.unwrap();
+}
+
 #[tokio::test]
 async fn another_network_is_refused() {
     let (place, world) = filled().await;
