@@ -105,6 +105,8 @@ codes! {
     UnknownEntry, "unknown-entry", 404, "The thread has no such entry.";
     /// No such attachment, or it was deleted by policy.
     UnknownAttachment, "unknown-attachment", 404, "The entry has no such attachment, or it was deleted by policy.";
+    /// It is there, and is not what its entry names.
+    AttachmentDamaged, "attachment-damaged", 500, "The appliance's copy of this is damaged. An administrator should run zixt-admin fsck.";
     /// No account has this name.
     UnknownName, "unknown-name", 404, "Nobody here has this name. Check the spelling.";
 
@@ -251,6 +253,8 @@ impl ErrorCode {
     pub fn is_final(self) -> bool {
         match self {
             Self::Unknown | Self::UnknownEndpoint | Self::MethodNotAllowed | Self::RequestTimeout => false,
+            // About this one thing, until somebody repairs it.
+            Self::AttachmentDamaged => true,
             code => code.status().is_client_error() && code.status() != StatusCode::TOO_MANY_REQUESTS,
         }
     }

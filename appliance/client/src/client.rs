@@ -165,19 +165,11 @@ impl Client {
         {
             return Err(ClientError::Blocked(fork.text));
         }
-        if self.core.outbox_rows().await?.len() >= OUTBOX_MAX {
+        if self.core.store.count(Space::Outbox).await? >= OUTBOX_MAX {
             return Err(ClientError::OutboxFull);
         }
         let id = MessageId(random()?);
-        let item = OutboxRecord {
-            version: records::VERSION,
-            thread,
-            id,
-            at: now(),
-            what: Outgoing::Text(text.to_owned()),
-            prepared: None,
-            failed: None,
-        };
+        let item = OutboxRecord::new(thread, id, now(), Outgoing::Text(text.to_owned()));
         match self.engine.try_lock() {
             Ok(mut engine) => engine.queue(item).await?,
             // Somebody else is at work; it is encrypted when it is sent.

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 use zixt_messaging::Conversation;
-use zixt_types::{AccountId, Head, Seq, ThreadId};
+use zixt_types::{AccountId, ThreadId, ThreadKind};
 
 const CURSOR: &[u8] = b"stream/cursor";
 
@@ -68,7 +68,8 @@ impl Engine {
     pub async fn report(&mut self) -> Result<SyncReport, ClientError> {
         let mut report = std::mem::take(&mut self.counts);
         report.height = self.ledger.tip().map(|tip| tip.height()).unwrap_or_default();
-        report.queued = self.core.outbox().await?.len() as u64;
+        let outbox = self.core.outbox().await?;
+        report.queued = outbox.iter().filter(|(_, item)| item.failed.is_none()).count() as u64;
         Ok(report)
     }
 
@@ -143,8 +144,7 @@ impl Engine {
         let record = self.note_alarm(error, thread, (&mut batch, &mut events)).await?;
         if let Some(thread) = thread
             && error.stops_its_conversation()
-            && let Some(mut own) = self.core.thread(thread).await?
-            && own.blocked.is_none()
+            && let Some(mut own) = self.stopping(thread, position.is_some()).await?
         {
             own.blocked = Some(record.text.clone());
             self.core.put_thread(&mut batch, &own);
@@ -159,6 +159,17 @@ impl Engine {
         self.commit(batch, events).await?;
         self.cursor = position.unwrap_or(self.cursor);
         Ok(())
+    }
+
+    /// The record of a conversation that goes on until now. If the stream told of one that this device has not joined,
+    /// what it told is not told again: the record says that something is still to be done, and [`Engine::recheck`] does
+    /// it.
+    async fn stopping(&self, thread: ThreadId, was_told: bool) -> Result<Option<ThreadRecord>, ClientError> {
+        let is_conversation = thread.kind() == Some(ThreadKind::Conversation);
+        Ok(match self.core.thread(thread).await? {
+            Some(record) => Some(record).filter(|record| record.blocked.is_none()),
+            None => (was_told && is_conversation).then(|| ThreadRecord::not_begun(thread)),
+        })
     }
 
     /// Puts an alarm into a batch, unless it was raised before.
@@ -179,13 +190,10 @@ impl Engine {
                 _ => None,
             },
             author: error.author(),
+            repeats: error.repeats(),
         };
         let known = alarms(&self.core).await?;
-        let same = |old: &AlarmRecord| {
-            (&old.code, old.thread, old.author) == (&record.code, record.thread, record.author)
-                && (old.author.is_some() || old.text == record.text)
-        };
-        if !known.iter().any(same) {
+        if !known.iter().any(|old| old.is_same(&record)) {
             let number = known.len() as u64 + 1;
             batch.put(Space::Fact, alarm_key(number), records::encode(&record));
             events.push(ClientEvent::Alarm(alarm_view(number, record.clone())));
@@ -243,9 +251,4 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// What a new thread's record says before its first entry.
-fn before_first() -> Head {
-    Head { seq: Seq(0), hash: zixt_types::Hash::ZERO }
 }

@@ -148,6 +148,7 @@ impl ClientError {
                 | ErrorCode::InvitationUsed
                 | ErrorCode::InvitationExpired
                 | ErrorCode::StoreFailed
+                | ErrorCode::AttachmentDamaged
                 | ErrorCode::LedgerStopped => Advice::Administrator,
                 _ if problem.status >= 500 => Advice::Wait,
                 _ => Advice::Usage,

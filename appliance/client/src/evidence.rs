@@ -27,10 +27,26 @@ const TRIES: usize = 50;
 struct Proofs {
     header: VerifiedHeader,
     accounts: Vec<(AccountId, AccountView)>,
-    leaf: Option<EntryProof>,
-    head: HeadProof,
+    /// What the entries are proven by.
+    anchor: AnchorProof,
     /// Of the system thread's head, where the evidence needs the officers' decisions.
     system: Option<MapProof>,
+}
+
+/// Of one message its place in the ledger. Of a whole conversation its end: that is for members only, and not for who was
+/// removed.
+enum AnchorProof {
+    Leaf(EntryProof),
+    Head(HeadProof),
+}
+
+impl AnchorProof {
+    const fn certified(&self) -> &zixt_api::CertifiedHeader {
+        match self {
+            Self::Leaf(proof) => &proof.certified,
+            Self::Head(proof) => &proof.certified,
+        }
+    }
 }
 
 impl Engine {
@@ -80,14 +96,17 @@ impl Engine {
                 builder = builder.name(*account, AccountName { name, salt });
             }
         }
-        let anchor = match (&proofs.leaf, stored.last()) {
-            (Some(proof), Some(last)) => {
+        let anchor = match (&proofs.anchor, stored.last()) {
+            (AnchorProof::Leaf(proof), Some(last)) => {
                 // At which height it was recorded does not matter.
                 let place = (&last.position, &last.salt, &last.hash, Height(0));
                 let shard = self.ledger.checker.recorded(thread, place, proof, &header)?;
                 Anchor::Leaf(leaf_proof(proof, last.salt, shard))
             }
-            _ => Anchor::Head(self.ledger.checker.head(thread, &proofs.head, &header)?.0),
+            (AnchorProof::Leaf(_), None) => return Err(ClientError::UnknownThread(thread)),
+            (AnchorProof::Head(proof), _) => {
+                Anchor::Head(self.ledger.checker.head(thread, proof, &header)?.0)
+            }
         };
         let mut entries = Vec::with_capacity(stored.len());
         for entry in stored {
@@ -128,6 +147,10 @@ impl Engine {
         let mut announced = None;
         for _ in 0..TRIES {
             let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+            // Where the others are is not for who was removed, so that nobody could prove that it is all.
+            if record.removed && seq.is_none() {
+                return Err(ClientError::Removed);
+            }
             if !record.removed && record.blocked.is_none() {
                 self.catch_up(thread, announced).await?;
             }
@@ -140,10 +163,8 @@ impl Engine {
                 })
                 .collect();
             let proofs = self.proofs(thread, seq, &authors).await?;
-            if seq.is_some() {
-                return Ok((stored, proofs));
-            }
-            let (_, certified) = self.ledger.checker.head(thread, &proofs.head, &proofs.header)?;
+            let AnchorProof::Head(head) = &proofs.anchor else { return Ok((stored, proofs)) };
+            let (_, certified) = self.ledger.checker.head(thread, head, &proofs.header)?;
             let last = stored.last().map(|entry| Head { seq: entry.position.seq, hash: entry.hash });
             if certified == last {
                 return Ok((stored, proofs));
@@ -161,9 +182,6 @@ impl Engine {
             // Somebody wrote meanwhile, or it is withheld. The next round knows which.
             if let Some(why) = record.blocked {
                 return Err(ClientError::Blocked(why));
-            }
-            if record.removed {
-                return Err(ClientError::Removed);
             }
         }
         Err(ClientError::Moving)
@@ -229,22 +247,20 @@ impl Engine {
         let api = self.core.api.clone();
         for _ in 0..TRIES {
             let calls = futures_util::future::join_all(authors.iter().map(|account| api.account(*account)));
-            let leaf = async {
+            let anchor = async {
                 match seq {
-                    Some(seq) => self.proof(thread, seq).await.map(Some),
-                    None => Ok(None),
+                    Some(seq) => self.proof(thread, seq).await.map(AnchorProof::Leaf),
+                    None => Ok(AnchorProof::Head(api.thread(thread).await?.proof)),
                 }
             };
-            let (head, leaf, views) = tokio::join!(api.thread(thread), leaf, calls);
-            let (head, leaf) = (head?.proof, leaf?);
+            let (anchor, views) = tokio::join!(anchor, calls);
+            let anchor = anchor?;
             let views: Vec<AccountView> = views.into_iter().collect::<Result<_, _>>()?;
-            let height = head.certified.height;
-            let same = views.iter().all(|view| view.proof.certified.height == height)
-                && leaf.as_ref().is_none_or(|leaf| leaf.certified.height == height);
-            if !same {
+            let height = anchor.certified().height;
+            if !views.iter().all(|view| view.proof.certified.height == height) {
                 continue;
             }
-            let header = self.ledger.accept(&api, &head.certified).await?;
+            let header = self.ledger.accept(&api, anchor.certified()).await?;
             let mut system = None;
             if self.ledger.system_evidence().is_some() {
                 let followed = self.ledger.follow(&api).await?;
@@ -254,7 +270,7 @@ impl Engine {
                 system = Some(map);
             }
             let accounts = authors.iter().copied().zip(views).collect();
-            return Ok(Proofs { header, accounts, leaf, head, system });
+            return Ok(Proofs { header, accounts, anchor, system });
         }
         Err(ClientError::Moving)
     }

@@ -2,11 +2,12 @@
 
 use crate::store::{Space, StoreError};
 use minicbor::{Decode, Encode};
+use zixt_api::ErrorCode;
 use zixt_crypto::Keyring;
 use zixt_ledger::{Account, Conversation};
 use zixt_types::{
-    AccountId, DeviceId, EntryPosition, Hash, Head, Height, Member, MessageId, Salt, Seq, SuiteId, ThreadId,
-    Timestamp,
+    AccountId, DeviceId, EntryPosition, Epoch, Hash, Head, Height, Member, MessageId, Salt, Seq, SuiteId,
+    ThreadId, Timestamp,
 };
 
 /// The version that this program writes and reads.
@@ -164,6 +165,42 @@ pub struct ThreadRecord {
     pub shared_title: Option<String>,
 }
 
+impl ThreadRecord {
+    /// A conversation of which this device has verified nothing yet.
+    pub const fn not_begun(thread: ThreadId) -> Self {
+        Self {
+            version: VERSION,
+            thread,
+            title: None,
+            head: Head { seq: Seq(0), hash: Hash::ZERO },
+            time: Timestamp(0),
+            state: Conversation { epoch: Epoch(0), epoch_since: Seq(0), members: Vec::new() },
+            removed: false,
+            blocked: None,
+            counter: 0,
+            seen: Vec::new(),
+            received: 0,
+            last_text: None,
+            shared_title: None,
+        }
+    }
+
+    /// Whether an entry of it was verified: no entry has this hash.
+    pub fn has_begun(&self) -> bool {
+        self.head.hash != Hash::ZERO
+    }
+
+    /// Where the next entry stands, and what it follows.
+    pub fn next(&self) -> (Seq, Hash) {
+        if self.has_begun() { (self.head.seq.next(), self.head.hash) } else { (Seq(0), Hash::ZERO) }
+    }
+
+    /// Whether this device is in it, as far as it knows.
+    pub fn is_inside(&self) -> bool {
+        self.has_begun() && !self.removed
+    }
+}
+
 /// An entry, as evidence needs it.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -240,6 +277,26 @@ pub struct OutboxRecord {
     /// Why it will not be sent.
     #[n(6)]
     pub failed: Option<String>,
+    /// The code with which the appliance refused it for good. What it said then, `prepared` proves false if it comes to be
+    /// recorded.
+    #[n(7)]
+    pub refused: Option<String>,
+}
+
+impl OutboxRecord {
+    /// What waits from now on.
+    pub const fn new(thread: ThreadId, id: MessageId, at: Timestamp, what: Outgoing) -> Self {
+        Self { version: VERSION, thread, id, at, what, prepared: None, failed: None, refused: None }
+    }
+
+    /// It will not be sent. The bytes that were handed in are remembered by their body: the appliance has all of them.
+    pub fn fail(&mut self, reason: String, refused: Option<ErrorCode>) {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.attachments.clear();
+        }
+        self.failed = Some(reason);
+        self.refused = refused.map(|code| code.code().to_owned());
+    }
 }
 
 /// What an outgoing entry is for.
@@ -299,4 +356,16 @@ pub struct AlarmRecord {
     /// The member whom it may be about: it is raised once for each, not for each of its messages.
     #[n(6)]
     pub author: Option<Member>,
+    /// What every retry finds again, if the text does not stay the same.
+    #[n(7)]
+    pub repeats: Option<String>,
+}
+
+impl AlarmRecord {
+    /// Whether `other` says the same of the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let says = |record: &Self| record.repeats.clone().unwrap_or_else(|| record.text.clone());
+        (&self.code, self.thread, self.author) == (&other.code, other.thread, other.author)
+            && (self.author.is_some() || says(self) == says(other))
+    }
 }

@@ -4,14 +4,13 @@ use crate::connection::{Api, Connector, Target};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Profile};
 use crate::records::{self, AccountRecord, OutboxRecord, Prepared, ProfileRecord, ThreadRecord};
-use crate::store::{Batch, Space, Store};
+use crate::store::{Batch, Space, Store, StoreError};
 use crate::trust::Checker;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
-use zeroize::Zeroizing;
 use zixt_api::{Bytes64, SubmissionItem};
 use zixt_crypto::{AeadKey, Backend, SigningKey, SigningSeed, cose, digest, fill_random};
 use zixt_crypto_fast::tls::PinnedKey;
@@ -219,20 +218,22 @@ impl Core {
 
     /// The outbox, in order.
     pub async fn outbox(&self) -> Result<Vec<(u64, OutboxRecord)>, ClientError> {
-        let rows = self.outbox_rows().await?;
-        rows.into_iter().map(|(order, bytes)| Ok((order, records::decode(Space::Outbox, &bytes)?))).collect()
+        let rows = self.store.scan(Space::Outbox, &[], &[], u32::MAX).await?;
+        rows.iter().map(|(key, bytes)| outbox_row(key, bytes)).collect()
     }
 
-    /// The outbox, in order and still encoded.
-    pub async fn outbox_rows(&self) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, ClientError> {
-        let rows = self.store.scan(Space::Outbox, &[], &[], u32::MAX).await?;
-        rows.into_iter()
-            .map(|(key, bytes)| {
-                let key = <[u8; 8]>::try_from(key.as_slice())
-                    .map_err(|_| crate::store::StoreError::Altered { space: Space::Outbox })?;
-                Ok((u64::from_be_bytes(key), bytes))
-            })
-            .collect()
+    /// The first item of the outbox that is `wanted`, in order or from the end. Thousands may wait: they are not copied, and
+    /// looked at no further than to that one.
+    pub async fn find_in_outbox(
+        &self,
+        from_end: bool,
+        wanted: impl Fn(&OutboxRecord) -> bool,
+    ) -> Result<Option<(u64, OutboxRecord)>, ClientError> {
+        let look = |key: &[u8], bytes: &[u8]| match outbox_row(key, bytes) {
+            Ok((_, item)) if !wanted(&item) => None,
+            found => Some(found),
+        };
+        self.store.find(Space::Outbox, from_end, look).await?.transpose()
     }
 
     pub async fn outbox_item(&self, order: u64) -> Result<Option<OutboxRecord>, ClientError> {
@@ -314,6 +315,12 @@ impl Core {
             .map_err(|error| ClientError::Crypto(error.to_string()))?;
         Ok((bytes, signature))
     }
+}
+
+fn outbox_row(key: &[u8], bytes: &[u8]) -> Result<(u64, OutboxRecord), ClientError> {
+    let altered = |_| StoreError::Altered { space: Space::Outbox };
+    let key = <[u8; 8]>::try_from(key).map_err(altered)?;
+    Ok((u64::from_be_bytes(key), records::decode(Space::Outbox, bytes)?))
 }
 
 /// A prepared submission as it travels.

@@ -353,6 +353,38 @@ impl Store {
         self.rows(space, start, prefix, limit).await
     }
 
+    /// How many values a small space has.
+    ///
+    /// # Errors
+    /// See [`Store::get`].
+    pub async fn count(&self, space: Space) -> Result<usize, StoreError> {
+        self.look(space, BTreeMap::len).await
+    }
+
+    /// The first answer of `look` to the values of a small space, in order of key or from the end. Nothing is copied.
+    ///
+    /// # Errors
+    /// See [`Store::get`].
+    pub async fn find<T>(
+        &self,
+        space: Space,
+        from_end: bool,
+        mut look: impl FnMut(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut look = |(key, value): (&Vec<u8>, &Zeroizing<Vec<u8>>)| look(key, value);
+        let first = |values: &Values| {
+            if from_end { values.iter().rev().find_map(&mut look) } else { values.iter().find_map(&mut look) }
+        };
+        self.look(space, first).await
+    }
+
+    async fn look<T>(&self, space: Space, read: impl FnOnce(&Values) -> T) -> Result<T, StoreError> {
+        match space.slot() {
+            Some(slot) => self.kept(space, slot, read).await,
+            None => Ok(read(&self.rows(space, &[], &[], u32::MAX).await?.into_iter().collect())),
+        }
+    }
+
     /// Reads a small space, from memory if it is there.
     async fn kept<T>(
         &self,

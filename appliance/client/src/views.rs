@@ -115,15 +115,15 @@ pub fn message(core: &Core, record: &ThreadRecord, message: MessageRecord, names
     }
 }
 
-/// A message that waits; `None` for a change of members, and for a title that is only told again.
+/// A message that waits, or was given up; `None` for a change of members, and for a title that is only told again.
 pub fn queued(core: &Core, item: &OutboxRecord) -> Option<MessageView> {
     let (kind, text) = match (&item.what, &item.failed) {
         (Outgoing::Text(text), Some(reason)) => {
             (MessageKind::Unreadable(format!("not sent: {reason}")), text.clone())
         }
         (Outgoing::Text(text), None) => (MessageKind::Text, text.clone()),
-        (Outgoing::Title(Some(title)), _) => (MessageKind::Title(title.clone()), String::new()),
-        (Outgoing::Title(None) | Outgoing::Change { .. }, _) => return None,
+        (Outgoing::Title(Some(title)), None) => (MessageKind::Title(title.clone()), String::new()),
+        (Outgoing::Title(_) | Outgoing::Change { .. }, _) => return None,
     };
     Some(MessageView {
         thread: item.thread,
@@ -199,20 +199,22 @@ pub async fn threads(core: &Core) -> Result<Vec<ThreadSummary>, ClientError> {
             None => 0u64,
         };
         let waits = |item: &&(u64, OutboxRecord)| {
-            item.1.thread == record.thread && matches!(item.1.what, Outgoing::Text(_))
+            let waits = item.1.thread == record.thread && item.1.failed.is_none();
+            waits && matches!(item.1.what, Outgoing::Text(_))
         };
         all.push(ThreadSummary {
             thread: record.thread,
-            title: record
-                .title
-                .clone()
-                .or_else(|| record.shared_title.clone())
-                .unwrap_or_else(|| others.join(", ")),
+            title: record.title.clone().or_else(|| record.shared_title.clone()).unwrap_or_else(
+                || match record.has_begun() {
+                    true => others.join(", "),
+                    false => record.thread.to_string(),
+                },
+            ),
             title_is_shared: record.title.is_none() && record.shared_title.is_some(),
             members: record.state.members.clone(),
             epoch: record.state.epoch,
-            last_seq: Some(record.head.seq),
-            last_time: Some(record.time),
+            last_seq: record.has_begun().then_some(record.head.seq),
+            last_time: record.has_begun().then_some(record.time),
             last_text: record.last_text.clone(),
             unread: record.received.saturating_sub(shown),
             queued: outbox.iter().filter(waits).count() as u64,

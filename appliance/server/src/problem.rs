@@ -151,6 +151,17 @@ pub(crate) fn of_store(error: &StoreError) -> Problem {
     Problem::new(ErrorCode::StoreFailed, "the store did not answer as it should")
 }
 
+/// Of one attachment, whose entry was read. What is wrong with it concerns nothing else.
+pub(crate) fn of_attachment(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Corrupt { .. } => {
+            log::error!("store: {error}");
+            Problem::new(ErrorCode::AttachmentDamaged, "it is not what its entry names")
+        }
+        other => of_store(other),
+    }
+}
+
 pub(crate) fn of_proof(fault: &ProofFault) -> Problem {
     match fault {
         ProofFault::Absent => Problem::new(ErrorCode::UnknownHeight, fault.to_string()),

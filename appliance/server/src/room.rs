@@ -1,5 +1,6 @@
 //! Memory for the bodies of requests and answers, of all connections together. Whoever takes it and waits takes it from
-//! others: so small requests have a room of their own, and a device's share of the others is small.
+//! others: so strangers, small requests and large ones each have a room of their own, and a device's share of each is
+//! bounded.
 //!
 //! A client that reads its stream may stop and ask for something first. Lines of streams wait for that, so they have
 //! another room than answers, which wait for nothing but being read.
@@ -13,8 +14,17 @@ use zixt_types::Hash;
 pub(crate) const LARGE_BYTES: usize = 1024 * 1024;
 /// Administrators' requests.
 const ADMIN_KIB: usize = 1024;
+/// A request of who has no device yet: the largest holds three keys of a device, the invitation's, and two signatures
+/// (26.9 kB in base64 with ML-DSA-87).
+pub(crate) const ENROL_BYTES_MAX: usize = 32 * 1024;
+/// Connections whose key is no device's yet. They enrol, or go away.
+pub(crate) const STRANGERS_MAX: usize = 64;
+/// Strangers' requests: all that may be connected find room, so that none of them stands in another's way, or a member's.
+const STRANGERS_KIB: usize = STRANGERS_MAX * ENROL_BYTES_MAX / 1024;
 /// Small requests: sixteen of the longest, thousands of messages.
 const SMALL_KIB: usize = 16 * 1024;
+/// What one device may take of that with all its connections: the longest, or eight messages.
+const SMALL_KIB_EACH: usize = LARGE_BYTES / 1024;
 /// Large requests: three of the largest.
 const LARGE_KIB: usize = 72 * 1024;
 /// Large answers: the key packages of the largest group, or four of the largest commits.
@@ -26,6 +36,7 @@ const LINES_KIB: usize = 84 * 1024;
 #[derive(Debug)]
 pub(crate) struct Rooms {
     pub(crate) admin: Room,
+    pub(crate) strangers: Room,
     pub(crate) small: Room,
     pub(crate) large: Room,
     pub(crate) answers: Room,
@@ -38,7 +49,8 @@ impl Default for Rooms {
     fn default() -> Self {
         Self {
             admin: Room::new(ADMIN_KIB, 1),
-            small: Room::new(SMALL_KIB, 1),
+            strangers: Room::new(STRANGERS_KIB, 1),
+            small: Room::new(SMALL_KIB, SMALL_KIB_EACH),
             large: Room::new(LARGE_KIB, 1),
             // A device that lost its connection comes back before the end of the old one is noticed.
             answers: Room::new(ANSWERS_KIB, 2),
@@ -48,11 +60,12 @@ impl Default for Rooms {
     }
 }
 
-/// So much memory.
+/// So much memory. A device has a number of turns in it, or a share of it.
 #[derive(Debug)]
 pub(crate) struct Room {
     kib: usize,
     free: Arc<Semaphore>,
+    /// Of each device: how many bodies it may have here, or how many KiB.
     turns: Turns,
 }
 
@@ -69,10 +82,13 @@ pub(crate) struct Turns {
 pub(crate) struct Held {
     free: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
-    _turn: Option<OwnedSemaphorePermit>,
+    /// What is left of the device's share, if it has one.
+    share: Option<Arc<Semaphore>>,
+    /// What it holds of its share, or the turn that it has.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
-/// The room has no more.
+/// The room has no more, or the device's share of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Full;
 
@@ -83,13 +99,18 @@ impl Room {
 
     /// Nothing yet, to grow.
     pub(crate) fn enter(&self) -> Held {
-        Held { free: Arc::clone(&self.free), permit: None, _turn: None }
+        Held { free: Arc::clone(&self.free), permit: None, share: None, turn: None }
     }
 
     /// Nothing yet, to grow, in one of the device's turns.
     pub(crate) fn enter_in_turn(&self, who: Hash) -> Result<Held, Full> {
         let turn = self.turns.of(who).try_acquire_owned().map_err(|_| Full)?;
-        Ok(Held { _turn: Some(turn), ..self.enter() })
+        Ok(Held { turn: Some(turn), ..self.enter() })
+    }
+
+    /// Nothing yet, to grow as far as the device's share goes.
+    pub(crate) fn enter_with_share(&self, who: Hash) -> Held {
+        Held { share: Some(self.turns.of(who)), ..self.enter() }
     }
 
     /// Waits for room, behind whoever came before, and for one of the device's turns.
@@ -98,7 +119,7 @@ impl Room {
         // The largest answer has to fit, whatever the figures above say.
         let kib = usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX).min(self.kib);
         let permit = Arc::clone(&self.free).acquire_many_owned(u32::try_from(kib).ok()?).await.ok()?;
-        Some(Held { free: Arc::clone(&self.free), permit: Some(permit), _turn: Some(turn) })
+        Some(Held { permit: Some(permit), turn: Some(turn), ..self.enter() })
     }
 }
 
@@ -125,12 +146,22 @@ impl Held {
             return Ok(());
         }
         let missing = u32::try_from(missing).map_err(|_| Full)?;
-        let more = Arc::clone(&self.free).try_acquire_many_owned(missing).map_err(|_| Full)?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+        let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(missing).map_err(|_| Full);
+        // Both or neither: the first is given back if the second is not there.
+        let of_share = self.share.as_ref().map(take).transpose()?;
+        let of_room = take(&self.free)?;
+        add(&mut self.permit, of_room);
+        if let Some(of_share) = of_share {
+            add(&mut self.turn, of_share);
         }
         Ok(())
+    }
+}
+
+fn add(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
     }
 }
 
@@ -156,6 +187,39 @@ mod tests {
         two.grow_to(10 * 1024).unwrap();
         drop(two);
         assert_eq!(room.free.available_permits(), 10);
+    }
+
+    #[test]
+    fn a_device_takes_no_more_than_its_share() {
+        let room = Room::new(10, 4);
+        let (mut one, mut two) = (room.enter_with_share(device(1)), room.enter_with_share(device(1)));
+        one.grow_to(1024).unwrap();
+        two.grow_to(3 * 1024).unwrap();
+        assert_eq!(one.grow_to(2 * 1024), Err(Full));
+        // What it could not get, it did not take from others.
+        assert_eq!(room.free.available_permits(), 6);
+        let mut other = room.enter_with_share(device(2));
+        other.grow_to(4 * 1024).unwrap();
+        drop(two);
+        one.grow_to(4 * 1024).unwrap();
+        let mut third = room.enter_with_share(device(3));
+        assert_eq!(third.grow_to(3 * 1024), Err(Full), "the room is full");
+        third.grow_to(2 * 1024).unwrap();
+        drop((one, other, third));
+        room.enter_with_share(device(4));
+        assert_eq!(room.free.available_permits(), 10);
+        assert_eq!(room.turns.of.lock().unwrap().len(), 1, "nobody is remembered");
+    }
+
+    #[test]
+    fn all_strangers_find_room_at_the_same_time() {
+        let rooms = Rooms::default();
+        let mut all: Vec<Held> = Vec::new();
+        for number in 0..STRANGERS_MAX {
+            let mut held = rooms.strangers.enter_in_turn(device(u8::try_from(number).unwrap())).unwrap();
+            held.grow_to(ENROL_BYTES_MAX).unwrap();
+            all.push(held);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! itself: formats, digests, entry hashes, links and certificates.
 //!
 //! What it cannot judge by itself: names are sealed, so whoever has their key judges them ([`NameCheck`]). Key packages
-//! are for clients to check; here one is only found that stands under a device and was made by another.
+//! are for clients to check; here one is only found that stands under a device and was not signed by its key.
 //!
 //! What it cannot find: that a name, a key package or an acknowledgement was deleted, or that the newest heights were
 //! cut off together with everything that they wrote. A shorter ledger is a valid ledger; clients, who keep their last
@@ -420,14 +420,13 @@ impl Walk<'_> {
             .filter_map(|(_, thread)| thread.account())
             .flat_map(|account| account.devices.iter().map(|device| (device.id, device.keys.mls)))
             .collect();
-        let keys: HashSet<Hash> = devices.values().copied().collect();
         let (mut rows, mut foreign) = (Vec::new(), HashSet::new());
         self.store
             .side_rows(|mut row| {
                 // Judged at once: the packages of all devices are too much to keep.
                 if let Ok(SideRow::KeyPackage { id, device, package }) = &mut row
                     && let (Some(package), Some(own)) = (package.take(), devices.get(device))
-                    && key_package::signer(&package).any(|key| key != *own && keys.contains(&key))
+                    && key_package::signer(&package).all(|key| key != *own)
                 {
                     foreign.insert(*id);
                 }
@@ -478,7 +477,7 @@ impl Walk<'_> {
                     Some((FindingKind::Extra, "key_packages", id.to_string(), "no such device"))
                 }
                 SideRow::KeyPackage { id, .. } if foreign.contains(&id) => {
-                    Some((FindingKind::Altered, "key_packages", id.to_string(), "another device made it"))
+                    Some((FindingKind::Altered, "key_packages", id.to_string(), "its device did not make it"))
                 }
                 SideRow::Name { account, tag, sealed } => match self.state.account(account) {
                     None => Some((FindingKind::Extra, "names", account.to_string(), "no such account")),

@@ -106,6 +106,11 @@ impl Store {
         on!(self, store => store.commit_staged(staged.0, certificate))
     }
 
+    /// Undoes a staged height that will not be decided now. If it is only dropped, whoever writes next does it.
+    pub async fn discard(&self, staged: Staged) {
+        on!(self, store => store.discard(staged.0));
+    }
+
     /// Stores a certified height: one transaction, one fsync. When it returns, the height is durable and every reader
     /// sees it. A height that is stored already is compared and left alone, so that start-up may run it again.
     ///
@@ -158,6 +163,18 @@ impl Store {
     /// See [`StoreError`].
     pub async fn attachment(&self, entry: &StoredEntry, index: usize) -> Result<Option<Vec<u8>>, StoreError> {
         on!(self, store => store.attachment(entry, index))
+    }
+
+    /// How long an attachment is, without reading it; see [`Store::attachment`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn attachment_bytes(
+        &self,
+        entry: &StoredEntry,
+        index: usize,
+    ) -> Result<Option<u64>, StoreError> {
+        on!(self, store => store.attachment_bytes(entry, index))
     }
 
     /// The header of a height.

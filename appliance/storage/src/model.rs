@@ -124,7 +124,8 @@ pub(crate) fn attachment_count(body: &Body) -> usize {
 pub struct Delivery {
     /// The entry.
     pub entry: Arc<StoredEntry>,
-    /// Its envelope, checked against the entry. `None` if its kind has none or retention deleted it.
+    /// Its envelope, checked against the entry. `None` if its kind has none, retention deleted it, or it is damaged: who
+    /// asks for it then by [`crate::Store::attachment`] is told which. One damaged envelope keeps nobody from the rest.
     pub envelope: Option<Arc<Vec<u8>>>,
 }
 

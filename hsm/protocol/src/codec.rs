@@ -75,17 +75,38 @@ pub fn decode<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CustodyError, Pin, Request, Response, VoteOutcome};
+    use crate::{Blob, Card, CustodyError, NamedPin, Pin, Request, Response, VoteOutcome};
     use proptest::prelude::*;
-    use zixt_types::SuiteId;
+    use zixt_types::{Hash, KeyPurpose, SuiteId};
 
     fn requests() -> impl Strategy<Value = Request> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..600);
+        let pin = || "[a-zA-Z0-9]{4,64}".prop_map(|pin| Pin::new(pin).unwrap());
         prop_oneof![
             Just(Request::Status),
             any::<bool>().prop_map(|lab| Request::Provision { suite: SuiteId::Cnsa, lab }),
             bytes().prop_map(|genesis| Request::BindGenesis { genesis }),
-            "[a-zA-Z0-9]{4,64}".prop_map(|pin| Request::Unlock { pin: Pin::new(pin).unwrap() }),
+            (pin(), prop::option::of("[a-z]{1,12}"))
+                .prop_map(|(pin, protector)| Request::Unlock { pin, protector }),
+            (pin(), "[a-z]{1,12}", prop::option::of(bytes()))
+                .prop_map(|(pin, name, transcript)| Request::AddProtector { name, pin, transcript }),
+            Just(Request::GenerateKey { purpose: KeyPurpose::Consensus }),
+            (bytes(), pin(), bytes()).prop_map(|(transcript, pin, kem)| Request::Decide {
+                transcript,
+                pins: vec![NamedPin { protector: "tpm".to_owned(), pin }],
+                cards: vec![Card { officer: Hash([7; 48]), kem }],
+            }),
+            bytes().prop_map(|backup| Request::BeginRecovery { backup }),
+            (bytes(), bytes()).prop_map(|(transcript, release)| Request::FinishRecovery {
+                transcript,
+                releases: vec![Blob(release)],
+            }),
+            (pin(), pin()).prop_map(|(old, new)| Request::ChangePin {
+                protector: "tpm".to_owned(),
+                old,
+                new,
+            }),
+            any::<u64>().prop_map(|from| Request::Decisions { from }),
             Just(Request::Lock),
             bytes().prop_map(|content| Request::SignTls { content }),
             bytes().prop_map(|vote| Request::SignVote { vote }),

@@ -210,7 +210,7 @@ pub const ATTACKS: &[Attack] = &[
             swap(db, "attachments", "bytes", &format!("id = {a}"), &format!("id = {b}"));
         },
         &[Mail],
-        &["fsck: attachments", "bob sync: 5 store-failed"],
+        &["fsck: attachments", "bob sync: 6 damaged"],
     ),
     rows(
         "an envelope edited",
@@ -219,7 +219,7 @@ pub const ATTACKS: &[Attack] = &[
             db.run(&format!("UPDATE attachments SET bytes = zeroblob(length(bytes)) WHERE id = {at}"));
         },
         &[Mail],
-        &["fsck: attachments", "bob sync: 5 store-failed"],
+        &["fsck: attachments", "bob sync: 6 damaged"],
     ),
     rows(
         "an envelope deleted",

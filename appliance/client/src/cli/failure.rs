@@ -108,7 +108,7 @@ mod tests {
             (TrustError::Evidence("x".into()).into(), Exit::Trust),
             (TrustError::Withheld { from: Seq(1), upto: Seq(2) }.into(), Exit::Trust),
             (TrustError::KeyPackage { member, reason: "x".into() }.into(), Exit::Trust),
-            (TrustError::FalseRefusal { code: "stale-epoch", reason: "x".into() }.into(), Exit::Trust),
+            (TrustError::FalseRefusal { code: "stale-epoch".into(), reason: "x".into() }.into(), Exit::Trust),
         ] {
             let text = error.to_string();
             let failure = Failure::from(error);

@@ -3,12 +3,12 @@
 use super::outbox::{Answer, TRIES};
 use super::{Engine, with_sources};
 use crate::error::ClientError;
-use crate::records::{self, Blob, OutboxRecord, Outgoing, Prepared};
+use crate::records::{Blob, OutboxRecord, Outgoing, Prepared};
 use crate::shared::{now, random};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
 use crate::views;
-use zixt_api::ErrorCode;
+use zixt_api::{ErrorCode, Problem};
 use zixt_ledger::Device;
 use zixt_messaging::{Change, CommitDraft, Conversation, KeyPackageInfo, TITLE_BYTES_MAX};
 use zixt_types::{AccountId, Member, MessageId, ThreadId, ThreadKind};
@@ -83,15 +83,7 @@ impl Engine {
     }
 
     async fn change_now(&mut self, thread: ThreadId, what: Outgoing) -> Result<(), ClientError> {
-        let item = OutboxRecord {
-            version: records::VERSION,
-            thread,
-            id: MessageId(random()?),
-            at: now(),
-            what,
-            prepared: None,
-            failed: None,
-        };
+        let item = OutboxRecord::new(thread, MessageId(random()?), now(), what);
         let order = self.core.outbox_key();
         self.change(order, Some(item)).await
     }
@@ -133,17 +125,17 @@ impl Engine {
                     };
                     if !voided {
                         // Refused although nothing stood in the way: it will never be taken as it is.
-                        self.abandon(order, &item, true).await?;
+                        self.abandon(order, &item, None).await?;
                     }
                 }
                 ErrorCode::NotAMember => {
                     self.learn_of_removal(order, thread, &problem).await?;
-                    self.abandon(order, &item, false).await?;
+                    self.abandon(order, &item, Some(&problem)).await?;
                     return Err(ClientError::Removed);
                 }
                 code if !code.is_final() => return Err((*problem).into()),
                 _ => {
-                    self.abandon(order, &item, false).await?;
+                    self.abandon(order, &item, Some(&problem)).await?;
                     return Err((*problem).into());
                 }
             }
@@ -277,8 +269,14 @@ impl Engine {
         self.commit(batch, Vec::new()).await
     }
 
-    /// Drops a commit that the ledger will not take. With `again` it is to be made anew.
-    async fn abandon(&mut self, order: u64, item: &OutboxRecord, again: bool) -> Result<(), ClientError> {
+    /// Drops a commit that the ledger will not take. It is to be made anew, or was refused for good; then its body stays,
+    /// so that it is known again if it comes to be recorded.
+    async fn abandon(
+        &mut self,
+        order: u64,
+        item: &OutboxRecord,
+        refused: Option<&Problem>,
+    ) -> Result<(), ClientError> {
         let mut batch = Batch::new();
         let start = matches!(item.what, Outgoing::Change { start: true, .. });
         let mut kept: Option<Conversation> = None;
@@ -295,12 +293,12 @@ impl Engine {
             }
             kept = Some(conversation);
         }
-        if again {
-            let item = OutboxRecord { prepared: None, ..item.clone() };
-            self.core.put_outbox(&mut batch, order, &item);
-        } else {
-            batch.delete(Space::Outbox, order.to_be_bytes());
+        let mut item = item.clone();
+        match refused {
+            None => item.prepared = None,
+            Some(problem) => item.fail(problem.to_string(), Some(problem.code)),
         }
+        self.core.put_outbox(&mut batch, order, &item);
         self.commit(batch, Vec::new()).await?;
         if let Some(conversation) = kept {
             self.put_back(conversation);

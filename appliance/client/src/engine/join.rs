@@ -1,7 +1,7 @@
 //! Joining a conversation that somebody added this device to.
 
 use super::receive::Effect;
-use super::{Engine, before_first, with_sources};
+use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::records::{self, KeyPackageRecord, ThreadRecord};
 use crate::store::Space;
@@ -20,9 +20,7 @@ impl Engine {
         position: u64,
     ) -> Result<(), ClientError> {
         let (thread, seq) = (entry.body.thread, entry.seq());
-        let fault = |reason: String| TrustError::Commit { seq, reason };
-        let (from, prev) =
-            record.as_ref().map_or((Seq(0), Hash::ZERO), |it| (it.head.seq.next(), it.head.hash));
+        let (from, prev) = record.as_ref().map_or((Seq(0), Hash::ZERO), ThreadRecord::next);
         if seq < from {
             return self.skip(Some(position)).await;
         }
@@ -43,9 +41,22 @@ impl Engine {
                 return Err(TrustError::Withheld { from, upto: seq }.into());
             }
         }
+        self.join_by(record, &entries, Some(position)).await
+    }
 
-        let mut state: Option<Conversation> = record.as_ref().map(|record| record.state.clone());
-        for entry in &entries {
+    /// Joins by the last of these entries, which are recorded and continue what this device has.
+    pub(super) async fn join_by(
+        &mut self,
+        record: Option<ThreadRecord>,
+        entries: &[CheckedEntry],
+        position: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let Some(entry) = entries.last() else { return Ok(()) };
+        let (thread, seq) = (entry.body.thread, entry.seq());
+        let fault = |reason: String| TrustError::Commit { seq, reason };
+        let known = record.as_ref().filter(|record| record.has_begun());
+        let mut state: Option<Conversation> = known.map(|record| record.state.clone());
+        for entry in entries {
             let rules = |source| TrustError::Rules { seq: entry.seq(), source };
             match &mut state {
                 None => state = Some(Conversation::begun(&entry.body).map_err(rules)?),
@@ -86,35 +97,23 @@ impl Engine {
         if joined.delete_key_package {
             effect.batch.delete(Space::KeyPackage, joined.key_package.0.as_ref().to_vec());
         }
-        let mut record = record.unwrap_or_else(|| ThreadRecord {
-            version: records::VERSION,
-            thread,
-            title: None,
-            head: before_first(),
-            time: entry.position.time,
-            state: state.clone(),
-            removed: false,
-            blocked: None,
-            counter: 0,
-            seen: Vec::new(),
-            received: 0,
-            last_text: None,
-            shared_title: None,
-        });
+        let mut record = record.unwrap_or_else(|| ThreadRecord::not_begun(thread));
         record.state = state;
         record.head = entry.head();
         record.time = entry.position.time;
         record.removed = false;
-        for entry in &entries {
+        for entry in entries {
             self.put_entry(&mut effect.batch, entry);
         }
         self.core.put_thread(&mut effect.batch, &record);
-        self.members_line(&mut effect, &record, &entry).await?;
-        Self::put_cursor(&mut effect.batch, position);
+        self.members_line(&mut effect, &record, entry).await?;
+        if let Some(position) = position {
+            Self::put_cursor(&mut effect.batch, position);
+        }
         let Effect { batch, events, .. } = effect;
         self.commit(batch, events).await?;
         self.put_back(joined.conversation);
-        self.cursor = position;
+        self.cursor = position.unwrap_or(self.cursor);
         Ok(())
     }
 

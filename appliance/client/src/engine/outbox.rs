@@ -1,16 +1,17 @@
 //! What waits is sent: encrypted once, handed in until it is answered.
 
+use super::verdict::{self, Verdict};
 use super::{Engine, with_sources};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Mark};
-use crate::records::{self, Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
+use crate::records::{Blob, Disclosed, OutboxRecord, Outgoing, Prepared, ThreadRecord};
 use crate::shared::{now, wire};
 use crate::store::{Batch, Space};
 use crate::trust::TrustError;
 use std::collections::HashSet;
 use zixt_api::{ErrorCode, Problem, Receipt, SubmitRequest};
 use zixt_messaging::{Content, SeenHeader};
-use zixt_types::{Body, Canonical as _, Epoch, Member, Payload, Seq, ThreadId};
+use zixt_types::{Body, Canonical as _, Epoch, Hash, Member, Payload, Seq, ThreadId};
 
 /// How often a message or a commit is made anew because others were faster.
 pub(super) const TRIES: usize = 12;
@@ -68,7 +69,7 @@ impl Engine {
                 Err(ClientError::Blocked(_)) => {}
                 Err(error @ (ClientError::Messaging(_) | ClientError::Removed)) => {
                     self.conversations.remove(&item.thread);
-                    self.fail(order, item.thread, error.to_string()).await?;
+                    self.fail(order, item.thread, error.to_string(), None).await?;
                 }
                 // It takes somebody else, or another moment. Other conversations go on.
                 Err(error @ (ClientError::NoKeys(_) | ClientError::Moving)) => {
@@ -96,14 +97,14 @@ impl Engine {
             done => return done,
         };
         self.conversations.remove(&thread);
-        self.fail(order, thread, reason).await
+        self.fail(order, thread, reason, None).await
     }
 
     /// Sends the titles that a change of members has queued. They are queued for good: whatever stands in the way now,
     /// the next flush sends them.
     pub(super) async fn tell_titles(&mut self, thread: ThreadId) -> Result<(), ClientError> {
         for (order, item) in self.core.outbox().await? {
-            if item.thread != thread || !matches!(item.what, Outgoing::Title(_)) {
+            if item.thread != thread || item.failed.is_some() || !matches!(item.what, Outgoing::Title(_)) {
                 continue;
             }
             if let Err(error) = self.text(order).await {
@@ -176,11 +177,9 @@ impl Engine {
     /// before it.
     async fn is_next(&mut self, thread: ThreadId) -> Result<bool, ClientError> {
         // What waits for the same conversation was queued last, as a rule.
-        for (_, item) in self.core.outbox_rows().await?.into_iter().rev() {
-            let item: OutboxRecord = records::decode(Space::Outbox, &item)?;
-            if item.thread == thread && item.failed.is_none() {
-                return Ok(false);
-            }
+        let waits = |item: &OutboxRecord| item.thread == thread && item.failed.is_none();
+        if self.core.find_in_outbox(true, waits).await?.is_some() {
+            return Ok(false);
         }
         match self.untidy(thread).await {
             Ok(untidy) => Ok(untidy == (false, false, false)),
@@ -266,9 +265,8 @@ impl Engine {
         )?;
         self.anchor(&entry, &receipt.proof).await?;
         let record = self.core.thread(thread).await?;
-        let (next, prev) = record
-            .as_ref()
-            .map_or((Seq(0), zixt_types::Hash::ZERO), |record| (record.head.seq.next(), record.head.hash));
+        let (next, prev) =
+            record.as_ref().map_or((Seq(0), Hash::ZERO), |record| (record.head.seq.next(), record.head.hash));
         if entry.seq() < next {
             // It came by the stream already.
             return match self.stored_entry(thread, entry.seq()).await? {
@@ -288,29 +286,38 @@ impl Engine {
         match problem.code {
             ErrorCode::NotAMember => {
                 self.learn_of_removal(order, thread, &problem).await?;
-                self.fail(order, thread, ClientError::Removed.to_string()).await
+                if self.core.thread(thread).await?.is_some_and(|record| record.is_inside()) {
+                    // It was added again since.
+                    return self.encrypt_anew(order).await;
+                }
+                self.fail(order, thread, ClientError::Removed.to_string(), Some(problem.code)).await
             }
             ErrorCode::StaleEpoch
             | ErrorCode::CounterGap
             | ErrorCode::CounterReplayed
             | ErrorCode::OtherHistory => {
                 self.learn(order, thread, &problem).await?;
-                let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
                 let record = self.core.thread(thread).await?;
                 if record.is_none_or(|record| record.removed) {
-                    return self.fail(order, thread, ClientError::Removed.to_string()).await;
+                    let reason = ClientError::Removed.to_string();
+                    return self.fail(order, thread, reason, Some(problem.code)).await;
                 }
-                // The entry names an epoch or a counter that is over: it can never be recorded any more. Its message
-                // key is burnt with it; the text is encrypted anew.
-                item.prepared = None;
-                let mut batch = Batch::new();
-                self.core.put_outbox(&mut batch, order, &item);
-                self.commit(batch, Vec::new()).await
+                self.encrypt_anew(order).await
             }
             ErrorCode::UnknownCaller | ErrorCode::CallerRevoked => Err(problem.into()),
             code if !code.is_final() => Err(problem.into()),
-            _ => self.fail(order, thread, problem.to_string()).await,
+            code => self.fail(order, thread, problem.to_string(), Some(code)).await,
         }
+    }
+
+    /// The entry names an epoch or a counter that is over: it can never be recorded any more. Its message key is burnt with
+    /// it; the text is encrypted anew.
+    async fn encrypt_anew(&mut self, order: u64) -> Result<(), ClientError> {
+        let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        item.prepared = None;
+        let mut batch = Batch::new();
+        self.core.put_outbox(&mut batch, order, &item);
+        self.commit(batch, Vec::new()).await
     }
 
     /// Fetches what a refusal may rest on, and demands that it rests on something: see [`contradiction`].
@@ -334,34 +341,55 @@ impl Engine {
         let body = Body::parse(&refused.body).map_err(TrustError::Malformed)?;
         match contradiction(problem, &body, before.as_ref(), after.as_ref()) {
             None => Ok(()),
-            Some(reason) => Err(TrustError::FalseRefusal { code: problem.code.code(), reason }.into()),
+            Some(reason) => {
+                Err(TrustError::FalseRefusal { code: problem.code.code().to_owned(), reason }.into())
+            }
         }
     }
 
-    /// [`Engine::learn`], of a refusal because this device was removed. Who was, may not read why: it learns that by its
-    /// stream.
+    /// [`Engine::learn`], of a refusal because this device was removed. Who was, is shown everything up to that: what is
+    /// not shown did not happen.
     pub(super) async fn learn_of_removal(
         &mut self,
         order: u64,
         thread: ThreadId,
         problem: &Problem,
     ) -> Result<(), ClientError> {
-        match self.learn(order, thread, problem).await {
-            Err(ClientError::Refused(reading)) if reading.code == ErrorCode::UnknownThread => Ok(()),
+        let before = self.core.thread(thread).await?;
+        let learnt = self.learn(order, thread, problem).await;
+        let after = self.core.thread(thread).await?;
+        let (next, _) = after.as_ref().map_or((Seq(0), Hash::ZERO), ThreadRecord::next);
+        match learnt {
+            Err(error @ ClientError::Refused(_)) => match verdict::of(error, next) {
+                Verdict::Conversation(fault) => Err(fault.into()),
+                Verdict::Everything(error) | Verdict::Later(error) => Err(error),
+            },
+            Ok(()) if !self.was_removed_since(thread, before.as_ref()).await? => {
+                Err(TrustError::Withheld { from: next, upto: next }.into())
+            }
             learnt => learnt,
         }
     }
 
-    /// Gives a message up; it stays visible with its reason.
-    async fn fail(&mut self, order: u64, thread: ThreadId, reason: String) -> Result<(), ClientError> {
+    /// Gives a message up; it stays visible with its reason. What was handed in and refused stays in any case: if it is
+    /// recorded after all, it has to be known again.
+    async fn fail(
+        &mut self,
+        order: u64,
+        thread: ThreadId,
+        reason: String,
+        refused: Option<ErrorCode>,
+    ) -> Result<(), ClientError> {
         let Some(mut item) = self.core.outbox_item(order).await? else { return Ok(()) };
+        if item.failed.is_some() {
+            return Ok(());
+        }
         self.core.settled(item.id);
         let mut batch = Batch::new();
-        if matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
+        if refused.is_none() && matches!(item.what, Outgoing::Change { .. } | Outgoing::Title(_)) {
             batch.delete(Space::Outbox, order.to_be_bytes());
         } else {
-            item.prepared = None;
-            item.failed = Some(reason.clone());
+            item.fail(reason.clone(), refused);
             self.core.put_outbox(&mut batch, order, &item);
         }
         let event = ClientEvent::SendFailed { thread, message: item.id, reason };
@@ -378,7 +406,8 @@ impl Engine {
         if stale && pending {
             // A commit that was made before somebody was revoked: it comes first.
             for (order, item) in self.core.outbox().await? {
-                if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+                let waits = item.thread == thread && item.failed.is_none();
+                if waits && matches!(item.what, Outgoing::Change { .. }) {
                     self.waiting_change(order, thread).await?;
                 }
             }
@@ -460,7 +489,7 @@ fn contradiction(
 mod tests {
     use super::*;
     use zixt_ledger::Conversation;
-    use zixt_types::{AccountId, Author, DeviceId, Hash, Head, MessageId, SuiteId, ThreadKind, Timestamp};
+    use zixt_types::{AccountId, Author, DeviceId, Head, MessageId, SuiteId, ThreadKind, Timestamp};
 
     const ME: Member = Member { account: AccountId([1; 16]), device: DeviceId([1; 16]) };
     const OTHER: Member = Member { account: AccountId([2; 16]), device: DeviceId([2; 16]) };

@@ -13,7 +13,9 @@ use crate::trust::{CheckedEntry, TrustError};
 use crate::views;
 use zixt_api::{Entry, EntryProof, ErrorCode, StreamLine};
 use zixt_messaging::{CommitEntry, CommitOutcome, Conversation, DecryptError, MessageEntry, SeenHeader};
-use zixt_types::{AccountId, Author, Member, MessageId, Payload, Seq, ThreadId, ThreadKind};
+use zixt_types::{
+    AccountId, Author, Body, Canonical as _, Member, MessageId, Payload, Seq, ThreadId, ThreadKind,
+};
 
 /// What one entry does to the store and to who listens.
 #[derive(Default)]
@@ -45,25 +47,27 @@ impl Engine {
         }
     }
 
-    /// Takes up a conversation that an alarm had stopped: everything that came since is fetched and checked again, and if
-    /// it is as bad as before, the conversation stops again. The alarm stays on record.
+    /// Takes up a conversation that an alarm had stopped: everything that came since is fetched and checked again. It stays
+    /// stopped until all of that is good. The alarm stays on record.
     pub async fn recheck(&mut self, thread: ThreadId) -> Result<(), ClientError> {
         if let Some(text) = &self.stopped {
             return Err(ClientError::Blocked(text.clone()));
         }
-        let mut record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
-        if record.blocked.take().is_none() {
+        let record = self.core.thread(thread).await?.ok_or(ClientError::UnknownThread(thread))?;
+        if record.blocked.is_none() {
             return Ok(());
         }
         self.conversations.remove(&thread);
-        // If the process ends in between, the next entry does the same.
-        let mut batch = Batch::new();
-        self.core.put_thread(&mut batch, &record);
-        self.commit(batch, Vec::new()).await?;
-        let Err(error) = self.fetch_all(thread).await else { return Ok(()) };
+        let checked = self.fetch_all(thread).await;
+        let mut record = self.core.thread(thread).await?.unwrap_or(record);
+        let Err(error) = checked else {
+            record.blocked = None;
+            let mut batch = Batch::new();
+            self.core.put_thread(&mut batch, &record);
+            return self.commit(batch, Vec::new()).await;
+        };
         self.conversations.remove(&thread);
-        let next = self.core.thread(thread).await?.unwrap_or(record).head.seq.next();
-        match verdict::of(error, next) {
+        match verdict::of(error, record.next().0) {
             Verdict::Conversation(fault) => {
                 self.alarm(&fault, Some(thread), None).await?;
                 Err(ClientError::Trust(fault))
@@ -84,7 +88,12 @@ impl Engine {
             Err(ClientError::Refused(problem)) if problem.code == ErrorCode::UnknownThread => None,
             Err(error) => return Err(error),
         };
-        self.catch_up(thread, upto).await
+        self.catch_up(thread, upto).await?;
+        let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
+        // The stream told of it, so there is something to be shown; and whoever may not see the head was removed.
+        let shown = if upto.is_none() { record.removed } else { record.has_begun() };
+        let (from, _) = record.next();
+        if shown { Ok(()) } else { Err(TrustError::Withheld { from, upto: upto.unwrap_or(from) }.into()) }
     }
 
     async fn event(
@@ -106,7 +115,7 @@ impl Engine {
             return self.skip(Some(position)).await;
         }
         self.anchor(&checked, proof).await?;
-        let known = record.as_ref().filter(|record| !record.removed);
+        let known = record.as_ref().filter(|record| record.is_inside());
         match known {
             None if adds(&checked, &self.core.me()) => self.join(record, checked, position).await,
             // Own commits that begin a conversation are known by the outbox.
@@ -172,8 +181,8 @@ impl Engine {
     /// others: they are its chain.
     pub async fn catch_up(&mut self, thread: ThreadId, upto: Option<Seq>) -> Result<(), ClientError> {
         let Some(record) = self.core.thread(thread).await? else { return Ok(()) };
-        let from = record.head.seq.next();
-        let entries = self.fetch_entries(thread, from, record.head.hash).await?;
+        let (from, prev) = record.next();
+        let entries = self.fetch_entries(thread, from, prev).await?;
         let last = entries.last().map(CheckedEntry::seq);
         if let Some(upto) = upto.filter(|upto| last.is_none_or(|last| last < *upto))
             && upto >= from
@@ -183,14 +192,63 @@ impl Engine {
         let Some(last) = entries.last() else { return Ok(()) };
         let proof = self.proof(thread, last.seq()).await?;
         self.anchor(last, &proof).await?;
-        for entry in entries {
+        self.follow(thread, &entries).await
+    }
+
+    /// Applies entries that continue what this device has of a conversation. Where they remove it and add it again, it
+    /// joins again. If it cannot, that is an alarm, and the next addition counts: whoever adds it anew helps.
+    async fn follow(&mut self, thread: ThreadId, entries: &[CheckedEntry]) -> Result<(), ClientError> {
+        let me = self.core.me();
+        let mut rest = entries;
+        // How many of the rest were recorded while this device was outside.
+        let mut outside = 0;
+        while let Some(entry) = rest.get(outside) {
             let record = self.core.thread(thread).await?;
-            if record.as_ref().is_none_or(|record| record.removed) {
-                break;
+            if record.as_ref().is_some_and(ThreadRecord::is_inside) {
+                self.apply(record, entry.clone(), None, None).await?;
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
             }
-            self.apply(record, entry, None, None).await?;
+            outside += 1;
+            if !adds(entry, &me) {
+                continue;
+            }
+            let (known, later) = rest.split_at(outside);
+            match self.join_by(record, known, None).await {
+                Ok(()) => (rest, outside) = (later, 0),
+                Err(error) => match verdict::of(error, entry.seq()) {
+                    Verdict::Conversation(fault) if later.iter().any(|entry| adds(entry, &me)) => {
+                        let (mut batch, mut events) = (Batch::new(), Vec::new());
+                        self.note_alarm(&fault, Some(thread), (&mut batch, &mut events)).await?;
+                        self.commit(batch, events).await?;
+                    }
+                    Verdict::Conversation(fault) => return Err(fault.into()),
+                    Verdict::Everything(error) | Verdict::Later(error) => return Err(error),
+                },
+            }
         }
         Ok(())
+    }
+
+    /// Whether an entry after `from` that this device has verified removed it.
+    pub(super) async fn was_removed_since(
+        &self,
+        thread: ThreadId,
+        from: Option<&ThreadRecord>,
+    ) -> Result<bool, ClientError> {
+        let Some(record) = self.core.thread(thread).await? else { return Ok(false) };
+        let mut seq = from.map_or(Seq(0), |record| record.next().0);
+        while seq <= record.head.seq {
+            if let Some(entry) = self.stored_entry(thread, seq).await? {
+                let body = Body::parse(&entry.body).map_err(TrustError::Malformed)?;
+                if matches!(&body.payload, Payload::Commit { removed, .. } if removed.contains(&self.core.me()))
+                {
+                    return Ok(true);
+                }
+            }
+            seq = seq.next();
+        }
+        Ok(false)
     }
 
     /// The proof of an entry that the appliance has shown before.
@@ -265,10 +323,7 @@ impl Engine {
         position: Option<u64>,
     ) -> Result<(), ClientError> {
         let (thread, seq) = (entry.body.thread, entry.seq());
-        let (expected, prev) = match &record {
-            None => (Seq(0), zixt_types::Hash::ZERO),
-            Some(record) => (record.head.seq.next(), record.head.hash),
-        };
+        let (expected, prev) = record.as_ref().map_or((Seq(0), zixt_types::Hash::ZERO), ThreadRecord::next);
         if seq != expected || entry.position.prev != prev {
             return Err(TrustError::BrokenChain(seq).into());
         }
@@ -285,19 +340,8 @@ impl Engine {
         let mut effect = Effect::default();
         let mut record = match record {
             None => ThreadRecord {
-                version: records::VERSION,
-                thread,
-                title: None,
-                head: super::before_first(),
-                time: entry.position.time,
                 state: zixt_ledger::Conversation::begun(&entry.body).map_err(rules)?,
-                removed: false,
-                blocked: None,
-                counter: 0,
-                seen: Vec::new(),
-                received: 0,
-                last_text: None,
-                shared_title: None,
+                ..ThreadRecord::not_begun(thread)
             },
             Some(mut record) => {
                 let before = record.state.members.clone();
@@ -382,6 +426,11 @@ impl Engine {
         let Some((order, item)) = self.waiting(entry).await? else {
             return Err(TrustError::NotMine(seq).into());
         };
+        // It had been refused, for good, and was recorded all the same.
+        let lie = item
+            .refused
+            .clone()
+            .map(|code| TrustError::FalseRefusal { code, reason: format!("it is recorded as entry {seq}") });
         record.counter = entry.body.counter + 1;
         effect.batch.delete(Space::Outbox, order.to_be_bytes());
         self.core.settled(item.id);
@@ -402,8 +451,17 @@ impl Engine {
                     seq: Some(seq),
                     mark: Mark::Recorded,
                 });
+                if let Some(lie) = lie {
+                    let sink = (&mut effect.batch, &mut effect.events);
+                    let alarm = self.note_alarm(&lie, Some(record.thread), sink).await?;
+                    record.blocked.get_or_insert(alarm.text);
+                }
             }
             Outgoing::Change { title, add, .. } => {
+                // The keys that it made were dropped when it was refused.
+                if let Some(lie) = lie {
+                    return Err(lie.into());
+                }
                 if seq == Seq(0) {
                     record.shared_title.clone_from(title);
                 }
@@ -419,6 +477,7 @@ impl Engine {
                     .confirm_commit(&commit)
                     .map_err(|error| TrustError::Commit { seq, reason: with_sources(&error) })?;
                 if let CommitOutcome::NewEpoch { state, .. } = outcome {
+                    self.void_changes(effect, record.thread, false).await?;
                     self.core.put_state(&mut effect.batch, record.thread, state);
                     effect.conversation = Some(conversation);
                 }
@@ -433,14 +492,8 @@ impl Engine {
         let same = |item: &OutboxRecord| {
             item.prepared.as_ref().is_some_and(|prepared| prepared.body == entry.body_bytes)
         };
-        for (order, item) in self.core.outbox_rows().await? {
-            // Nearly always the first.
-            let item = records::decode(Space::Outbox, &item)?;
-            if same(&item) {
-                return Ok(Some((order, item)));
-            }
-        }
-        Ok(None)
+        // Nearly always the first.
+        self.core.find_in_outbox(false, same).await
     }
 
     async fn own_start(&self, entry: &CheckedEntry) -> Result<bool, ClientError> {
@@ -538,15 +591,7 @@ impl Engine {
         thread: ThreadId,
         title: Option<String>,
     ) -> Result<(), ClientError> {
-        let item = OutboxRecord {
-            version: records::VERSION,
-            thread,
-            id: MessageId(random()?),
-            at: now(),
-            what: Outgoing::Title(title),
-            prepared: None,
-            failed: None,
-        };
+        let item = OutboxRecord::new(thread, MessageId(random()?), now(), Outgoing::Title(title));
         self.core.put_outbox(&mut effect.batch, self.core.outbox_key(), &item);
         Ok(())
     }
@@ -575,9 +620,7 @@ impl Engine {
             CommitOutcome::NewEpoch { lost, state, .. } => {
                 self.core.put_state(&mut effect.batch, record.thread, state);
                 effect.conversation = Some(conversation);
-                if lost.is_some() {
-                    self.void_changes(effect, record.thread).await?;
-                }
+                self.void_changes(effect, record.thread, lost.is_some()).await?;
             }
             CommitOutcome::Removed { .. } => {
                 self.core.erase_state(&mut effect.batch, record.thread);
@@ -588,10 +631,21 @@ impl Engine {
         self.members_line(effect, record, entry).await
     }
 
-    /// A commit of this device lost against another: it has to be made again, if it is still wanted.
-    async fn void_changes(&self, effect: &mut Effect, thread: ThreadId) -> Result<(), ClientError> {
+    /// An epoch is over. What was refused in it can never be recorded any more; a commit of this device that `lost` against
+    /// another has to be made again, if it is still wanted.
+    async fn void_changes(
+        &self,
+        effect: &mut Effect,
+        thread: ThreadId,
+        lost: bool,
+    ) -> Result<(), ClientError> {
         for (order, mut item) in self.core.outbox().await? {
-            if item.thread == thread && matches!(item.what, Outgoing::Change { .. }) {
+            if item.thread != thread || !matches!(item.what, Outgoing::Change { .. }) {
+                continue;
+            }
+            if item.failed.is_some() {
+                effect.batch.delete(Space::Outbox, order.to_be_bytes());
+            } else if lost {
                 item.prepared = None;
                 self.core.put_outbox(&mut effect.batch, order, &item);
             }

@@ -6,8 +6,10 @@
 //! | a lie about, or in, one conversation | stops | moves | the others are not concerned |
 //! | the appliance refuses what belongs to an entry that it announced | stops | moves | it withholds something |
 //! | this device's own state of the conversation does not work | stops | moves | the next attempt finds the same |
+//! | the appliance says that what belongs to an entry is damaged | stops | moves | the others are not concerned |
+//! | the appliance does not take a question as it was asked | stops | moves | the next attempt asks the same |
 //! | a lie about the whole ledger | all wait | stays | with an honest answer everything goes on |
-//! | the connection, a busy appliance, the local store | all wait | stays | it passes, or the user has to act |
+//! | the connection, a busy appliance, the local store, too much asked at once | all wait | stays | it passes, or the user has to act |
 //!
 //! So no single entry, whoever wrote it, can hold up what comes after it.
 
@@ -33,11 +35,23 @@ pub(super) fn of(error: ClientError, seq: Seq) -> Verdict {
     match error {
         ClientError::Trust(fault) if fault.is_ledger_wide() => Verdict::Everything(ClientError::Trust(fault)),
         ClientError::Trust(fault) => Verdict::Conversation(fault),
-        // About this device, whatever it asks for.
+        // About this device, or all that it knows of the ledger, whatever the entry is.
         ClientError::Refused(problem)
-            if matches!(problem.code, ErrorCode::CallerRevoked | ErrorCode::UnknownCaller) =>
+            if matches!(
+                problem.code,
+                ErrorCode::CallerRevoked | ErrorCode::UnknownCaller | ErrorCode::TooManyItems
+            ) =>
         {
             Verdict::Later(ClientError::Refused(problem))
+        }
+        // A fault of one of the two programs. Nothing is withheld.
+        ClientError::Refused(problem)
+            if matches!(problem.code, ErrorCode::MalformedRequest | ErrorCode::RequestTooLarge) =>
+        {
+            Verdict::Conversation(Box::new(TrustError::Unusable { seq, reason: problem.to_string() }))
+        }
+        ClientError::Refused(problem) if problem.code == ErrorCode::AttachmentDamaged => {
+            Verdict::Conversation(Box::new(TrustError::Damaged(seq)))
         }
         // Who gets an event may read what belongs to it.
         ClientError::Refused(problem) if problem.code.is_final() => {
@@ -68,31 +82,58 @@ mod tests {
     #[test]
     fn only_what_passes_or_concerns_everything_holds_the_cursor() {
         let seq = Seq(3);
-        for error in [
-            refused(ErrorCode::Busy),
-            refused(ErrorCode::CustodyLocked),
-            refused(ErrorCode::RequestTimeout),
-            refused(ErrorCode::TooManyStreams),
-            refused(ErrorCode::CallerRevoked),
-            refused(ErrorCode::Unknown),
-            ConnectionError::Timeout.into(),
-            ClientError::Store(StoreError::DiskFull),
-        ] {
-            let text = error.to_string();
+        for error in [ConnectionError::Timeout.into(), ClientError::Store(StoreError::DiskFull)] {
+            let text = ClientError::to_string(&error);
             assert!(matches!(of(error, seq), Verdict::Later(_)), "{text}");
         }
         let wide = TrustError::OtherHeader(Height(1)).into();
         assert!(matches!(of(wide, seq), Verdict::Everything(_)));
         for (error, code) in [
-            (refused(ErrorCode::UnknownThread), "withheld"),
-            (refused(ErrorCode::UnknownAccount), "withheld"),
-            (refused(ErrorCode::Forbidden), "withheld"),
             (TrustError::OtherEntry(seq).into(), "other-entry"),
             (ClientError::Messaging("damaged".into()), "unusable"),
             (ClientError::Removed, "unusable"),
         ] {
             let Verdict::Conversation(fault) = of(error, seq) else { panic!("{code} holds the cursor") };
             assert_eq!(fault.code(), code);
+        }
+    }
+
+    /// Whoever adds a code decides here what it means.
+    #[test]
+    fn every_code_has_a_verdict() {
+        const LATER: &[ErrorCode] = &[
+            ErrorCode::UnknownEndpoint,
+            ErrorCode::MethodNotAllowed,
+            ErrorCode::RequestTimeout,
+            ErrorCode::TooManyItems,
+            ErrorCode::UnknownCaller,
+            ErrorCode::CallerRevoked,
+            ErrorCode::Busy,
+            ErrorCode::CustodyLocked,
+            ErrorCode::CustodyUnavailable,
+            ErrorCode::Starting,
+            ErrorCode::ShuttingDown,
+            ErrorCode::SlowConsumer,
+            ErrorCode::TooManyStreams,
+            ErrorCode::StoreFailed,
+            ErrorCode::LedgerStopped,
+            ErrorCode::Unknown,
+        ];
+        const UNUSABLE: &[ErrorCode] = &[ErrorCode::MalformedRequest, ErrorCode::RequestTooLarge];
+        for code in ErrorCode::ALL.iter().chain(&[ErrorCode::Unknown]) {
+            match of(refused(*code), Seq(3)) {
+                Verdict::Later(_) => assert!(LATER.contains(code), "{code} holds the cursor"),
+                Verdict::Conversation(fault) => {
+                    let expected = match code {
+                        ErrorCode::AttachmentDamaged => "damaged",
+                        code if UNUSABLE.contains(code) => "unusable",
+                        _ => "withheld",
+                    };
+                    assert_eq!(fault.code(), expected, "{code}");
+                    assert!(!LATER.contains(code), "{code} does not hold the cursor");
+                }
+                Verdict::Everything(_) => panic!("{code} is no lie about the ledger"),
+            }
         }
     }
 }

@@ -177,6 +177,9 @@ pub enum TrustError {
         /// What was announced.
         upto: Seq,
     },
+    /// What belongs to an entry is not any more what the entry names; the appliance says so itself.
+    #[error("the appliance's copy of what belongs to entry {0} is damaged")]
+    Damaged(Seq),
     /// An entry breaks the ledger's rules.
     #[error("entry {seq} breaks the ledger's rules: {source}")]
     Rules {
@@ -278,7 +281,7 @@ pub enum TrustError {
     )]
     FalseRefusal {
         /// The code of the refusal.
-        code: &'static str,
+        code: String,
         /// What the history says.
         reason: String,
     },
@@ -320,6 +323,7 @@ impl TrustError {
             Self::Time(_) => "time",
             Self::BrokenChain(_) => "broken-chain",
             Self::Withheld { .. } => "withheld",
+            Self::Damaged(_) => "damaged",
             Self::Rules { .. } => "rules",
             Self::OtherLastSeen { .. } => "other-last-seen",
             Self::SplitView { .. } => "split-view",
@@ -362,6 +366,9 @@ impl TrustError {
             Self::Withheld { .. } => {
                 "Tell an administrator. When the appliance shows them again, `zixt recheck` goes on from there."
             }
+            Self::Damaged(_) => {
+                "An administrator should run `zixt-admin fsck` and restore what it names. Then `zixt recheck` goes on."
+            }
             Self::Commit { .. } => "Start a new conversation without whoever made that change.",
             Self::KeyPackage { .. } => {
                 "Nothing was encrypted to it. The appliance put it there, or that device's client lies: tell an administrator."
@@ -388,6 +395,18 @@ impl TrustError {
     pub const fn author(&self) -> Option<Member> {
         match self {
             Self::OtherLastSeen { author, .. } | Self::SplitView { author, .. } => Some(*author),
+            _ => None,
+        }
+    }
+
+    /// What stays the same while it is found again and again, if its text does not: the appliance's ledger grows, and what
+    /// it announces.
+    #[must_use]
+    pub fn repeats(&self) -> Option<String> {
+        match self {
+            Self::WentBack { known, .. } => Some(known.to_string()),
+            Self::Withheld { from, .. } => Some(from.to_string()),
+            Self::History { older, .. } => Some(older.to_string()),
             _ => None,
         }
     }

@@ -14,13 +14,15 @@ use zixt_ledger::map::MapProof;
 use zixt_ledger::system::transcript_bytes;
 use zixt_types::{
     AccountId, Body, Canonical, Decision, EntryPosition, Hash, Height, KeyPurpose, Payload, Seq, ShardState,
-    SuiteId, Timestamp,
+    SuiteId, Timestamp, limits,
 };
 
 /// How often a moving ledger is asked again.
 const TRIES: usize = 8;
 /// States of one shard that wait for the proof that they continue each other.
 const SHARD_STATES_MAX: usize = 16;
+/// States in one question, which is what an appliance takes: one of each shard that a network may have.
+const STATES_ASKED_MAX: usize = limits::SHARDS_MAX as usize;
 
 /// Headers that stay in memory once they are stored.
 const RECENT_MAX: usize = 64;
@@ -334,6 +336,25 @@ impl Ledger {
     /// # Errors
     /// See [`Ledger::accept`].
     pub async fn advance(&mut self, api: &Api) -> Result<(), ClientError> {
+        for asked in self.questions() {
+            self.advance_by(api, asked).await?;
+        }
+        Ok(())
+    }
+
+    /// The states of shards that wait for their proof, as many at a time as an appliance takes; at least one question.
+    fn questions(&self) -> Vec<Vec<ShardState>> {
+        let mut all: Vec<Vec<ShardState>> = vec![Vec::new()];
+        for states in self.shards.values() {
+            match all.last_mut() {
+                Some(last) if last.len() + states.len() <= STATES_ASKED_MAX => last.extend(states),
+                _ => all.push(states.clone()),
+            }
+        }
+        all
+    }
+
+    async fn advance_by(&mut self, api: &Api, asked: Vec<ShardState>) -> Result<(), ClientError> {
         let Some(tip) = self.tip.clone() else {
             let network = api.network().await?;
             if let Some(latest) = network.latest {
@@ -342,7 +363,6 @@ impl Ledger {
             }
             return Ok(());
         };
-        let asked: Vec<ShardState> = self.shards.values().flatten().copied().collect();
         let answer = match api.consistency(tip.height(), &asked).await {
             Err(ClientError::Refused(problem)) if problem.status == 404 => {
                 let network = api.network().await?;

@@ -28,10 +28,10 @@ use zixt_crypto_fast::AwsLc;
 use zixt_crypto_fast::tls::TlsSigner;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::tree::{self, MemoryTree};
-use zixt_ledger::{RecordedEntry, Refusal, Submission, TreeId, shard_states};
+use zixt_ledger::{LedgerState, RecordedEntry, Refusal, Submission, TreeId, shard_states};
 use zixt_types::{
     AccountId, Attachment, Author, Canonical as _, DeviceId, Hash, Head, Height, Member, MessageId, Payload,
-    Salt, Seq, SuiteId, ThreadId, Timestamp,
+    Salt, Seq, SuiteId, ThreadId, Timestamp, limits,
 };
 
 /// Changes an answer: path, then the JSON.
@@ -55,8 +55,18 @@ pub struct Inner {
     pub tamper: Option<Tamper>,
     /// Requests of paths that begin so are refused.
     pub refuse: Option<(&'static str, Problem)>,
+    /// The next request of a path that begins so is refused.
+    pub refuse_once: Option<(&'static str, Problem)>,
+    /// Requests of paths that begin so are refused after the work was done.
+    pub refuse_falsely: Option<(&'static str, Problem)>,
+    /// A conversation that nobody is told of.
+    pub deny: Option<ThreadId>,
+    /// Entries whose attachments are damaged.
+    pub damaged: Vec<(ThreadId, u64)>,
     /// Entries that the stream leaves out.
     pub hide: Vec<(ThreadId, u64)>,
+    /// No conversation shows its head.
+    pub hide_heads: bool,
     /// No entry has a proof.
     pub hide_proofs: bool,
     /// Every event is sent twice.
@@ -74,7 +84,18 @@ pub fn now() -> u64 {
 
 impl Appliance {
     pub fn new() -> Arc<Self> {
+        Self::of(SampleNetwork::with_officers(Arc::new(AwsLc), SuiteId::Standard, &[1], 3, 2))
+    }
+
+    pub fn with_shards(count: u16) -> Arc<Self> {
         let mut net = SampleNetwork::with_officers(Arc::new(AwsLc), SuiteId::Standard, &[1], 3, 2);
+        let mut genesis = (*net.state.genesis).clone();
+        genesis.shard_count = count;
+        net.state = LedgerState::new(genesis, net.keyring.clone());
+        Self::of(net)
+    }
+
+    fn of(mut net: SampleNetwork) -> Arc<Self> {
         net.now = Timestamp(now());
         let inner = Inner {
             net,
@@ -86,7 +107,12 @@ impl Appliance {
             lose: Vec::new(),
             tamper: None,
             refuse: None,
+            refuse_once: None,
+            refuse_falsely: None,
+            deny: None,
+            damaged: Vec::new(),
             hide: Vec::new(),
+            hide_heads: false,
             hide_proofs: false,
             twice: false,
             no_end: false,
@@ -338,10 +364,17 @@ impl Transport for InMemory {
             let before = inner.net.blocks.len();
             let path = request.path.clone();
             inner.asked.push(path.clone());
-            let refused = inner.refuse.as_ref().filter(|(prefix, _)| path.starts_with(prefix));
-            let answer = match refused.map(|(_, problem)| problem.clone()) {
+            let refused = inner.refuse.clone().filter(|(prefix, _)| path.starts_with(prefix));
+            let refused =
+                refused.or_else(|| inner.refuse_once.take_if(|(prefix, _)| path.starts_with(*prefix)));
+            let answer = match refused.map(|(_, problem)| problem) {
                 Some(problem) => Err(problem),
                 None => inner.answer(self.tls, &request),
+            };
+            let lie = inner.refuse_falsely.as_ref().filter(|(prefix, _)| path.starts_with(prefix));
+            let answer = match lie {
+                Some((_, problem)) => answer.and(Err(problem.clone())),
+                None => answer,
             };
             let moved = inner.net.blocks.len() != before;
             let lost = inner.lose.iter().any(|prefix| path.starts_with(prefix));
@@ -428,7 +461,8 @@ impl MemoryLines {
             }
             let recorded = inner.find(*thread, *seq).unwrap();
             let kind_has_envelope = thread.kind() == Some(zixt_types::ThreadKind::Conversation);
-            let attachment = kind_has_envelope.then(|| recorded.item.attachments[0].0.clone().into());
+            let is_whole = kind_has_envelope && !inner.damaged.contains(&(*thread, *seq));
+            let attachment = is_whole.then(|| recorded.item.attachments[0].0.clone().into());
             let line = StreamLine::Event {
                 position,
                 entry: inner.entry(&recorded),
@@ -560,12 +594,16 @@ impl Inner {
         // Who was removed reads up to its removal.
         let removes = |entry: &&RecordedEntry| matches!(&entry.body.payload, Payload::Commit { removed, .. } if removed.contains(&caller));
         let removal = self.net.entries_of(thread).filter(removes).last();
+        let is_denied = self.deny == Some(thread);
         let upto = match (conversation.has(&caller), removal) {
+            _ if is_denied => return Err(unknown()),
             (true, _) => u64::MAX,
             (false, Some(entry)) => entry.item.position.seq.0,
             (false, None) => return Err(unknown()),
         };
         match rest {
+            // Where the others are is not for who was removed.
+            [] if !conversation.has(&caller) || self.hide_heads => Err(unknown()),
             [] => ok(ThreadView {
                 thread: thread.into(),
                 seq: known.head.seq.0,
@@ -595,6 +633,9 @@ impl Inner {
             }
             ["entries", seq, "attachments", index] => {
                 let seq = seq.parse().unwrap();
+                if self.damaged.contains(&(thread, seq)) {
+                    return Err(Problem::new(ErrorCode::AttachmentDamaged, "test"));
+                }
                 let entry = self.find(thread, seq).filter(|_| seq <= upto);
                 let bytes = entry.and_then(|entry| {
                     entry.item.attachments.get(index.parse::<usize>().unwrap()).map(|bytes| bytes.0.clone())
@@ -706,7 +747,11 @@ impl Inner {
             self.net.build(&tree::inclusion_plan(from - 1, latest - 1).unwrap(), TreeId::History)
         };
         let mut shards = Vec::new();
-        for pair in query.get("shards").unwrap_or(&"").split(',').filter(|pair| !pair.is_empty()) {
+        let pairs = query.get("shards").unwrap_or(&"").split(',').filter(|pair| !pair.is_empty());
+        if pairs.clone().count() > usize::from(limits::SHARDS_MAX) {
+            return Err(Problem::new(ErrorCode::TooManyItems, "test"));
+        }
+        for pair in pairs {
             let (shard, size) = pair.split_once(':').unwrap();
             let (shard, from_size): (u16, u64) = (shard.parse().unwrap(), size.parse().unwrap());
             let latest = self.shard(shard);

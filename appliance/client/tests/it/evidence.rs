@@ -35,7 +35,7 @@ async fn a_message_or_a_conversation_with_or_without_content() {
         assert_eq!(disclosed, if with_content { entries.min(6) } else { 0 });
         assert_eq!(report.complete == Verdict::Ok, seq.is_none());
         if !with_content && seq.is_some() {
-            assert!(bytes.len() <= 24 * 1024, "{} bytes", bytes.len());
+            assert!(bytes.len() <= 24_000, "{} bytes", bytes.len());
         }
     }
     let path = folder.path().join("no.zixt-evidence");
@@ -47,6 +47,30 @@ async fn a_message_or_a_conversation_with_or_without_content() {
     let away = ada.client().export_evidence(thread, None, false, &path).await;
     assert!(matches!(away, Err(ClientError::Connection(_))), "{away:?}");
     assert!(!path.exists());
+}
+
+/// Who was removed can still prove what was said before.
+#[tokio::test]
+async fn who_was_removed_proves_what_they_read() {
+    let appliance = Appliance::new();
+    let (ada, bob) = (appliance.enrol("ada").await, appliance.enrol("bob").await);
+    let _cay = appliance.enrol("cay").await;
+    let thread = ada.client().start_conversation(&["bob", "cay"], None).await.unwrap();
+    ada.say(thread, "said").await.unwrap();
+    ada.client().remove_members(thread, &["bob"]).await.unwrap();
+    ada.say(thread, "not for bob").await.unwrap();
+    bob.sync().await;
+    let file = bob.folder.path().join("it.zixt-evidence");
+    bob.client().export_evidence(thread, Some(Seq(1)), true, &file).await.unwrap();
+    let genesis = bob.client().profile().genesis_hash;
+    let report =
+        Evidence::parse(&std::fs::read(&file).unwrap()).unwrap().verify(genesis, &Reference).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    assert!(report.entries[0].content.is_some());
+    // Where the others are is not for him, so neither is a proof that it is all.
+    let whole = bob.client().export_evidence(thread, None, true, &file).await;
+    assert!(matches!(&whole, Err(ClientError::Removed)), "{whole:?}");
+    assert!(bob.alarms().await.is_empty());
 }
 
 #[tokio::test]

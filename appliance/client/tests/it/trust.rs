@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use zixt_api::{ErrorCode, Problem};
 use zixt_client::trust::TrustError;
-use zixt_client::{Advice, ClientError, ClientEvent};
+use zixt_client::{Advice, ClientError, ClientEvent, MessageKind};
 use zixt_crypto::{Reference, digest};
 use zixt_ledger::evidence::{ForkProof, verify_fork};
 use zixt_types::{Canonical as _, Header, ThreadId};
@@ -180,6 +180,12 @@ async fn a_ledger_that_was_set_back_is_noticed() {
         matches!(&error, ClientError::Trust(fault) if matches!(**fault, TrustError::WentBack { .. })),
         "{error}"
     );
+    assert_eq!(bob.alarms().await, ["went-back"]);
+    // The ledger that is shown grows; it is the same fault.
+    for name in ["cay", "dan"] {
+        appliance.enrol(name).await;
+        bob.client().sync_once().await.unwrap_err();
+    }
     assert_eq!(bob.alarms().await, ["went-back"]);
 }
 
@@ -417,6 +423,61 @@ async fn a_false_refusal_of_a_commit_is_noticed() {
     }
 }
 
+/// The appliance records an entry and says that it refuses it.
+#[tokio::test]
+async fn what_was_refused_and_recorded_all_the_same_is_noticed() {
+    let lie = || Some(("/v1/submissions", refusal(ErrorCode::AttachmentTooLong, None)));
+    let appliance = Appliance::new();
+    let (mut ada, bob, thread) = pair(&appliance).await;
+    appliance.lock().refuse_falsely = lie();
+    ada.say(thread, "refused").await.unwrap();
+    appliance.lock().refuse_falsely = None;
+    let lines = ada.client().history(thread, None, 10).await.unwrap();
+    assert!(matches!(lines.last().unwrap().kind, MessageKind::Unreadable(_)));
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["before", "refused"]);
+    // She is told what everybody else reads, and who lied.
+    ada.restart().await;
+    ada.sync().await;
+    assert_eq!(ada.alarms().await, ["false-refusal"]);
+    assert_eq!(ada.texts(thread).await, ["before", "refused"]);
+    assert_eq!(ada.client().history(thread, None, 10).await.unwrap().len(), 3, "once");
+    assert!(matches!(ada.client().send(thread, "y").await, Err(ClientError::Blocked(_))));
+    ada.client().recheck(thread).await.unwrap();
+    assert_eq!(ada.say(thread, "on").await.unwrap(), 1);
+
+    // A commit's keys were dropped when it was refused; but nobody says that this device's own were stolen.
+    let cay = appliance.enrol("cay").await;
+    appliance.lock().refuse_falsely = lie();
+    let error = ada.client().add_members(thread, &["cay"]).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(problem) if problem.code == ErrorCode::AttachmentTooLong));
+    let error = cay.client().start_conversation(&["bob"], None).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(_)), "{error}");
+    appliance.lock().refuse_falsely = None;
+    for (person, alarms) in [(&ada, 2), (&cay, 1)] {
+        assert_eq!(person.client().sync_once().await.unwrap().queued, 0);
+        assert_eq!(person.alarms().await, vec!["false-refusal"; alarms]);
+    }
+    assert!(matches!(ada.client().send(thread, "y").await, Err(ClientError::Blocked(_))));
+}
+
+/// What was refused by right leaves nothing behind that is in the way.
+#[tokio::test]
+async fn what_was_refused_by_right_is_forgotten_with_its_epoch() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    let _cay = appliance.enrol("cay").await;
+    appliance.lock().refuse = Some(("/v1/submissions", refusal(ErrorCode::GroupTooLarge, None)));
+    ada.client().add_members(thread, &["cay"]).await.unwrap_err();
+    ada.say(thread, "refused").await.unwrap();
+    appliance.lock().refuse = None;
+    ada.client().add_members(thread, &["cay"]).await.unwrap();
+    assert_eq!(ada.say(thread, "on").await.unwrap(), 1);
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["before", "on"]);
+    assert!(ada.alarms().await.is_empty() && bob.alarms().await.is_empty());
+}
+
 #[tokio::test]
 async fn a_device_that_was_removed_and_writes_raises_no_alarm() {
     let appliance = Appliance::new();
@@ -430,6 +491,44 @@ async fn a_device_that_was_removed_and_writes_raises_no_alarm() {
     assert!(bob.alarms().await.is_empty());
     bob.sync().await;
     assert!(bob.alarms().await.is_empty());
+}
+
+/// "You were removed, so you may not read that." Who was removed may read it.
+#[tokio::test]
+async fn a_removal_that_is_not_shown_is_noticed() {
+    for first in ["a message", "a commit", "a recheck"] {
+        let appliance = Appliance::new();
+        let (ada, bob, thread) = pair(&appliance).await;
+        let _cay = appliance.enrol("cay").await;
+        if first == "a recheck" {
+            // Any lie, so that it is stopped.
+            ada.say(thread, "x").await.unwrap();
+            tamper(&appliance, "stream", |line| flip(&mut line["entry"]["signature"]));
+            bob.sync().await;
+            appliance.lock().tamper = None;
+        }
+        let before = bob.alarms().await.len();
+        appliance.lock().deny = Some(thread);
+        appliance.lock().refuse = Some(("/v1/submissions", refusal(ErrorCode::NotAMember, None)));
+        match first {
+            "a message" => drop(bob.say(thread, "x").await.unwrap()),
+            "a commit" => {
+                let error = bob.client().add_members(thread, &["cay"]).await.unwrap_err();
+                assert_eq!(code(&error), "withheld");
+            }
+            _ => {
+                // Not even the head is shown, as to who was removed; and nothing says that it was.
+                appliance.lock().deny = None;
+                appliance.lock().hide_heads = true;
+                let error = bob.client().recheck(thread).await.unwrap_err();
+                assert_eq!(code(&error), "withheld");
+            }
+        }
+        let alarms = bob.alarms().await;
+        assert_eq!((alarms.len(), alarms.last().unwrap().as_str()), (before + 1, "withheld"), "{first}");
+        let summary = &bob.client().threads().await.unwrap()[0];
+        assert!(summary.blocked.is_some() && !summary.removed, "{first}");
+    }
 }
 
 #[tokio::test]

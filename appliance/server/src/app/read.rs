@@ -18,6 +18,9 @@ use zixt_types::{
 
 /// Entries of the system thread in one answer: with ten approvals each, below half a MiB of JSON.
 const SYSTEM_PAGE_MAX: usize = 8;
+/// An entry of an account's thread with what it brings, at most: a device with three keys, the invitation's key and two
+/// signatures of ML-DSA-87.
+const ACCOUNT_ENTRY_BYTES: u64 = 20 * 1024;
 
 impl App {
     /// What the network is and where its ledger stands.
@@ -130,8 +133,8 @@ impl App {
     /// An account's whole thread with everything that it takes to check it.
     ///
     /// # Errors
-    /// There is no such account.
-    pub async fn account(&self, account: AccountId) -> Result<AccountView, Problem> {
+    /// There is no such account, or there is no room for the answer.
+    pub async fn account(&self, tls: Hash, account: AccountId) -> Result<Kept<AccountView>, Problem> {
         let thread = digest::account_thread(account);
         // Entries that come after the proof are cut off below.
         let (last, proof) = {
@@ -140,6 +143,10 @@ impl App {
             let (known, proof) = known.ok_or_else(|| problem::of_refusal(&Refusal::UnknownAccount))?;
             (known.head.seq, proof)
         };
+        // As they are stored and as they are sent.
+        let bytes_max = last.0.saturating_add(1).saturating_mul(ACCOUNT_ENTRY_BYTES);
+        let room =
+            self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max.saturating_mul(7) / 3).await?;
         let mut entries = Vec::new();
         let mut keys: BTreeMap<Hash, (SuiteId, Vec<u8>)> = BTreeMap::new();
         let mut from = Seq(0);
@@ -158,7 +165,7 @@ impl App {
             .map(|(hash, (suite, key))| PublicKey { suite: suite.id(), hash: hash.into(), key: key.into() })
             .collect();
         let name = self.name_of(account).await?;
-        Ok(AccountView { account: account.into(), name, entries, keys, proof })
+        Ok(Kept { value: AccountView { account: account.into(), name, entries, keys, proof }, room })
     }
 
     async fn collect_keys(
@@ -248,14 +255,11 @@ impl App {
         let unknown = || Problem::new(ErrorCode::UnknownAttachment, "the entry has no such attachment");
         let entry = self.store.entry(&id, seq).await.map_err(|error| problem::of_store(&error))?;
         let entry = entry.filter(|entry| reach.covers(entry)).ok_or_else(unknown)?;
-        // Only commits carry large ones.
-        let bytes_max = match entry.body.payload {
-            Payload::Commit { .. } => limits::COMMIT_BYTES_MAX as u64,
-            _ => 0,
-        };
-        let room = self.room_for(&self.rooms.answers, tls, bytes_max, bytes_max).await?;
+        let bytes = self.store.attachment_bytes(&entry, index).await;
+        let bytes = bytes.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        let room = self.room_for(&self.rooms.answers, tls, bytes, bytes).await?;
         let found = self.store.attachment(&entry, index).await;
-        let value = found.map_err(|error| problem::of_store(&error))?.ok_or_else(unknown)?;
+        let value = found.map_err(|error| problem::of_attachment(&error))?.ok_or_else(unknown)?;
         Ok(Kept { value, room })
     }
 

@@ -2,11 +2,11 @@
 
 use super::Failure;
 use super::request::{
-    Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id, json,
-    malformed, method_not_allowed, query, unknown_endpoint,
+    Anybody, Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id,
+    json, malformed, method_not_allowed, query, unknown_endpoint,
 };
 use crate::app::{App, Kept};
-use crate::room::Held;
+use crate::room::{ENROL_BYTES_MAX, Held};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,15 +14,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::{StatusCode, Uri, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use zixt_api::{
-    AccountName, AccountView, CertifiedHeader, ClaimRequest, Consistency, EnrolRequest, EntryPage,
-    EntryProof, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest,
-    SubmitResponse, SystemView, ThreadView, endpoints,
+    AccountName, CertifiedHeader, ClaimRequest, Consistency, EnrolRequest, EntryPage, EntryProof,
+    KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitRequest, SubmitResponse,
+    SystemView, ThreadView, endpoints,
 };
 use zixt_types::{Height, Seq, ShardId, limits};
 
@@ -103,8 +103,8 @@ async fn system(State(app): State<Arc<App>>, uri: Uri) -> Answer<SystemView> {
     Ok(Json(app.system(Seq(from)).await?))
 }
 
-async fn enrol(State(app): State<Arc<App>>, body: Body) -> Answer<Receipt> {
-    let (request, _room) = json::<EnrolRequest>(&app, body, SMALL_BYTES_MAX, Sender::Stranger).await?;
+async fn enrol(State(app): State<Arc<App>>, Anybody(sender): Anybody, body: Body) -> Answer<Receipt> {
+    let (request, _room) = json::<EnrolRequest>(&app, body, ENROL_BYTES_MAX, sender).await?;
     Ok(Json(app.enrol(request).await?))
 }
 
@@ -120,10 +120,10 @@ async fn account_by_name(State(app): State<Arc<App>>, _: Device, uri: Uri) -> An
 
 async fn account(
     State(app): State<Arc<App>>,
-    _: Device,
+    device: Device,
     PathParts(account): PathParts<String>,
-) -> Answer<AccountView> {
-    Ok(Json(app.account(id(&account)?).await?))
+) -> Result<Response, Failure> {
+    Ok(large(app.account(device.tls, id(&account)?).await?))
 }
 
 async fn key_package_counts(State(app): State<Arc<App>>, device: Device) -> Answer<KeyPackageCounts> {
@@ -147,9 +147,7 @@ async fn claim_key_packages(
 ) -> Result<Response, Failure> {
     let (request, _room) =
         json::<ClaimRequest>(&app, body, SMALL_BYTES_MAX, Sender::Device(device.tls)).await?;
-    let Kept { value, room } = app.claim_key_packages(device.member, device.tls, request).await?;
-    let bytes = serde_json::to_vec(&value).unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, JSON)], body_with_room(bytes, room)).into_response())
+    Ok(large(app.claim_key_packages(device.member, device.tls, request).await?))
 }
 
 async fn submit(State(app): State<Arc<App>>, device: Device, body: Body) -> Answer<SubmitResponse> {
@@ -217,6 +215,12 @@ fn render(line: Kept<StreamLine>) -> Bytes {
     let mut text = serde_json::to_vec(&line.value).unwrap_or_default();
     text.push(b'\n');
     with_room(text, line.room)
+}
+
+/// An answer that may be large.
+fn large<T: Serialize>(Kept { value, room }: Kept<T>) -> Response {
+    let bytes = serde_json::to_vec(&value).unwrap_or_default();
+    ([(header::CONTENT_TYPE, JSON)], body_with_room(bytes, room)).into_response()
 }
 
 fn body_with_room(bytes: Vec<u8>, room: Option<Held>) -> Body {

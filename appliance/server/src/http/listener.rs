@@ -1,9 +1,9 @@
 //! The two listeners: TLS for clients, a Unix socket for administrators.
 
 use super::Peer;
-use super::patience::Patient;
+use super::patience::{Pace, Patient};
 use crate::app::App;
-use crate::room::Turns;
+use crate::room::{STRANGERS_MAX, Turns};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,8 +29,6 @@ use zixt_types::limits;
 
 /// Connections of clients: each takes about 40 kB.
 const CONNECTIONS_MAX: usize = 1024;
-/// Connections whose key is no device's yet. They enrol, or go away.
-const STRANGERS_MAX: usize = 64;
 /// Connections of one device: a client has two, and old ones may not have been noticed to be dead.
 const CONNECTIONS_EACH: usize = 16;
 /// Handshakes at the same time: each needs a signature of custody.
@@ -43,8 +41,10 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(90);
 /// answer would be lost with what is on its way; so for so long, and so many bytes, what comes is read and dropped.
 const LINGER_WAIT_MAX: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: u64 = 2 * limits::REQUEST_BYTES_MAX as u64;
-/// A client that takes no byte for so long is gone.
-const STALL_MAX: Duration = Duration::from_secs(60);
+/// A client that is slower than this is given up: 64 kB/s, so that the largest answer is gone after about two minutes, and
+/// whoever stops reading after 20 seconds. Whatever fits into this much time anyway, most answers and every line of a
+/// stream with a message, may come over a line of 8 kB/s.
+const PACE: Pace = Pace { window: Duration::from_secs(20), bytes_min: 20 * 64_000 };
 /// A request's head: paths are short and nobody needs cookies.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Fields of a request's head.
@@ -217,7 +217,7 @@ where
         > + Clone,
     S::Future: Send,
 {
-    let mut stream = Patient::new(stream, STALL_MAX);
+    let mut stream = Patient::new(stream, PACE);
     {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

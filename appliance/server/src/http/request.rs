@@ -8,8 +8,10 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
 use zixt_types::{Hash, Member};
 
@@ -17,20 +19,38 @@ use zixt_types::{Hash, Member};
 pub(super) const SMALL_BYTES_MAX: usize = 256 * 1024;
 /// Key packages: as many as may wait, in base64.
 pub(super) const KEY_PACKAGES_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// A request has to arrive within this: the largest one over 4 Mbit/s.
-const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// What is allocated for a large body, whatever its length: glibc keeps freed pieces of up to 32 MiB for the next time,
-/// in every thread's arena, and gives back larger ones. Pages that nothing is written to take no memory.
+/// A body has to come in even parts, each within this time. Whoever stops in the middle holds what they sent for no
+/// longer, and whoever sends slowly holds little of it.
+const PART_WAIT_MAX: Duration = Duration::from_secs(5);
+/// So many: the largest request takes a minute at most, over 4 Mbit/s.
+const PARTS: usize = 12;
+/// What is allocated for a large body, whatever its length, once so much of it came that it is one: glibc keeps freed
+/// pieces of up to 32 MiB for the next time, in every thread's arena, and gives back larger ones. Pages that nothing is
+/// written to take no memory.
 const LARGE_CAPACITY: usize = 33 * 1024 * 1024;
 
 /// Whose request is read.
 #[derive(Clone, Copy)]
 pub(super) enum Sender {
     Admin,
-    /// Who enrols: never with a large one.
-    Stranger,
+    /// Who enrols, with this key.
+    Stranger(Hash),
     /// The device that holds this TLS key.
     Device(Hash),
+}
+
+/// Whoever calls, device or not.
+pub(super) struct Anybody(pub Sender);
+
+impl FromRequestParts<Arc<App>> for Anybody {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        // Every connection has a key.
+        let tls = parts.extensions.get::<Peer>().map_or(Hash::ZERO, |Peer(tls)| *tls);
+        // A device enrols again when it did not get the answer.
+        Ok(Self(if app.knows(&tls) { Sender::Device(tls) } else { Sender::Stranger(tls) }))
+    }
 }
 
 /// The calling device.
@@ -70,30 +90,43 @@ pub(super) async fn json<T: DeserializeOwned>(
         Sender::Device(key) if large => app.rooms.large.enter_in_turn(key).map_err(|Full| {
             Problem::new(ErrorCode::Busy, "the device has another large request under way")
         })?,
-        Sender::Stranger | Sender::Device(_) => app.rooms.small.enter(),
+        Sender::Device(key) => app.rooms.small.enter_with_share(key),
+        Sender::Stranger(key) => app
+            .rooms
+            .strangers
+            .enter_in_turn(key)
+            .map_err(|Full| Problem::new(ErrorCode::Busy, "the key has another enrolment under way"))?,
     };
-    let capacity = if large { LARGE_CAPACITY.max(expected) } else { expected };
-    let bytes = tokio::time::timeout(ARRIVAL_WAIT_MAX, collect(body, capacity, max, &mut room))
-        .await
-        .map_err(|_| Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time"))??;
+    let bytes = collect(body, expected, max, &mut room).await?;
     let _turn = if bytes.len() > LARGE_BYTES { app.rooms.parsing.acquire().await.ok() } else { None };
     let request = serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
     Ok((request, room))
 }
 
 /// Reads a body into one piece of memory.
-async fn collect(mut body: Body, capacity: usize, max: usize, room: &mut Held) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::with_capacity(capacity);
-    while let Some(frame) = body.frame().await {
+async fn collect(mut body: Body, expected: usize, max: usize, room: &mut Held) -> Result<Vec<u8>, Problem> {
+    let late = |_| Problem::new(ErrorCode::RequestTimeout, "the body did not arrive in time");
+    let mut bytes = Vec::new();
+    let part = expected.div_ceil(PARTS).max(1);
+    let (mut wanted, mut until) = (part, Instant::now() + PART_WAIT_MAX);
+    while let Some(frame) = timeout_at(until, body.frame()).await.map_err(late)? {
         let frame = frame.map_err(|_| Problem::new(ErrorCode::MalformedRequest, "the body ended early"))?;
         // Trailers mean nothing here.
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > max - bytes.len() {
             return Err(too_large(max));
         }
-        room.grow_to(bytes.len() + data.len())
-            .map_err(|Full| Problem::new(ErrorCode::Busy, "too many requests at the same time"))?;
+        room.grow_to(bytes.len() + data.len()).map_err(|Full| {
+            Problem::new(ErrorCode::Busy, "too many requests at the same time, of this device or of all")
+        })?;
+        let needed = bytes.len() + data.len();
+        if needed > LARGE_BYTES && needed > bytes.capacity() {
+            bytes.reserve_exact(LARGE_CAPACITY.max(expected) - bytes.len());
+        }
         bytes.extend_from_slice(&data);
+        if bytes.len() >= wanted {
+            (wanted, until) = (bytes.len() + part, Instant::now() + PART_WAIT_MAX);
+        }
     }
     Ok(bytes)
 }
@@ -144,3 +177,65 @@ pub(super) async fn method_not_allowed() -> Failure {
 pub(super) const JSON: &str = "application/json";
 pub(super) const NDJSON: &str = endpoints::NDJSON;
 pub(super) const OCTETS: &str = endpoints::OCTETS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use tokio_stream::StreamExt as _;
+
+    /// A body of so many pieces of as many bytes, one after each pause, and then nothing more, or its end.
+    fn body(pieces: usize, bytes: usize, pause: Duration, ends: bool) -> Body {
+        let pieces =
+            tokio_stream::iter(vec![Bytes::from(vec![b' '; bytes]); pieces]).then(move |piece| async move {
+                tokio::time::sleep(pause).await;
+                Ok::<_, Infallible>(piece)
+            });
+        if ends {
+            Body::from_stream(pieces)
+        } else {
+            Body::from_stream(pieces.chain(tokio_stream::pending()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_comes_steadily_or_is_given_up() {
+        const MIB: usize = 1024 * 1024;
+        let rooms = crate::room::Rooms::default();
+        for (pieces, bytes, pause, ends, taken, seconds) in [
+            // At once, then nothing: the device has what it sent for one part's time.
+            (15, MIB / 16, 0, false, false, 5),
+            // Steadily, as slowly as may be.
+            (12, MIB / 12 + 1, 4_900, true, true, 59),
+            // Slower than that.
+            (64, MIB / 64, 1_000, true, false, 5),
+            // A byte now and then.
+            (1_000, 1, 1_000, true, false, 5),
+        ] {
+            let mut room = rooms.small.enter();
+            let before = Instant::now();
+            let body = body(pieces, bytes, Duration::from_millis(pause), ends);
+            let got = collect(body, MIB, 2 * MIB, &mut room).await;
+            assert_eq!(got.is_ok(), taken, "{pieces} of {bytes}");
+            if let Err(problem) = got {
+                assert_eq!(problem.code, ErrorCode::RequestTimeout);
+            }
+            let waited = before.elapsed();
+            assert!(waited <= Duration::from_secs(seconds), "{pieces} of {bytes}: {waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_as_bytes_come() {
+        let rooms = crate::room::Rooms::default();
+        let max = 24 * 1024 * 1024;
+        for (sent, capacity) in [(1000, 2000), (LARGE_BYTES, 2 * LARGE_BYTES), (LARGE_BYTES + 1, usize::MAX)]
+        {
+            let mut room = rooms.large.enter();
+            let body = body(1, sent, Duration::ZERO, true);
+            let got = collect(body, max, max, &mut room).await.unwrap();
+            assert!(got.len() == sent && got.capacity() <= capacity, "{sent}: {}", got.capacity());
+            assert!(sent <= LARGE_BYTES || got.capacity() >= LARGE_CAPACITY);
+        }
+    }
+}

@@ -27,7 +27,7 @@ use zixt_consensus::{
 };
 use zixt_crypto::{Backend, RandomError, fill_random};
 use zixt_ledger::{BlockBuilder, LedgerState, ProposedBlock};
-use zixt_storage::{CommitError, Store, StoreError};
+use zixt_storage::{CommitError, Staged, Store, StoreError};
 use zixt_types::{
     AccountId, ApplianceId, Canonical, Decision, Hash, KeyPurpose, Member, Payload, Salt, ThreadId,
 };
@@ -322,6 +322,7 @@ impl Sequencer {
             // The log had nothing that could be decided: the next batch will be.
             Ok(None) => return Ok(()),
             Err(error) => {
+                self.discard(staged);
                 let setback = Setback::from(error);
                 let why = match &setback {
                     // Whoever waits may ask again with the same message id: if the log brings the batch back, the entry
@@ -404,6 +405,17 @@ impl Sequencer {
         let (height, entries) = (block.header().height, block.header().entries);
         log::debug!("height {height}: {entries} entries, header {header}");
         Ok(())
+    }
+
+    /// Ends the transaction of a height that is not decided now: nobody may write for long.
+    fn discard(&self, staged: Option<tokio::task::JoinHandle<Result<Staged, CommitError>>>) {
+        if let Some(staged) = staged {
+            self.runtime.block_on(async {
+                if let Ok(Ok(staged)) = staged.await {
+                    self.store.discard(staged).await;
+                }
+            });
+        }
     }
 
     /// Drives the engine to a decision at the next height. `None` if there is nothing to decide.

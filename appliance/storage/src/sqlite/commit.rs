@@ -105,6 +105,13 @@ impl SqliteStore {
         Ok(Committed::Stored { first })
     }
 
+    /// See [`crate::Store::discard`].
+    pub(crate) async fn discard(&self, staged: StagedHeight) {
+        if let Step::Written { mut writer, .. } = staged.step {
+            writer.undo(()).await;
+        }
+    }
+
     /// See [`crate::Store::commit_batch`].
     pub(crate) async fn commit_batch(
         &self,

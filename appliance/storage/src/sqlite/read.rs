@@ -192,7 +192,10 @@ impl SqliteStore {
             let mut rows = sqlx::query(sql).bind(json_list(missing.into_iter())).fetch(&mut *reader);
             while let Some(row) = rows.try_next().await? {
                 let delivery = delivery(&row)?;
-                self.cache().put(delivery.clone());
+                // What is missing may be put back.
+                if delivery.envelope.is_some() || delivery.entry.envelope_digest().is_none() {
+                    self.cache().put(delivery.clone());
+                }
                 found.insert(delivery.entry.position, delivery);
             }
         }
@@ -219,6 +222,22 @@ impl SqliteStore {
             rows::check_attachment(entry, index, bytes)?;
         }
         Ok(bytes)
+    }
+
+    /// The length of a blob stands before it, so that SQLite does not read it.
+    pub(crate) async fn attachment_bytes(
+        &self,
+        entry: &StoredEntry,
+        index: usize,
+    ) -> Result<Option<u64>, StoreError> {
+        if index >= entry.attachment_count() {
+            return Ok(None);
+        }
+        let bytes: Option<i64> = sqlx::query_scalar("SELECT length(bytes) FROM attachments WHERE id = ?")
+            .bind(rows::attachment_id(entry.position, index))
+            .fetch_optional(&mut *self.reader().await?)
+            .await?;
+        Ok(bytes.map(|bytes| u64::try_from(bytes).unwrap_or_default()))
     }
 
     pub(crate) async fn nodes(
@@ -337,10 +356,14 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
     let entry = rows::entry(row)?;
     let name = rows::attachment_name(entry.position, 0);
     let row = Reading { row, table: "attachments", key: name };
-    let envelope: Option<Vec<u8>> = row.get("bytes")?;
-    if let Some(envelope) = &envelope {
-        rows::check_attachment(&entry, 0, envelope)?;
-    }
+    let whole = |bytes: Option<Vec<u8>>| match bytes {
+        Some(bytes) => rows::check_attachment(&entry, 0, &bytes).map(|()| Some(bytes)),
+        None => Ok(None),
+    };
+    let envelope = row.get("bytes").and_then(whole).unwrap_or_else(|error| {
+        log::error!("an envelope is damaged: {error}");
+        None
+    });
     Ok(Delivery { entry: Arc::new(entry), envelope: envelope.map(Arc::new) })
 }
 

@@ -20,11 +20,11 @@ async fn filled() -> (Place, World) {
         store.commit_batch(block, certificate).await.unwrap();
     }
     let device = world.bob.member.device;
-    store.put_key_packages(&device, &[b"one".to_vec(), b"two".to_vec()], Some(b"last")).await.unwrap();
-    // As much of an MLS key package as says who made it, for Bob and for the one whom the ledger does not know.
-    let of = |key: &[u8]| [&[0, 1, 0, 5, 0, 1, 0, 1, 1, 5, 1, 5, 0x47, 0xA0][..], key].concat();
-    store.put_key_packages(&device, &[of(&world.bob.mls), of(&[3; 1952])], None).await.unwrap();
-    store.put_key_packages(&world.alice.member.device, &[of(&world.alice.mls)], None).await.unwrap();
+    let bobs = |rest: &[u8]| package(&world.bob.mls, rest);
+    let one_time = [bobs(b"one"), bobs(b"two"), bobs(b"three"), bobs(b"four")];
+    store.put_key_packages(&device, &one_time, Some(&bobs(b"last"))).await.unwrap();
+    let alices = package(&world.alice.mls, b"one");
+    store.put_key_packages(&world.alice.member.device, &[alices], None).await.unwrap();
     for account in [&world.alice, &world.bob].map(|person| person.member.account) {
         let (sealed, tag) = (format!("sealed {account}"), format!("tag of {account}"));
         store.put_name(account, sealed.as_bytes(), tag.as_bytes()).await.unwrap();
@@ -32,6 +32,11 @@ async fn filled() -> (Place, World) {
     store.acknowledge(&world.bob.member, Position(3)).await.unwrap();
     store.close().await.unwrap();
     (place, world)
+}
+
+/// As much of an MLS key package as says who made it.
+fn package(key: &[u8], rest: &[u8]) -> Vec<u8> {
+    [&[0, 1, 0, 5, 0, 1, 0, 1, 1, 5, 1, 5, 0x47, 0xA0][..], key, rest].concat()
 }
 
 async fn check(store: &Store, world: &World) -> FsckReport {
@@ -283,6 +288,20 @@ async fn every_attack_is_found_and_named() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Whoever writes to the database may put a package there that any key signed, or none.
+#[tokio::test]
+async fn a_key_package_that_its_device_did_not_make_is_found() {
+    for forged in [package(&[3; 1952], b""), b"no package at all".to_vec()] {
+        let (place, world) = filled().await;
+        let store = place.open().await;
+        assert!(check(&store, &world).await.is_clean());
+        store.put_key_packages(&world.bob.member.device, &[forged], None).await.unwrap();
+        let report = check(&store, &world).await;
+        let [finding] = report.findings.as_slice() else { panic!("{report:?}") };
+        assert_eq!((finding.kind, finding.table), (FindingKind::Altered, "key_packages"));
+    }
+}
+
 type Forgery = fn(&mut Thread, &World);
 
 /// What an attacker writes over the state of Alice's account, whose laptop was added and revoked.
@@ -385,7 +404,15 @@ async fn readers_refuse_changed_rows() {
         let store = place.open().await;
         let corrupt = |error: StoreError| matches!(error, StoreError::Corrupt { .. });
         let mailbox = store.mailbox(&world.bob.member, Position(0), 10).await.unwrap();
-        assert!(corrupt(store.deliveries(&mailbox.positions).await.unwrap_err()), "{sql}");
+        match store.deliveries(&mailbox.positions).await {
+            // The entry and its proof are good, and so is everything else that a device is told.
+            Ok(all) => {
+                assert!(sql.contains("attachments"), "{sql}");
+                assert!(all.iter().all(|it| it.envelope.is_none()));
+                assert!(all.iter().any(|it| it.entry.envelope_digest().is_some()));
+            }
+            Err(error) => assert!(!sql.contains("attachments") && corrupt(error), "{sql}"),
+        }
         let entries = store.entries(&world.thread, Seq(0), 10).await;
         // Entries are listed without what is attached to them.
         assert!(sql.contains("attachments") || corrupt(entries.unwrap_err()), "{sql}");
@@ -404,6 +431,22 @@ async fn a_changed_key_package_is_not_handed_out() {
     let store = place.open().await;
     let devices: [DeviceId; 1] = [world.bob.member.device];
     assert!(matches!(store.claim_key_packages(&devices).await, Err(StoreError::Corrupt { .. })));
+}
+
+/// A height that will not be decided now keeps nobody from writing.
+#[tokio::test]
+async fn a_discarded_height_leaves_no_transaction_open() {
+    let (place, mut world) = filled().await;
+    let store = place.open().await;
+    let (block, certificate) = world.messages(1, 10).clone();
+    let staged = store.stage_batch(std::sync::Arc::clone(&block)).await.unwrap();
+    let mut other = attacker(&place).await;
+    sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut other).await.unwrap();
+    assert!(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.is_err(), "it is open");
+    store.discard(staged).await;
+    sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    store.commit_batch(&block, &certificate).await.unwrap();
 }
 
 #[tokio::test]

@@ -62,8 +62,11 @@ pub(crate) async fn a_height_comes_back_as_it_went_in(store: &Store) {
             for (index, Attachment(bytes)) in entry.item.attachments.iter().enumerate() {
                 let attachment = store.attachment(&stored, index).await.unwrap();
                 assert_eq!(attachment.as_ref(), Some(bytes));
+                let length = store.attachment_bytes(&stored, index).await.unwrap();
+                assert_eq!(length, Some(bytes.len() as u64));
             }
             let beyond = entry.item.attachments.len();
+            assert_eq!(store.attachment_bytes(&stored, beyond).await.unwrap(), None);
             assert_eq!(store.attachment(&stored, beyond).await.unwrap(), None);
         }
     }

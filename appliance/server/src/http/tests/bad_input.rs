@@ -291,6 +291,19 @@ async fn an_invitation_works_once_and_names_are_unique() {
     stack.stop().await;
 }
 
+/// The room for strangers is made for the largest enrolment that there is.
+#[test]
+fn the_largest_enrolment_fits() {
+    use std::sync::Arc;
+    let backend = Arc::new(zixt_crypto_fast::AwsLc);
+    let mut net = zixt_ledger::testing::SampleNetwork::new(backend, zixt_types::SuiteId::Cnsa, &[1]);
+    let (invitation, _) = net.invite("ada");
+    let (_, submission) = net.device(invitation.account, Ok(&invitation));
+    let name = Some("x".repeat(zixt_types::limits::NAME_BYTES_MAX));
+    let bytes = serde_json::to_vec(&zixt_api::EnrolRequest { submission: item(&submission), name }).unwrap();
+    assert!(bytes.len() > 26_000 && bytes.len() <= crate::room::ENROL_BYTES_MAX, "{}", bytes.len());
+}
+
 /// A row that says another shard or leaf than its entry has is the store's fault, not the caller's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_on_record_but_not_where_its_row_says_is_the_stores_fault() {

@@ -1,18 +1,21 @@
 //! What happens when something around the server fails.
 
 use crate::custody::Custody as _;
+use crate::room::{ENROL_BYTES_MAX, LARGE_BYTES, STRANGERS_MAX};
 use crate::testing::{Stack, tls_of};
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tower::ServiceExt as _;
 use zixt_api::{CustodyState, EntryProof, Health, StreamLine, SubmitResponse, endpoints};
 use zixt_ledger::BlockBuilder;
 use zixt_ledger::testing::SampleDevice;
-use zixt_types::{Certificate, Round, Salt, Seq, ThreadKind, limits};
+use zixt_types::{Certificate, Hash, Round, Salt, Seq, ThreadKind, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_appliance_refuses_at_once_and_says_so() {
@@ -288,6 +291,116 @@ async fn announced_requests_do_not_stand_in_the_way() {
             request.abort();
         }
     }
+    stack.stop().await;
+}
+
+/// A body that announces so many bytes, sends some, and then nothing any more.
+struct Stalling {
+    announced: u64,
+    sent: Option<bytes::Bytes>,
+}
+
+impl http_body::Body for Stalling {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        self.sent.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(http_body::Frame::data(bytes)))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.announced)
+    }
+}
+
+/// Whoever sends most of a request and stops takes no room from others: neither strangers nor a member.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_stop_half_way_do_not_stand_in_the_way() {
+    let mut stack = Stack::new().await;
+    let (ada, bob, mallory) =
+        (stack.person("ada").await, stack.person("bob").await, stack.person("mal").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    let stall = |tls: Hash, path: &'static str, announced: usize| {
+        let sent = Some(vec![b' '; announced - 1].into());
+        let body = Body::new(Stalling { announced: announced as u64, sent });
+        let mut request = Request::builder().method("POST").uri(path).body(body).unwrap();
+        request.extensions_mut().insert(crate::http::Peer(tls));
+        tokio::spawn(stack.clients.clone().oneshot(request))
+    };
+    let mut stalled = Vec::new();
+    // As many strangers as may be connected, each with as much as they may send, and with more.
+    for number in 0..STRANGERS_MAX {
+        let tls = Hash([u8::try_from(number).unwrap(); 48]);
+        stalled.push(stall(tls, endpoints::ENROL, ENROL_BYTES_MAX));
+        stalled.push(stall(tls, endpoints::ENROL, 256 * 1024));
+    }
+    // All connections of a member.
+    for _ in 0..16 {
+        stalled.push(stall(tls_of(&mallory), endpoints::SUBMISSIONS, LARGE_BYTES));
+    }
+    let waiting = || stalled.iter().filter(|request| !request.is_finished()).count();
+    let settled = async {
+        while waiting() > STRANGERS_MAX + 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), settled).await.unwrap();
+    assert_eq!(waiting(), STRANGERS_MAX + 1, "each stranger has one that waits, and so has the member");
+    let full = stack.call(Some(tls_of(&ada)), "POST", endpoints::SUBMISSIONS, vec![b' '; LARGE_BYTES]).await;
+    assert_eq!(full.code(), "malformed-request");
+    let message = stack.message(thread, &ada, "hello");
+    assert_eq!(stack.submit(&ada, &[&message]).await.status, StatusCode::OK);
+    stack.follow();
+    // They are given up soon.
+    for request in stalled {
+        let answer = crate::testing::read(request.await.unwrap().unwrap()).await;
+        let code = answer.code();
+        assert!(["busy", "request-too-large", "request-timeout"].contains(&code), "{code}");
+    }
+    stack.person("newcomer").await;
+    stack.stop().await;
+}
+
+/// An answer waits for the room that it takes, and not for more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_answer_does_not_wait_for_large_ones() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    let thread = stack.conversation(&ada, &bob).await;
+    let all = stack.app.rooms.answers.wait(tls_of(&bob), u64::MAX).await;
+    // A commit may have eight MiB. This one has not.
+    let path = endpoints::fill(endpoints::ATTACHMENT, &[&thread, &0, &0]);
+    let answer = tokio::time::timeout(Duration::from_secs(5), stack.get(&ada, &path)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    drop(all);
+    stack.stop().await;
+}
+
+/// An account that has had many devices is a large answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_account_waits_for_room() {
+    let mut stack = Stack::new().await;
+    let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
+    for _ in 0..26 {
+        let (other, added) = stack.net.device(ada.member.account, Err(&ada));
+        assert_eq!(stack.submit(&ada, &[&added]).await.status, StatusCode::OK);
+        stack.follow();
+        let revoked = stack.net.revoke(other.member.device, &ada);
+        assert_eq!(stack.submit(&ada, &[&revoked]).await.status, StatusCode::OK);
+        stack.follow();
+    }
+    let all = stack.app.rooms.answers.wait(tls_of(&ada), u64::MAX).await;
+    let path = |device: &SampleDevice| endpoints::fill(endpoints::ACCOUNT, &[&device.member.account]);
+    let small = tokio::time::timeout(Duration::from_secs(5), stack.get(&bob, &path(&bob))).await.unwrap();
+    assert_eq!(small.status, StatusCode::OK);
+    let waits = tokio::time::timeout(Duration::from_millis(300), stack.get(&bob, &path(&ada))).await;
+    assert!(waits.is_err(), "there is no room");
+    drop(all);
+    let view: zixt_api::AccountView = stack.get(&bob, &path(&ada)).await.json();
+    assert_eq!(view.entries.len(), 2 + 52);
     stack.stop().await;
 }
 
