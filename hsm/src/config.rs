@@ -93,6 +93,9 @@ pub struct SoftwareConfig {
     pub key: PathBuf,
 }
 
+/// The configured protectors, and the token whose keys sign inside.
+pub type Protectors = (Vec<Arc<dyn Protector>>, Option<NativeToken>);
+
 /// One line of the allow-list.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,7 +190,7 @@ impl Config {
                 Some(device) => needs.write.push(PathBuf::from(device)),
                 None => needs.network = true,
             }
-            needs.read.extend(tpm.approvals.iter().cloned().filter(|folder| folder.exists()));
+            needs.read.extend(tpm.approvals.iter().filter(|folder| folder.exists()).cloned());
         }
         if let Some(software) = &self.software {
             needs.write.extend(folder(&software.key));
@@ -199,7 +202,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Protectors`], [`ConfigError::Read`], [`ConfigError::PolicyKey`].
-    pub fn protectors(&self) -> Result<(Vec<Arc<dyn Protector>>, Option<NativeToken>), ConfigError> {
+    pub fn protectors(&self) -> Result<Protectors, ConfigError> {
         let mut protectors: Vec<Arc<dyn Protector>> = Vec::new();
         let mut native = None;
         for token in &self.token {

@@ -10,7 +10,8 @@ use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, SignError, SuiteId};
 use zixt_crypto_fast::tls::TlsSigner;
 use zixt_hsm_protocol::{
-    BlockingHsmClient, ClientError, KeyStatus, StateKind, Status, VoteOutcome, VoteRefusal,
+    BlockingHsmClient, ClientError, KeyStatus, Request, Response, StateKind, Status, TakenDecision,
+    VoteOutcome, VoteRefusal,
 };
 use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Vote};
 
@@ -55,6 +56,11 @@ pub trait Custody: Send + Sync + 'static {
     /// # Errors
     /// Custody refuses or cannot be reached.
     fn row_key(&self) -> Result<AeadKey, HostError>;
+    /// Officers' decisions that it carried out, from a number on: some of them, ascending, with their transcripts.
+    ///
+    /// # Errors
+    /// Custody cannot be reached.
+    fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError>;
 }
 
 /// Custody will never sign this vote: it has signed later ones, so our store or log was set back.
@@ -135,6 +141,13 @@ impl Custody for Hsmd {
 
     fn row_key(&self) -> Result<AeadKey, HostError> {
         Ok(self.0.unseal_row_key()?)
+    }
+
+    fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError> {
+        match self.0.call(&Request::Decisions { from })? {
+            Response::Decisions(decisions) => Ok(decisions),
+            _ => Err(Box::new(ClientError::Unexpected)),
+        }
     }
 }
 

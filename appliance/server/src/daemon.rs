@@ -206,6 +206,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let signer = Arc::new(HsmdTlsKey::new(&config.hsmd, suite, tls_key));
     let server_config = tls::server_config(suite, signer, Arc::new(AnyKey))?;
     let about = About { listen: listen.to_string(), tls: tls_hash, me };
+    let watched = Arc::clone(&custody);
     let app = Arc::new(App::new(Parts {
         view,
         store: store.clone(),
@@ -225,6 +226,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         connections.clone(),
         shutdown.clone(),
     ));
+    tokio::spawn(crate::decisions::run(Arc::clone(&app), watched, shutdown.clone()));
     tokio::spawn(serve_admin(admin, app, allowed, connections.clone(), shutdown.clone()));
     log::info!("ready: clients connect to {listen}");
 

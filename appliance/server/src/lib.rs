@@ -8,6 +8,7 @@ pub mod app;
 pub mod config;
 pub mod custody;
 pub mod daemon;
+mod decisions;
 pub mod fsck;
 pub mod health;
 pub mod http;

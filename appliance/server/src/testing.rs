@@ -121,6 +121,10 @@ impl Custody for SoftCustody {
     fn row_key(&self) -> Result<AeadKey, HostError> {
         Ok(AeadKey::from_bytes(&[7; 32]))
     }
+
+    fn decisions(&self, _: u64) -> Result<Vec<zixt_hsm_protocol::TakenDecision>, HostError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A server that runs.

@@ -39,8 +39,7 @@ pub trait KeyBackend: Send + Sync {
     /// `UnsealFailed`, `Internal`.
     fn rewrap(&self, old: &Root, new: &Root, key: &StoredKey) -> Result<Vec<u8>, CustodyError>;
 
-    /// What a machine that recovers makes of a key: one that was escrowed becomes a sealed seed. `open` opens what was
-    /// sealed to the recovery key, given label, associated data and bytes.
+    /// What a machine that recovers makes of a key: one that was escrowed becomes a sealed seed.
     ///
     /// # Errors
     /// `UnsealFailed`, `Internal`.
@@ -49,7 +48,7 @@ pub trait KeyBackend: Send + Sync {
         root: &Root,
         key: &StoredKey,
         mode: CustodyMode,
-        open: &dyn Fn(&[u8], &[u8], &[u8]) -> Option<Zeroizing<Vec<u8>>>,
+        open: &OpenEscrow<'_>,
     ) -> Result<StoredKey, CustodyError>;
 
     /// Destroys what lives outside of the state file.
@@ -58,6 +57,9 @@ pub trait KeyBackend: Send + Sync {
     /// `TokenLocked`, `TokenFailed`.
     fn destroy(&self, key: &StoredKey) -> Result<(), CustodyError>;
 }
+
+/// Opens what was sealed to the officers' recovery key, given label, associated data and bytes.
+pub type OpenEscrow<'a> = dyn Fn(&[u8], &[u8], &[u8]) -> Option<Zeroizing<Vec<u8>>> + 'a;
 
 /// What a new key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! The state file keeps a key's name in the token and its public key. A key that has to survive the token is escrowed
 //! before: its seed, sealed to the officers' recovery key, so that only M of them open it again.
 
-use super::{KeyBackend, NewKey, StoredKey};
+use super::{KeyBackend, NewKey, OpenEscrow, StoredKey};
 use crate::protector::{Pkcs11Protector, Protector as _, custody_error};
 use crate::root::Root;
 use minicbor::{Decode, Encode};
@@ -172,7 +172,7 @@ impl KeyBackend for KeyStore {
         root: &Root,
         key: &StoredKey,
         mode: CustodyMode,
-        open: &dyn Fn(&[u8], &[u8], &[u8]) -> Option<zeroize::Zeroizing<Vec<u8>>>,
+        open: &OpenEscrow<'_>,
     ) -> Result<StoredKey, CustodyError> {
         let escrow = match key.mode {
             CustodyMode::Token => NativeBlob::parse(&key.blob).ok().and_then(|blob| blob.escrow),

@@ -1,9 +1,8 @@
 //! Custody mode 2: the 32-byte seed is sealed under the root, which the protectors wrap; the expanded key is used in
 //! locked memory.
 
-use super::{KeyBackend, NewKey, StoredKey};
+use super::{KeyBackend, NewKey, OpenEscrow, StoredKey};
 use crate::root::{Class, Root};
-use zeroize::Zeroizing;
 use zixt_crypto::{SigningKey, SigningSeed, labels, selftest};
 use zixt_hsm_protocol::CustodyError;
 use zixt_types::CustodyMode;
@@ -90,7 +89,7 @@ impl KeyBackend for WrappedSeed {
         _: &Root,
         key: &StoredKey,
         _: CustodyMode,
-        _: &dyn Fn(&[u8], &[u8], &[u8]) -> Option<Zeroizing<Vec<u8>>>,
+        _: &OpenEscrow<'_>,
     ) -> Result<StoredKey, CustodyError> {
         Ok(key.clone())
     }

@@ -38,7 +38,7 @@ enum State {
     Closed,
     /// Will be enrolled with this PIN.
     New(Pin),
-    Open(zixt_tpm::TpmProtector),
+    Open(Box<zixt_tpm::TpmProtector>),
 }
 
 impl TpmProtector {
@@ -144,7 +144,7 @@ impl Protector for TpmProtector {
             PinTry::Unattended => zixt_tpm::PinTry::Unattended,
         };
         protector.open(pin.expose().as_bytes(), pin_try).map_err(custody_error)?;
-        *state = State::Open(protector);
+        *state = State::Open(Box::new(protector));
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Protector for TpmProtector {
             }
         };
         let enrolment = protector.enrolment().to_bytes();
-        *state = State::Open(protector);
+        *state = State::Open(Box::new(protector));
         Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: Some(authorisation) })
     }
 

@@ -108,7 +108,7 @@ impl Service {
     fn disk(&self) -> Finding {
         match nix::sys::statvfs::statvfs(&self.folder.0) {
             Ok(disk) => {
-                let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
+                let free = disk.blocks_available() * disk.fragment_size();
                 let found = format!("{} MiB are free", free >> 20);
                 if free < FREE_BYTES_MIN {
                     bad("disk", &found, "Make room: a full disk stops signing.")

@@ -251,7 +251,7 @@ impl Service {
         self.count_votes();
         let mut custody = self.write();
         *custody = match std::mem::replace(&mut *custody, in_between()) {
-            Custody::Operational(keys) => Custody::Locked(keys.unload().record),
+            Custody::Operational(keys) => Custody::Locked(Box::new(keys.unload().record)),
             Custody::Unprovisioned(held) => Custody::Unprovisioned(held.seal()),
             Custody::Quarantined(reason, held) => Custody::Quarantined(reason, held.seal()),
             other => other,
@@ -296,7 +296,7 @@ impl Service {
                         "a key in the state file does not open under its root".to_owned(),
                         Held::Nothing,
                     ),
-                    _ => Custody::Locked(open.record),
+                    _ => Custody::Locked(Box::new(open.record)),
                 };
                 if !matches!(custody, Custody::Quarantined(_, Held::Open(_))) {
                     self.close();

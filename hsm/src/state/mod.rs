@@ -34,7 +34,7 @@ pub enum Custody {
     /// No keys, or keys whose network is not known yet.
     Unprovisioned(Held),
     /// Keys are wrapped.
-    Locked(CustodyRecord),
+    Locked(Box<CustodyRecord>),
     /// Signs.
     Operational(Box<Keys>),
     /// Keys or votes are not what they were: officers have to decide. What is held can be opened for that, but signs
@@ -49,7 +49,7 @@ pub enum Held {
     /// Nothing.
     Nothing,
     /// The state file.
-    Sealed(CustodyRecord),
+    Sealed(Box<CustodyRecord>),
     /// The state file and the root that it is sealed by.
     Open(Box<Open>),
 }
@@ -77,7 +77,7 @@ impl Held {
     #[must_use]
     pub fn seal(self) -> Self {
         match self {
-            Self::Open(open) => Self::Sealed(open.record),
+            Self::Open(open) => Self::Sealed(Box::new(open.record)),
             held => held,
         }
     }
@@ -101,7 +101,7 @@ impl Custody {
             });
         };
         let record = match CustodyRecord::parse(&bytes) {
-            Ok(record) => record,
+            Ok(record) => Box::new(record),
             Err(error) => {
                 return Ok(Self::Failed(format!(
                     "{} is damaged: {error}",
