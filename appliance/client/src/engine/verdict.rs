@@ -111,6 +111,7 @@ mod tests {
             ErrorCode::Busy,
             ErrorCode::CustodyLocked,
             ErrorCode::CustodyUnavailable,
+            ErrorCode::AwaitingActivation,
             ErrorCode::Starting,
             ErrorCode::ShuttingDown,
             ErrorCode::SlowConsumer,
