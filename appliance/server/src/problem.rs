@@ -188,3 +188,27 @@ pub(crate) fn of_name(error: &PutNameError) -> Problem {
         PutNameError::Store(error) => of_store(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client gives a message up, or accuses the appliance, only by what is final.
+    #[test]
+    fn only_the_ledgers_own_word_is_final() {
+        assert!(of_unrecorded(&Unrecorded::Refused(Refusal::NotAMember)).code.is_final());
+        for why in [
+            // The height that it rests on came to nothing.
+            Unrecorded::Undone,
+            Unrecorded::NotTried,
+            Unrecorded::Busy,
+            Unrecorded::Custody(CustodyState::Locked),
+            Unrecorded::StoreFailed,
+            Unrecorded::Stopped,
+            Unrecorded::ShuttingDown,
+        ] {
+            assert!(!of_unrecorded(&why).code.is_final(), "{why:?}");
+        }
+        assert_eq!(of_unrecorded(&Unrecorded::Undone).code, ErrorCode::Busy);
+    }
+}

@@ -338,7 +338,7 @@ pub const ATTACKS: &[Attack] = &[
             });
         },
         &[Send("bob", "alice")],
-        &["fsck: threads", "bob send: 5 refused"],
+        &["fsck: threads", "bob send: 6 withheld"],
     ),
     rows(
         "a conversation's epoch set back",

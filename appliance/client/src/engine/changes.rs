@@ -98,7 +98,7 @@ impl Engine {
         for _ in 0..TRIES {
             let stored = self.core.outbox_item(order).await?;
             // Gone: the entry that came meanwhile was this change.
-            let Some(item) = stored.or_else(|| fresh.take()) else { return Ok(()) };
+            let Some(mut item) = stored.or_else(|| fresh.take()) else { return Ok(()) };
             let thread = item.thread;
             let prepared = match item.prepared.clone() {
                 Some(prepared) => prepared,
@@ -107,6 +107,7 @@ impl Engine {
                     None => return self.drop_change(order).await,
                 },
             };
+            item.prepared = Some(prepared.clone());
             let problem = match self.submit(thread, &prepared).await? {
                 Answer::Recorded => return Ok(()),
                 Answer::Refused(problem) => problem,

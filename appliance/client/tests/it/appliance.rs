@@ -30,8 +30,8 @@ use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_ledger::tree::{self, MemoryTree};
 use zixt_ledger::{LedgerState, RecordedEntry, Refusal, Submission, TreeId, shard_states};
 use zixt_types::{
-    AccountId, Attachment, Author, Canonical as _, DeviceId, Hash, Head, Height, Member, MessageId, Payload,
-    Salt, Seq, SuiteId, ThreadId, Timestamp, limits,
+    AccountId, Attachment, Author, Canonical as _, DeviceId, Genesis, Hash, Head, Height, Member, MessageId,
+    Payload, Salt, Seq, SuiteId, ThreadId, Timestamp, limits,
 };
 
 /// Changes an answer: path, then the JSON.
@@ -87,10 +87,10 @@ impl Appliance {
         Self::of(SampleNetwork::with_officers(Arc::new(AwsLc), SuiteId::Standard, &[1], 3, 2))
     }
 
-    pub fn with_shards(count: u16) -> Arc<Self> {
+    pub fn with(change: impl FnOnce(&mut Genesis)) -> Arc<Self> {
         let mut net = SampleNetwork::with_officers(Arc::new(AwsLc), SuiteId::Standard, &[1], 3, 2);
         let mut genesis = (*net.state.genesis).clone();
-        genesis.shard_count = count;
+        change(&mut genesis);
         net.state = LedgerState::new(genesis, net.keyring.clone());
         Self::of(net)
     }

@@ -168,7 +168,9 @@ async fn a_ledger_that_was_set_back_is_noticed() {
         let inner = appliance.lock();
         (inner.net.state.clone(), inner.net.blocks.len())
     };
-    ada.say(thread, "forgotten by the appliance").await.unwrap();
+    for _ in 0..6 {
+        ada.say(thread, "forgotten by the appliance").await.unwrap();
+    }
     bob.sync().await;
     {
         let mut inner = appliance.lock();

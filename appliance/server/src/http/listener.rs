@@ -42,7 +42,7 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(90);
 const LINGER_WAIT_MAX: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: u64 = 2 * limits::REQUEST_BYTES_MAX as u64;
 /// A client that is slower than this is given up: 64 kB/s, so that the largest answer is gone after about two minutes, and
-/// whoever stops reading after 20 seconds. Whatever fits into this much time anyway, most answers and every line of a
+/// whoever stops reading after 20 to 40 seconds. Whatever fits into this much time anyway, most answers and every line of a
 /// stream with a message, may come over a line of 8 kB/s.
 const PACE: Pace = Pace { window: Duration::from_secs(20), bytes_min: 20 * 64_000 };
 /// A request's head: paths are short and nobody needs cookies.
