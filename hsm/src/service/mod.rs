@@ -169,9 +169,10 @@ impl Service {
         let _change = self.changing();
         let outcome = self.try_unlock(pin, wanted, pin_try);
         // A wrong PIN is counted in a file, with the time to wait.
-        let failure = outcome.as_ref().err().filter(|error| {
-            !matches!(error, CustodyError::PinIncorrect | CustodyError::PinBackoff { .. })
-        });
+        let failure = outcome
+            .as_ref()
+            .err()
+            .filter(|error| !matches!(error, CustodyError::PinIncorrect | CustodyError::PinBackoff { .. }));
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
         outcome
     }

@@ -40,9 +40,7 @@ fn compare(
 ) -> Result<Option<(u64, Result<Freshness, String>)>, CustodyError> {
     let Some(recorded) = enrolled.anchored else { return Ok(None) };
     let judged = match protector.anchor(&enrolled.enrolment) {
-        Ok(Some(anchored)) => {
-            zixt_tpm::judge_state(recorded, anchored).map_err(|error| error.to_string())
-        }
+        Ok(Some(anchored)) => zixt_tpm::judge_state(recorded, anchored).map_err(|error| error.to_string()),
         Ok(None) => Err(format!("{} has no anchor any more", enrolled.name)),
         Err(CustodyError::AnchorMissing { detail }) => Err(detail),
         Err(error) => return Err(error),

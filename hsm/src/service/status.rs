@@ -85,7 +85,11 @@ impl Service {
     }
 
     /// Enrolled protectors first, then what the configuration offers besides.
-    pub(super) fn protectors(&self, custody: &Custody, mut devices: Vec<ProtectorInfo>) -> Vec<ProtectorInfo> {
+    pub(super) fn protectors(
+        &self,
+        custody: &Custody,
+        mut devices: Vec<ProtectorInfo>,
+    ) -> Vec<ProtectorInfo> {
         let record = custody.record();
         let enrolled = record.map(|record| record.protectors.as_slice()).unwrap_or_default();
         let mut infos = Vec::new();

@@ -175,11 +175,7 @@ impl Lab {
 
     /// As [`Self::start`], by another command.
     pub fn start_by(&self, mut command: Command) -> Daemon {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let stderr = child.stderr.take();
@@ -267,7 +263,8 @@ impl Officers {
     /// Writes their cards and returns the files.
     pub fn cards(&self, lab: &Lab) -> Vec<String> {
         let write = |(n, (key, opening)): (usize, &(Box<dyn SigningKey>, OpeningKey))| {
-            let card = OfficerCard::new(&format!("officer {n}"), &**key, &opening.encapsulation_key()).unwrap();
+            let card =
+                OfficerCard::new(&format!("officer {n}"), &**key, &opening.encapsulation_key()).unwrap();
             let path = lab.arg(&format!("{n}.zixt-officer"));
             fs::write(&path, to_file(&card)).unwrap();
             path

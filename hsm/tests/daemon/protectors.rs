@@ -105,7 +105,15 @@ fn either_of_two_protectors_opens_custody() {
     for protector in ["tpm", "zixt", "tpm"] {
         daemon.client.lock().unwrap();
         let open = |daemon: &crate::common::Daemon| {
-            daemon.client.status().unwrap().protectors.into_iter().filter(|p| p.open).map(|p| p.name).collect::<Vec<_>>()
+            daemon
+                .client
+                .status()
+                .unwrap()
+                .protectors
+                .into_iter()
+                .filter(|p| p.open)
+                .map(|p| p.name)
+                .collect::<Vec<_>>()
         };
         assert!(open(&daemon).is_empty());
         assert_eq!(unlock_by(&daemon.client, protector), StateKind::Operational);
@@ -129,7 +137,10 @@ fn either_of_two_protectors_opens_custody() {
     std::fs::rename(lab.path("tokens"), lab.path("gone")).unwrap();
     std::fs::create_dir(lab.path("tokens")).unwrap();
     assert_eq!(unlock_by(&daemon.client, "tpm"), StateKind::Operational);
-    assert_eq!(refused(daemon.client.provision(SuiteId::Standard, true)).code(), "custody-already-provisioned");
+    assert_eq!(
+        refused(daemon.client.provision(SuiteId::Standard, true)).code(),
+        "custody-already-provisioned"
+    );
     let said = lab.decide(&officers, &["remove-protector", "zixt"], &[]);
     assert!(said.contains("zixt protects nothing any more"), "{said}");
 }

@@ -16,7 +16,6 @@ use zixt_types::{
     Payload, RevokeReason, Round, SuiteId, ThreadId, ThreadKind, Timestamp, UnlockMode, VoteStep,
 };
 
-
 pub fn invite(genesis: &Genesis, enroller: Hash) -> Body {
     Body {
         version: 1,

@@ -54,7 +54,8 @@ fn memory(pid: u32) -> std::io::Result<Vec<u8>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut all = Vec::new();
-    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
+    {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let from = u64::from_str_radix(from, 16).unwrap();
         let to = u64::from_str_radix(to, 16).unwrap();
@@ -91,7 +92,10 @@ fn secrets_are_in_the_unlocked_daemon_and_nowhere_else() {
     on_disk("unlocked");
     let pid = daemon.child.id();
     if nix::unistd::geteuid().is_root() {
-        assert!(found(&memory(pid).unwrap(), &secrets).contains(&"root".to_owned()), "the search finds nothing");
+        assert!(
+            found(&memory(pid).unwrap(), &secrets).contains(&"root".to_owned()),
+            "the search finds nothing"
+        );
         daemon.client.lock().unwrap();
         assert_eq!(found(&memory(pid).unwrap(), &secrets), [""; 0], "locked");
         assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational);

@@ -134,9 +134,8 @@ fn a_lockout_is_waited_for_and_never_brought_about() {
     // Somebody who took a copy of the state tries PINs past the daemon.
     let record = CustodyRecord::parse(&std::fs::read(lab.state("custody.cbor")).unwrap()).unwrap();
     let enrolment = || Enrolment::parse(&record.protectors[0].enrolment).unwrap();
-    let tries = |swtpm: &Swtpm, pin: &[u8]| {
-        TpmProtector::new(swtpm.tpm(), enrolment()).open(pin, PinTry::Attended)
-    };
+    let tries =
+        |swtpm: &Swtpm, pin: &[u8]| TpmProtector::new(swtpm.tpm(), enrolment()).open(pin, PinTry::Attended);
     let left = loop {
         match tries(&swtpm, b"guess") {
             Err(TpmError::PinIncorrect { tries_left }) => assert!(tries_left > 0),
@@ -155,7 +154,11 @@ fn a_lockout_is_waited_for_and_never_brought_about() {
     }
     let daemon = lab.start();
     let status = daemon.client.status().unwrap();
-    assert!(status.state == StateKind::Locked && status.advice.contains("lockout") || status.advice.contains("wait"), "{status:?}");
+    assert!(
+        status.state == StateKind::Locked && status.advice.contains("lockout")
+            || status.advice.contains("wait"),
+        "{status:?}"
+    );
     let locked = refused(daemon.client.unlock(pin("123456")));
     assert!(matches!(locked, CustodyError::TpmLockout { .. } | CustodyError::PinFinalTry), "{locked}");
 }
