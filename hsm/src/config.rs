@@ -40,9 +40,6 @@ pub struct Config {
     pub allow: Vec<Allow>,
 }
 
-/// The protectors in the order in which they are tried, and the token whose keys sign inside.
-pub type Protectors = (Vec<Arc<dyn Protector>>, Option<NativeToken>);
-
 /// A token's part.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

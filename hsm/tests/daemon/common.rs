@@ -120,7 +120,8 @@ impl Lab {
     }
 
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        // Without the sockets to simulators that other tests have open just now.
+        let mut command = crate::swtpm::program(program);
         command.env("SOFTHSM2_CONF", self.path("softhsm2.conf")).env_remove("ZIXT_HSMD_SOCKET");
         command.env("ZIXT_HSMD_CONFIG", self.path("hsmd.toml"));
         command.env("KRYOPTIC_CONF", self.path("kryoptic.conf"));

@@ -13,6 +13,7 @@ mod native;
 mod protectors;
 mod requests;
 mod rollback;
+mod search;
 mod secrets;
 /// The same simulator that the TPM backend's own tests start.
 #[allow(dead_code, reason = "those tests use more of it")]
