@@ -10,10 +10,10 @@ RELEASE := cargo build --release --locked --workspace --exclude zixt-tests --bin
 
 ##@ Use
 .PHONY: run
-run: ## Install what is missing, build, and start a lab appliance on this machine
-	scripts/install-deps.sh --run
+run: ## Install what is missing, build, and start a lab appliance on this machine (CUSTODY=tpm: its keys in a TPM simulator)
+	scripts/install-deps.sh $(if $(filter tpm,$(CUSTODY)),--tpm,--run)
 	$(RUST) $(RELEASE)
-	$(RUST) scripts/run.sh
+	ZIXT_CUSTODY=$(CUSTODY) $(RUST) scripts/run.sh
 
 .PHONY: demo
 demo: ## Hold a conversation, export its evidence, verify it, and see four forgeries refused

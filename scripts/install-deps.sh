@@ -2,6 +2,7 @@
 # The one place that names everything this project installs on a machine.
 #
 #   scripts/install-deps.sh --run     what `make run` and `make demo` need (default)
+#   scripts/install-deps.sh --tpm     that, and what `make run CUSTODY=tpm` needs
 #   scripts/install-deps.sh --test    that, and what `make test` needs
 #   scripts/install-deps.sh --list    print the packages of both and install nothing
 #
@@ -22,17 +23,19 @@ packages_run=(
     pkg-config
     softhsm2        # PKCS#11 token that stands in for an HSM
 )
+packages_tpm=(
+    libtss2-tcti-swtpm0 # how the software stack speaks to the simulator
+    swtpm         # TPM 2.0 simulator
+    swtpm-tools   # makes its state, endorsement key and certificate
+    tpm2-tools    # measures what firmware would; the independent witness of what is in a TPM
+)
 packages_test=(
     clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
     libclang-dev  # as clang
     libsqlite3-dev # Kryoptic keeps its objects in SQLite
-    libtss2-tcti-swtpm0 # how the software stack speaks to the simulator
     opensc        # pkcs11-tool, the independent witness of what is in a token
     perl          # OpenSSL's build, for Kryoptic
-    swtpm         # TPM 2.0 simulator
-    swtpm-tools   # makes its endorsement key and certificate
     tmux          # drives the terminal programs the way a person would
-    tpm2-tools    # the independent witness of what is in a TPM
 )
 # Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
 packages_rust=(cargo-web rustc-web)
@@ -45,20 +48,21 @@ die() {
 
 mode=${1:---run}
 case $mode in
---run | --test) ;;
+--run | --tpm | --test) ;;
 --list)
-    printf '%s\n' "${packages_run[@]}" "${packages_test[@]}" "${packages_rust[@]}" "${packages_rust_test[@]}"
+    printf '%s\n' "${packages_run[@]}" "${packages_tpm[@]}" "${packages_test[@]}" "${packages_rust[@]}" "${packages_rust_test[@]}"
     exit 0
     ;;
-*) die "unknown option '$mode'; known are --run, --test and --list" ;;
+*) die "unknown option '$mode'; known are --run, --tpm, --test and --list" ;;
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     die "this system has no apt; install what answers to these Debian packages, and Rust, by hand:" \
-        "${packages_run[*]} ${packages_test[*]}"
+        "${packages_run[*]} ${packages_tpm[*]} ${packages_test[*]}"
 fi
 
 wanted=("${packages_run[@]}")
+[ "$mode" = --run ] || wanted+=("${packages_tpm[@]}")
 [ "$mode" = --test ] && wanted+=("${packages_test[@]}")
 
 missing=()

@@ -1,14 +1,94 @@
 # A lab appliance for the shell: sourced by run.sh and demo.sh. Not a program of its own.
 #
-# Wants: $programs (folder of the built programs), $state, $run, $listen.
+# Wants: $programs (folder of the built programs), $state, $run, $listen; $custody: `token` (SoftHSM), `tpm` (swtpm), or
+# empty for what the lab was made with.
 # Gives: lab_up, lab_down, lab_invite NAME; $hsmd_pid, $zixtd_pid.
 
 hsmd_pid=
 zixtd_pid=
+swtpm_pid=
+tcti=
 
 lab_configure() {
     umask 077
     mkdir -p "$state/custody" "$state/server" "$state/lab/tokens" "$run"
+    local made=
+    if [ -d "$state/lab/tpm" ]; then
+        made=tpm
+    elif [ -e "$state/lab/softhsm2.conf" ]; then
+        made=token
+    fi
+    custody=${custody:-${made:-token}}
+    case $custody in
+    "${made:-$custody}") ;;
+    *)
+        echo "This lab was made with CUSTODY=$made: go on with that, or throw it away with \`make clean-data\`." >&2
+        return 1
+        ;;
+    esac
+    case $custody in
+    token | tpm) ;;
+    *)
+        echo "CUSTODY is \`token\` or \`tpm\`, not \`$custody\`" >&2
+        return 1
+        ;;
+    esac
+    if [ "$custody" = tpm ]; then
+        lab_tpm_up
+    else
+        lab_token_configure
+    fi
+}
+
+# The TPM of the lab: a simulator on a free port of the loopback, with its state in the lab's folder. The lab plays the
+# firmware too, and measures the same at every start.
+lab_tpm_up() {
+    local folder=$state/lab/tpm tries=0 port
+    if [ ! -e "$folder/tpm2-00.permall" ]; then
+        mkdir -p "$folder"
+        swtpm_setup --tpm2 --tpmstate "$folder" --ecc --lock-nvram >"$run/swtpm.log" 2>&1 ||
+            { cat "$run/swtpm.log" >&2; return 1; }
+    fi
+    if [ ! -e "$state/lab/pin" ]; then
+        head -c 8 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$state/lab/pin"
+    fi
+    # One that a killed run left behind would write to the same state.
+    local old
+    if old=$(cat "$run/swtpm.pid" 2>/dev/null) && grep -qsF "$folder" "/proc/$old/cmdline"; then
+        kill "$old"
+        while kill -0 "$old" 2>/dev/null; do sleep 0.1; done
+    fi
+    while :; do
+        port=$((20000 + RANDOM % 20000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            setsid swtpm socket --tpm2 --tpmstate "dir=$folder" --flags not-need-init,startup-clear \
+                --server "type=tcp,port=$port,bindaddr=127.0.0.1" \
+                --ctrl "type=tcp,port=$((port + 1)),bindaddr=127.0.0.1" >>"$run/swtpm.log" 2>&1 &
+            swtpm_pid=$!
+            if lab_wait swtpm "$swtpm_pid" "$run/swtpm.log" lab_listens $((port + 1)); then break; fi
+        fi
+        tries=$((tries + 1))
+        [ "$tries" -lt 20 ] || return 1
+    done
+    echo "$swtpm_pid" >"$run/swtpm.pid"
+    tcti=swtpm:host=127.0.0.1,port=$port
+    tpm2_pcrextend -T "$tcti" "7:sha256=$(printf 'the Secure Boot policy of a lab' | sha256sum | cut -d' ' -f1)" \
+        "11:sha256=$(printf 'the image of a lab' | sha256sum | cut -d' ' -f1)" || return 1
+    cat >"$state/lab/hsmd.toml" <<CONF
+state = "$state/custody"
+socket = "$run/hsmd.sock"
+pin_file = "$state/lab/pin"
+
+[tpm]
+tcti = "$tcti"
+CONF
+}
+
+lab_listens() { # PORT
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+lab_token_configure() {
     export SOFTHSM2_CONF=$state/lab/softhsm2.conf
     cat >"$SOFTHSM2_CONF" <<CONF
 directories.tokendir = $state/lab/tokens
@@ -49,9 +129,11 @@ lab_wait() { # WHAT PID LOG COMMAND…
 }
 
 lab_up() {
-    lab_configure
-    "$programs/zixt-hsmd" --config "$state/lab/hsmd.toml" --lab-init-token --so-pin-file "$state/lab/so-pin" \
-        >>"$state/lab/token.log" 2>&1 || { cat "$state/lab/token.log" >&2; return 1; }
+    lab_configure || return 1
+    if [ "$custody" = token ]; then
+        "$programs/zixt-hsmd" --config "$state/lab/hsmd.toml" --lab-init-token --so-pin-file "$state/lab/so-pin" \
+            >>"$state/lab/token.log" 2>&1 || { cat "$state/lab/token.log" >&2; return 1; }
+    fi
     # The last run's logs are kept aside: what lab_wait looks for has to be of this run.
     for log in zixt-hsmd zixtd; do
         [ ! -e "$run/$log.log" ] || mv "$run/$log.log" "$run/$log.log.1"
@@ -80,4 +162,10 @@ lab_down() {
     done
     zixtd_pid=
     hsmd_pid=
+    [ -n "$swtpm_pid" ] || return 0
+    # As a kernel does when it switches off: a TPM that only loses its power counts that as a wrong PIN.
+    tpm2_shutdown -T "$tcti" -c 2>/dev/null || true
+    kill -TERM "$swtpm_pid" 2>/dev/null && wait "$swtpm_pid" 2>/dev/null || true
+    rm -f "$run/swtpm.pid"
+    swtpm_pid=
 }

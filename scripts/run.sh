@@ -8,6 +8,7 @@ programs=${ZIXT_PROGRAMS:-${CARGO_TARGET_DIR:?is set by scripts/with-rust.sh}/re
 state=${ZIXT_STATE:-$PWD/.zixt/state}
 run=${ZIXT_RUN:-$PWD/.zixt/run}
 listen=${ZIXT_LISTEN:-127.0.0.1:7443}
+custody=${ZIXT_CUSTODY:-}
 # shellcheck source=scripts/lab.sh
 . scripts/lab.sh
 
@@ -22,7 +23,10 @@ echo
 cat "$state/lab/network.txt"
 echo
 echo "The appliance runs: clients connect to $listen."
-echo "THIS IS A LAB: its officers' keys and the token's PIN lie in plain files. Never use it for real messages."
+device="software token (SoftHSM)"
+[ "$custody" != tpm ] || device="simulated TPM (swtpm)"
+echo "Custody: a $device. \`$programs/zixt-hsm doctor --socket $run/hsmd.sock\` says what that is worth."
+echo "THIS IS A LAB: its officers' keys and the PIN lie in plain files. Never use it for real messages."
 zixt=$programs/zixt
 people=${state%/state}
 if [ "$first" = yes ]; then

@@ -13,8 +13,16 @@ impl Appliance {
         let folder = tempfile::Builder::new().prefix("zixt-").tempdir().expect("a folder");
         copy_folder(&self.state(), &folder.path().join("state"));
         copy_folder(&self.folder().join("people"), &folder.path().join("people"));
-        let copy =
-            Self { folder, listen: self.listen, hsmd: None, zixtd: None, profile: self.profile.clone() };
+        assert!(self.tpm.is_none(), "a TPM has no copy");
+        let copy = Self {
+            folder,
+            listen: self.listen,
+            hsmd: None,
+            zixtd: None,
+            profile: self.profile.clone(),
+            tpm: None,
+            token: self.token,
+        };
         copy.write_configuration();
         copy
     }

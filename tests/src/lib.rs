@@ -4,11 +4,16 @@
 
 pub mod copy;
 pub mod story;
+/// The same TPM simulator that the TPM backend's own tests start.
+#[allow(dead_code, clippy::unwrap_used, reason = "test support; those tests use more of it")]
+#[path = "../../hsm/tpm/tests/it/swtpm.rs"]
+mod swtpm;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -50,6 +55,8 @@ pub struct Appliance {
     hsmd: Option<Child>,
     zixtd: Option<Child>,
     profile: Option<PathBuf>,
+    tpm: Option<swtpm::Swtpm>,
+    token: bool,
 }
 
 impl Appliance {
@@ -68,30 +75,62 @@ impl Appliance {
     /// A new lab appliance of programs from another folder (a release build, in benchmarks).
     #[must_use]
     pub fn lab_of(programs: Option<PathBuf>, arguments: &[&str]) -> Self {
+        let mut appliance = Self::bare(programs, true, false);
+        appliance.provision(arguments);
+        appliance
+    }
+
+    /// A new lab appliance that runs, with its keys sealed in a TPM simulator and no token.
+    #[must_use]
+    pub fn lab_on_tpm() -> Self {
+        let mut appliance = Self::bare(None, false, true);
+        appliance.provision(&[]);
+        appliance
+    }
+
+    /// A machine whose custody runs, with these devices and without keys. Its TPM has measured what it started.
+    #[must_use]
+    pub fn bare(programs: Option<PathBuf>, token: bool, tpm: bool) -> Self {
         let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|socket| socket.local_addr())
             .expect("a free port");
         let folder = tempfile::Builder::new().prefix("zixt-").tempdir().expect("a folder");
-        let mut appliance = Self { folder, listen, hsmd: None, zixtd: None, profile: programs };
+        let tpm = tpm.then(|| {
+            let swtpm = swtpm::Swtpm::start();
+            // By a program: this process must not have a socket to the simulator when it starts others.
+            let measured = swtpm::program("tpm2_pcrextend")
+                .args(["-T", &swtpm.tcti()])
+                .args(["7", "11"].map(|register| format!("{register}:sha256={}", "5a".repeat(32))))
+                .output()
+                .expect("tpm2_pcrextend runs (Debian: tpm2-tools)");
+            assert!(measured.status.success(), "{}", text(&measured));
+            swtpm
+        });
+        let mut appliance = Self { folder, listen, hsmd: None, zixtd: None, profile: programs, tpm, token };
         appliance.write_configuration();
-        let so_pin = appliance.state().join("lab/so-pin");
-        appliance.checked(
-            appliance
-                .command("zixt-hsmd")
-                .args(["--config".as_ref(), appliance.hsmd_config().as_os_str()])
-                .args(["--lab-init-token", "--so-pin-file"])
-                .arg(so_pin),
-        );
+        if token {
+            let so_pin = appliance.state().join("lab/so-pin");
+            appliance.checked(
+                appliance
+                    .command("zixt-hsmd")
+                    .args(["--config".as_ref(), appliance.hsmd_config().as_os_str()])
+                    .args(["--lab-init-token", "--so-pin-file"])
+                    .arg(so_pin),
+            );
+        }
         appliance.start_hsmd();
-        appliance.checked(
-            appliance
-                .command("zixt-provision")
-                .args(["lab".as_ref(), "--state".as_ref(), appliance.state().as_os_str()])
-                .args(["--hsmd".as_ref(), appliance.hsmd_socket().as_os_str()])
+        appliance
+    }
+
+    /// Makes the keys and the network of a bare machine, and starts the server.
+    pub fn provision(&mut self, arguments: &[&str]) {
+        self.checked(
+            self.command("zixt-provision")
+                .args(["lab".as_ref(), "--state".as_ref(), self.state().as_os_str()])
+                .args(["--hsmd".as_ref(), self.hsmd_socket().as_os_str()])
                 .args(arguments),
         );
-        appliance.start_zixtd();
-        appliance
+        self.start_zixtd();
     }
 
     fn write_configuration(&self) {
@@ -105,14 +144,24 @@ impl Appliance {
             tokens.display()
         );
         fs::write(state.join("lab/softhsm2.conf"), softhsm).expect("a write");
-        let hsmd = format!(
-            "state = {:?}\nsocket = {:?}\npin_file = {:?}\n\n[[token]]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\n\
-             read = [{:?}]\nwrite = [{tokens:?}]\n",
+        let pin = state.join("lab/pin");
+        let mut hsmd = format!(
+            "state = {:?}\nsocket = {:?}\npin_file = {pin:?}\n",
             state.join("custody"),
             self.hsmd_socket(),
-            state.join("lab/pin"),
-            state.join("lab/softhsm2.conf"),
         );
+        if self.token {
+            hsmd += &format!(
+                "[[token]]\nmodule = {SOFTHSM:?}\nlabel = \"zixt-lab\"\nread = [{:?}]\nwrite = [{tokens:?}]\n",
+                state.join("lab/softhsm2.conf"),
+            );
+        } else {
+            fs::write(&pin, "a PIN of the tests\n").expect("a write");
+            fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).expect("its mode");
+        }
+        if let Some(tpm) = &self.tpm {
+            hsmd += &format!("[tpm]\ntcti = {:?}\n", tpm.tcti());
+        }
         fs::write(self.hsmd_config(), hsmd).expect("a write");
     }
 
@@ -138,6 +187,11 @@ impl Appliance {
     #[must_use]
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Listens where another appliance did, whose people look for it there.
+    pub fn listen_at(&mut self, address: SocketAddr) {
+        self.listen = address;
     }
 
     /// The custody daemon's socket.
@@ -312,6 +366,20 @@ impl Appliance {
             );
             sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Runs a program, which has to succeed, and gives back what it printed.
+    pub fn must(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.command(program).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs `zixt-hsm`, which has to succeed.
+    pub fn hsm(&self, arguments: &[&str]) -> String {
+        let config = self.hsmd_config();
+        let config = config.to_str().expect("text");
+        self.must("zixt-hsm", &[&["--config", config], arguments].concat())
     }
 
     fn checked(&self, command: &mut Command) {

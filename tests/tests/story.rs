@@ -22,6 +22,17 @@ fn the_cnsa_suite_carries_the_same_story() {
     story::tell(&appliance, &mut |_| {});
 }
 
+#[test]
+fn a_tpm_carries_the_same_story() {
+    let mut appliance = Appliance::lab_on_tpm();
+    story::tell(&appliance, &mut |_| {});
+    let keys = appliance.hsm(&["list"]);
+    assert!(keys.contains("TPM") && !keys.contains("HSM"), "{keys}");
+    appliance.stop_zixtd();
+    appliance.fsck();
+    appliance.stop_hsmd();
+}
+
 /// Who was added and removed before they came back is told of a conversation that is over for them. They read what was
 /// there until then, no alarm is raised, and everything else goes on.
 #[test]

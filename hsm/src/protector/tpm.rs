@@ -4,6 +4,7 @@ use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 use zixt_crypto::{hash, labels};
 use zixt_hsm_pkcs11::PinTry;
@@ -28,10 +29,15 @@ pub struct TpmSettings {
     pub approvals: Option<PathBuf>,
 }
 
+/// How long a TPM is believed to be what it last said it is: status is asked often, and a TPM takes its time.
+const SEEN_MAX: Duration = Duration::from_secs(10);
+
 /// Seals its wrapping key in the TPM under registers and a PIN.
 pub struct TpmProtector {
     settings: TpmSettings,
     state: Mutex<State>,
+    /// What it last said it is, and when.
+    seen: Mutex<Option<(Instant, TokenInfo)>>,
 }
 
 enum State {
@@ -45,7 +51,7 @@ impl TpmProtector {
     /// The protector behind a TCTI. Touches no TPM.
     #[must_use]
     pub fn new(settings: TpmSettings) -> Self {
-        Self { settings, state: Mutex::new(State::Closed) }
+        Self { settings, state: Mutex::new(State::Closed), seen: Mutex::default() }
     }
 
     fn tpm(&self) -> Result<Tpm, CustodyError> {
@@ -88,8 +94,25 @@ impl TpmProtector {
         }
     }
 
+    /// Asks the TPM what it is.
+    fn look(&self) -> Result<TokenInfo, CustodyError> {
+        let info = self.tpm()?.describe().map_err(custody_error)?;
+        let info = TokenInfo {
+            label: "tpm".to_owned(),
+            serial: format!("firmware {:08x}.{:08x}", info.firmware.0, info.firmware.1),
+            model: format!("{} {}", info.manufacturer, info.model).trim().to_owned(),
+            software: info.software,
+        };
+        *self.seen() = Some((Instant::now(), info.clone()));
+        Ok(info)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<(Instant, TokenInfo)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,13 +134,11 @@ impl Protector for TpmProtector {
     }
 
     fn describe(&self) -> Result<TokenInfo, CustodyError> {
-        let info = self.tpm()?.describe().map_err(custody_error)?;
-        Ok(TokenInfo {
-            label: "tpm".to_owned(),
-            serial: format!("firmware {:08x}.{:08x}", info.firmware.0, info.firmware.1),
-            model: format!("{} {}", info.manufacturer, info.model).trim().to_owned(),
-            software: info.software,
-        })
+        let seen = self.seen().clone();
+        match seen.filter(|(when, _)| when.elapsed() < SEEN_MAX) {
+            Some((_, info)) => Ok(info),
+            None => self.look(),
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -130,7 +151,7 @@ impl Protector for TpmProtector {
             (State::Open(_), _) => return Ok(()),
             (_, None) => {
                 // Nothing is asked of the TPM with it yet; that it is there is.
-                self.describe()?;
+                self.look()?;
                 *state = State::New(pin.clone());
                 return Ok(());
             }

@@ -53,8 +53,9 @@ impl Service {
 
     /// Everything that can be seen without changing anything.
     pub(super) fn doctor(&self) -> Vec<Finding> {
+        let devices = self.look_at_devices();
         let custody = self.read();
-        let protectors = self.protectors(&custody);
+        let protectors = self.protectors(&custody, devices);
         let (reason, advice) = match &*custody {
             Custody::Operational(_) => ("it signs".to_owned(), ""),
             Custody::Locked(_) => ("it is locked".to_owned(), CustodyError::Locked.advice()),
@@ -95,6 +96,12 @@ impl Service {
         if let Some(record) = custody.record() {
             findings.extend(safety(record, &protectors));
         }
+        if let Ok(Open { record, .. }) = custody.open() {
+            findings.extend(self.try_anchors(record));
+        }
+        if let Some(error) = self.last_failure() {
+            findings.push(bad("last unlock", &error.to_string(), error.advice()));
+        }
         let tries = self.last_try_text();
         if !tries.is_empty() {
             findings.push(bad("PIN", &tries, "Find out who tried; each next try waits longer."));
@@ -102,6 +109,26 @@ impl Service {
         findings.push(self.disk());
         drop(custody);
         findings.push(memory());
+        findings
+    }
+
+    /// Whether every open device still answers, and stands where the state says: the only way to find out that one is
+    /// gone which nothing asked since the unlock.
+    fn try_anchors(&self, record: &CustodyRecord) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for enrolled in &record.protectors {
+            let Some(device) = self.device(enrolled).filter(|device| device.is_open()) else { continue };
+            let what = format!("counter {}", enrolled.name);
+            match super::root::judge(device, enrolled) {
+                Ok(None) => findings.push(good(&what, "stands where the state says")),
+                Ok(Some(why)) => findings.push(bad(
+                    &what,
+                    &why,
+                    "Lock and unlock: custody then quarantines itself, and officers activate a new consensus key.",
+                )),
+                Err(error) => findings.push(bad(&what, &error.to_string(), error.advice())),
+            }
+        }
         findings
     }
 

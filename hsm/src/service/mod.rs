@@ -20,7 +20,7 @@ use crate::state::{
     storage,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
 use zixt_types::{Canonical, Timestamp, UnlockMode};
@@ -28,6 +28,9 @@ use zixt_types::{Canonical, Timestamp, UnlockMode};
 /// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
 /// even after a crash.
 const VOTES_UNCOUNTED_MAX: u64 = 1000;
+
+/// How often the anchors are compared with the state while it votes.
+const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(10);
 
 /// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
 pub struct Service {
@@ -40,6 +43,10 @@ pub struct Service {
     change: Mutex<()>,
     /// A recovery that was begun and waits for the officers.
     recovery: Mutex<Option<recover::Begun>>,
+    /// Why the last unlock did not work, until one does.
+    failure: Mutex<Option<CustodyError>>,
+    /// When the anchors were last compared while voting.
+    watched: Mutex<Instant>,
 }
 
 /// What keys live in and are protected by.
@@ -68,6 +75,8 @@ impl Service {
             custody: RwLock::new(custody),
             change: Mutex::default(),
             recovery: Mutex::default(),
+            failure: Mutex::default(),
+            watched: Mutex::new(Instant::now()),
         }
     }
 
@@ -134,6 +143,7 @@ impl Service {
         if uncounted >= VOTES_UNCOUNTED_MAX {
             self.count_votes();
         }
+        self.watch_anchors();
     }
 
     /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
@@ -157,6 +167,22 @@ impl Service {
 
     fn unlock(&self, pin: &Pin, wanted: Option<&str>, pin_try: PinTry) -> Result<StateKind, CustodyError> {
         let _change = self.changing();
+        let outcome = self.try_unlock(pin, wanted, pin_try);
+        // A wrong PIN is counted in a file, with the time to wait.
+        let failure = outcome
+            .as_ref()
+            .err()
+            .filter(|error| !matches!(error, CustodyError::PinIncorrect | CustodyError::PinBackoff { .. }));
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
+        outcome
+    }
+
+    fn try_unlock(
+        &self,
+        pin: &Pin,
+        wanted: Option<&str>,
+        pin_try: PinTry,
+    ) -> Result<StateKind, CustodyError> {
         let (protector, enrolled, record) = {
             let custody = self.read();
             match &*custody {
@@ -269,8 +295,57 @@ impl Service {
         }
         match self.commit(root, CustodyRecord { votes, ..record.clone() }) {
             Ok(record) => keys.open_mut().record = record,
+            Err(CustodyError::AnchorMissing { detail }) => self.stop_signing(&mut custody, detail),
             Err(error) => log::warn!("cannot write down how many votes there are: {error}"),
         }
+    }
+
+    /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
+    /// with a copy of this state, and two of them would sign twice.
+    fn watch_anchors(&self) {
+        {
+            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if watched.elapsed() < WATCH_ANCHORS_EVERY {
+                return;
+            }
+            *watched = Instant::now();
+        }
+        let judge = |record: &CustodyRecord| {
+            record.protectors.iter().find_map(|enrolled| {
+                let device = self.device(enrolled).filter(|device| device.is_open())?;
+                root::judge(device, enrolled).unwrap_or_else(|error| {
+                    log::warn!("{} does not tell its counter: {error}", enrolled.name);
+                    None
+                })
+            })
+        };
+        // Without the lock: a device may take its time, and others sign meanwhile.
+        let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
+        if judge(&record).is_none() {
+            return;
+        }
+        let mut custody = self.write();
+        let moved = custody.keys().ok().and_then(|keys| judge(&keys.open().record));
+        if let Some(why) = moved {
+            self.stop_signing(&mut custody, why);
+        }
+    }
+
+    /// Takes the keys out of use until officers decide.
+    fn stop_signing(&self, custody: &mut Custody, reason: String) {
+        *custody = match std::mem::replace(custody, in_between()) {
+            Custody::Operational(keys) => {
+                let mut open = keys.unload();
+                let marked = self.quarantine(&mut open, reason.clone());
+                match marked.and_then(|()| self.commit(&open.root, open.record.clone())) {
+                    Ok(record) => open.record = record,
+                    // The next unlock finds the same.
+                    Err(error) => log::error!("cannot write the quarantine down: {error}"),
+                }
+                Custody::Quarantined(reason, Held::Open(Box::new(open)))
+            }
+            other => other,
+        };
     }
 
     /// Loads keys and votes. Votes that may be forgotten are quarantined; votes that cannot be read now are a failure;
@@ -420,6 +495,11 @@ impl Service {
 
     fn names(&self) -> String {
         self.devices.protectors.iter().map(|protector| protector.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why the last unlock did not work, if none did since.
+    fn last_failure(&self) -> Option<CustodyError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn close(&self) {

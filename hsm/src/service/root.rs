@@ -15,18 +15,37 @@ pub(super) fn settle(
     protector: &dyn Protector,
     enrolled: &EnrolledProtector,
 ) -> Result<Option<String>, CustodyError> {
+    match compare(protector, enrolled)? {
+        Some((_, Ok(Freshness::Current))) | None => Ok(None),
+        Some((recorded, Ok(Freshness::Ahead))) => {
+            protector.advance(&enrolled.enrolment, recorded).map(|()| None)
+        }
+        Some((_, Err(why))) => Ok(Some(why)),
+    }
+}
+
+/// As [`settle`], without a change.
+pub(super) fn judge(
+    protector: &dyn Protector,
+    enrolled: &EnrolledProtector,
+) -> Result<Option<String>, CustodyError> {
+    Ok(compare(protector, enrolled)?.and_then(|(_, judged)| judged.err()))
+}
+
+/// The number in the state, and what the device's says about it; nothing if the device has none.
+#[expect(clippy::type_complexity, reason = "two callers, both above")]
+fn compare(
+    protector: &dyn Protector,
+    enrolled: &EnrolledProtector,
+) -> Result<Option<(u64, Result<Freshness, String>)>, CustodyError> {
     let Some(recorded) = enrolled.anchored else { return Ok(None) };
-    let anchored = match protector.anchor(&enrolled.enrolment) {
-        Ok(Some(anchored)) => anchored,
-        Ok(None) => return Ok(Some(format!("{} has no anchor any more", enrolled.name))),
-        Err(CustodyError::AnchorMissing { detail }) => return Ok(Some(detail)),
+    let judged = match protector.anchor(&enrolled.enrolment) {
+        Ok(Some(anchored)) => zixt_tpm::judge_state(recorded, anchored).map_err(|error| error.to_string()),
+        Ok(None) => Err(format!("{} has no anchor any more", enrolled.name)),
+        Err(CustodyError::AnchorMissing { detail }) => Err(detail),
         Err(error) => return Err(error),
     };
-    match zixt_tpm::judge_state(recorded, anchored) {
-        Ok(Freshness::Current) => Ok(None),
-        Ok(Freshness::Ahead) => protector.advance(&enrolled.enrolment, recorded).map(|()| None),
-        Err(error) => Ok(Some(error.to_string())),
-    }
+    Ok(Some((recorded, judged)))
 }
 
 impl Service {

@@ -23,8 +23,9 @@ impl Service {
     /// State, keys and advice.
     #[must_use]
     pub fn status(&self) -> Status {
+        let devices = self.look_at_devices();
         let custody = self.read();
-        let protectors = self.protectors(&custody);
+        let protectors = self.protectors(&custody, devices);
         let (reason, advice) = self.reason(&custody, &protectors);
         let record = custody.record();
         Status {
@@ -62,9 +63,10 @@ impl Service {
                         format!("the token is absent: {}", unseen.problem),
                         advice(&CustodyError::TokenAbsent { detail: String::new() }),
                     ),
-                    _ if matches!(custody, Custody::Locked(_)) || !open => {
-                        (self.last_try_text(), advice(&CustodyError::Locked))
-                    }
+                    _ if matches!(custody, Custody::Locked(_)) || !open => match self.last_failure() {
+                        Some(error) => (format!("the last unlock failed: {error}"), advice(&error)),
+                        None => (self.last_try_text(), advice(&CustodyError::Locked)),
+                    },
                     _ if custody.record().is_some_and(|record| record.pinned.is_some()) => (
                         "one protector wraps the root: when it is lost, the keys are".to_owned(),
                         "Let the officers add a second protector or set recovery; then it goes on by itself."
@@ -76,28 +78,37 @@ impl Service {
         }
     }
 
+    /// What every configured device says of itself. Asked before the state is looked at: a device that hangs must not
+    /// hold up who signs.
+    pub(super) fn look_at_devices(&self) -> Vec<ProtectorInfo> {
+        self.devices.protectors.iter().map(|device| look_at(&**device)).collect()
+    }
+
     /// Enrolled protectors first, then what the configuration offers besides.
-    pub(super) fn protectors(&self, custody: &Custody) -> Vec<ProtectorInfo> {
+    pub(super) fn protectors(
+        &self,
+        custody: &Custody,
+        mut devices: Vec<ProtectorInfo>,
+    ) -> Vec<ProtectorInfo> {
         let record = custody.record();
         let enrolled = record.map(|record| record.protectors.as_slice()).unwrap_or_default();
         let mut infos = Vec::new();
         for enrolled in enrolled {
-            let device = self.device(enrolled);
-            let mut info = device.map_or_else(|| unconfigured(&enrolled.name, enrolled.kind), look_at);
+            let of = |info: &ProtectorInfo| info.name == enrolled.name && info.kind == enrolled.kind;
+            let mut info = match devices.iter().position(of) {
+                Some(at) => devices.remove(at),
+                None => unconfigured(&enrolled.name, enrolled.kind),
+            };
             info.id = Some(enrolled.id);
             info.enrolled = true;
             info.anchored = enrolled.anchored.is_some();
             infos.push(info);
         }
-        for device in &self.devices.protectors {
-            let is_enrolled = enrolled.iter().any(|e| e.name == device.name() && e.kind == device.kind());
-            if !is_enrolled {
-                let mut info = look_at(&**device);
-                info.id = record
-                    .zip(info.token.as_ref())
-                    .map(|(record, token)| protector_id(record.custody, device.kind(), token));
-                infos.push(info);
-            }
+        for mut info in devices {
+            info.id = record
+                .zip(info.token.as_ref())
+                .map(|(record, token)| protector_id(record.custody, info.kind, token));
+            infos.push(info);
         }
         infos
     }

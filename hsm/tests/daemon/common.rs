@@ -1,15 +1,20 @@
-//! A lab in a temporary folder: a SoftHSM token of its own, and the daemon as a child process.
+//! A lab in a temporary folder: devices of its own, officers, and the daemon as a child process.
 
+use crate::swtpm::Swtpm;
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use zixt_crypto::digest;
-use zixt_hsm_protocol::{BlockingHsmClient, KeyInfo, KeyPurpose, Pin, StateKind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use zixt_ceremony::OfficerCard;
+use zixt_ceremony::file::{from_file, to_file};
+use zixt_crypto::hpke::OpeningKey;
+use zixt_crypto::{Backend as _, KemSeed, Reference, SigningKey, SigningSeed, digest};
+use zixt_hsm_protocol::{BlockingHsmClient, ClientError, CustodyError, KeyInfo, KeyPurpose, Pin, StateKind};
 use zixt_types::{
-    Canonical, CustodyMode, Genesis, Hash, Height, Officer, RotationPolicy, Round, SuiteId, Timestamp,
-    UnlockMode, Validator, Vote, VoteStep,
+    Action, Canonical, Genesis, Hash, Height, Officer, RotationPolicy, Round, SuiteId, Timestamp, UnlockMode,
+    Validator, Vote, VoteStep,
 };
 
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -25,42 +30,89 @@ pub struct Daemon {
 }
 
 impl Lab {
-    /// A lab whose token exists, with the PIN 123456.
-    pub fn new() -> Self {
+    /// A lab with PIN files and without a device.
+    pub fn empty() -> Self {
         let lab = Self { folder: tempfile::tempdir().unwrap() };
+        for (name, pin) in [("pin", "123456"), ("wrong-pin", "654321"), ("new-pin", "135790")] {
+            fs::write(lab.path(name), format!("{pin}\n")).unwrap();
+            fs::set_permissions(lab.path(name), Permissions::from_mode(0o600)).unwrap();
+        }
         fs::create_dir(lab.path("tokens")).unwrap();
         let conf = format!(
             "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
             lab.path("tokens").display()
         );
         fs::write(lab.path("softhsm2.conf"), conf).unwrap();
-        fs::write(lab.path("pin"), "123456\n").unwrap();
-        fs::set_permissions(lab.path("pin"), Permissions::from_mode(0o600)).unwrap();
-        lab.configure(true, "");
-        let made = lab.hsmd(&["--lab-init-token", "--so-pin-file", lab.path("so-pin").to_str().unwrap()]);
-        assert!(made.status.success(), "{made:?}");
         lab
+    }
+
+    /// A lab whose token exists, with the PIN 123456.
+    pub fn new() -> Self {
+        let lab = Self::empty();
+        lab.configure(true, "");
+        lab.init_token();
+        lab
+    }
+
+    /// Makes the first token of the configuration.
+    pub fn init_token(&self) {
+        let made = self.hsmd(&["--lab-init-token", "--so-pin-file", self.path("so-pin").to_str().unwrap()]);
+        assert!(made.status.success(), "{made:?}");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// As an argument.
+    pub fn arg(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
     pub fn state(&self, name: &str) -> PathBuf {
         self.path("state").join(name)
     }
 
+    /// With the token alone; `more` comes after it.
     pub fn configure(&self, pin_file: bool, more: &str) {
+        self.configure_with(pin_file, &[&self.softhsm(), more]);
+    }
+
+    /// With these parts after the folders.
+    pub fn configure_with(&self, pin_file: bool, parts: &[&str]) {
         let pin_file = if pin_file { format!("pin_file = {:?}\n", self.path("pin")) } else { String::new() };
         let text = format!(
-            "state = {:?}\nsocket = {:?}\n{pin_file}[[token]]\nmodule = {MODULE:?}\nlabel = \"zixt\"\n\
-             read = [{:?}]\nwrite = [{:?}]\n{more}",
+            "state = {:?}\nsocket = {:?}\n{pin_file}{}",
             self.path("state"),
             self.socket(),
-            self.path("softhsm2.conf"),
-            self.path("tokens"),
+            parts.concat()
         );
         fs::write(self.path("hsmd.toml"), text).unwrap();
+    }
+
+    /// The token's part of the configuration.
+    pub fn softhsm(&self) -> String {
+        format!(
+            "[[token]]\nmodule = {MODULE:?}\nlabel = \"zixt\"\nread = [{:?}]\nwrite = [{:?}]\n",
+            self.path("softhsm2.conf"),
+            self.path("tokens"),
+        )
+    }
+
+    /// The part of the configuration for Kryoptic with native keys, if it is built.
+    pub fn kryoptic(&self, native: &[&str]) -> Option<String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/build-kryoptic.sh");
+        let built = Command::new(script).arg("--print").output().unwrap();
+        let module = built.status.success().then(|| stdout(&built))?;
+        let database = self.path("tokens").join("token.sql");
+        let conf = format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = {database:?}\n");
+        fs::write(self.path("kryoptic.conf"), conf).unwrap();
+        Some(format!(
+            "[[token]]\nmodule = {:?}\nlabel = \"zixt\"\nnative = {native:?}\nread = [{:?}]\nwrite = [{:?}]\n",
+            module.trim(),
+            self.path("kryoptic.conf"),
+            self.path("tokens"),
+        ))
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -68,9 +120,11 @@ impl Lab {
     }
 
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        // Without the sockets to simulators that other tests have open just now.
+        let mut command = crate::swtpm::program(program);
         command.env("SOFTHSM2_CONF", self.path("softhsm2.conf")).env_remove("ZIXT_HSMD_SOCKET");
         command.env("ZIXT_HSMD_CONFIG", self.path("hsmd.toml"));
+        command.env("KRYOPTIC_CONF", self.path("kryoptic.conf"));
         command
     }
 
@@ -84,20 +138,63 @@ impl Lab {
         self.command(env!("CARGO_BIN_EXE_zixt-hsm")).args(arguments).output().unwrap()
     }
 
+    /// Runs the admin tool, which has to succeed, and returns what it said.
+    pub fn must(&self, arguments: &[&str]) -> String {
+        let output = self.admin(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        stdout(&output)
+    }
+
+    /// Proposes an action and lets officers approve it. Returns the transcript's file.
+    pub fn approved(&self, officers: &Officers, who: &[usize], proposal: &[&str]) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let action = self.arg(&format!("{number}.zixt-action"));
+        self.must(&[&["propose"], proposal, &["-o", &action]].concat());
+        let action: Action = from_file(&fs::read(action).unwrap()).unwrap();
+        let transcript = self.arg(&format!("{number}.zixt-transcript"));
+        fs::write(&transcript, officers.transcript(&action.to_bytes(), who)).unwrap();
+        transcript
+    }
+
+    /// Proposes an action, lets the first two officers approve it, and applies it.
+    pub fn decide(&self, officers: &Officers, proposal: &[&str], more: &[&str]) -> String {
+        let transcript = self.approved(officers, &[0, 1], proposal);
+        self.must(&[&["apply", &transcript], more].concat())
+    }
+
+    /// Makes a new consensus key and lets the officers activate it: what ends a quarantine.
+    pub fn activate_consensus(&self, officers: &Officers) {
+        self.must(&["generate", "consensus"]);
+        self.decide(officers, &["activate", "consensus"], &[]);
+    }
+
     /// Starts the daemon and waits for its line.
     pub fn start(&self) -> Daemon {
-        let mut child = self
-            .command(env!("CARGO_BIN_EXE_zixt-hsmd"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.start_by(self.command(env!("CARGO_BIN_EXE_zixt-hsmd")))
+    }
+
+    /// As [`Self::start`], by another command.
+    pub fn start_by(&self, mut command: Command) -> Daemon {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let stderr = child.stderr.take();
         let daemon = Daemon { child, client: BlockingHsmClient::new(self.socket()), stderr };
         assert!(line.starts_with("ready state="), "{line:?} {}", daemon.stop());
         daemon
+    }
+
+    /// A running daemon with keys and a genesis, two of whose three officers decide.
+    pub fn operational_by(&self, officers: &Officers, unlock: UnlockMode) -> (Daemon, Vec<KeyInfo>, Genesis) {
+        let daemon = self.start();
+        let keys = daemon.client.provision(SuiteId::Standard, true).unwrap();
+        let mut genesis = genesis(&keys, unlock);
+        genesis.officers = officers.named();
+        genesis.officers_required = 2;
+        daemon.client.bind_genesis(&genesis.to_bytes()).unwrap();
+        assert_eq!(daemon.client.status().unwrap().state, StateKind::Operational);
+        (daemon, keys, genesis)
     }
 
     /// A running daemon with keys and a genesis.
@@ -141,6 +238,72 @@ impl Drop for Daemon {
     }
 }
 
+/// Security officers with real keys.
+pub struct Officers(Vec<(Box<dyn SigningKey>, OpeningKey)>);
+
+impl Officers {
+    pub fn three() -> Self {
+        let officer = |number: u8| {
+            let key = Reference.signing_key(SuiteId::Standard, &SigningSeed::from_bytes(&[number; 32]));
+            (key.unwrap(), OpeningKey::new(&KemSeed::from_bytes(&[number; 64])))
+        };
+        Self((1..=3).map(officer).collect())
+    }
+
+    pub fn named(&self) -> Vec<Officer> {
+        let hashes = self.0.iter().map(|(key, _)| digest::key_hash(key.suite(), key.public_key()));
+        hashes.enumerate().map(|(n, key)| Officer { name: format!("officer {n}"), key }).collect()
+    }
+
+    /// Approvals of some of them, as a file.
+    pub fn transcript(&self, action: &[u8], who: &[usize]) -> Vec<u8> {
+        let approvals = who.iter().map(|n| zixt_ceremony::approve(action, &*self.0[*n].0).unwrap()).collect();
+        to_file(&zixt_ceremony::assemble(action, approvals, &Reference).unwrap())
+    }
+
+    /// Writes their cards and returns the files.
+    pub fn cards(&self, lab: &Lab) -> Vec<String> {
+        let write = |(n, (key, opening)): (usize, &(Box<dyn SigningKey>, OpeningKey))| {
+            let card =
+                OfficerCard::new(&format!("officer {n}"), &**key, &opening.encapsulation_key()).unwrap();
+            let path = lab.arg(&format!("{n}.zixt-officer"));
+            fs::write(&path, to_file(&card)).unwrap();
+            path
+        };
+        self.0.iter().enumerate().map(write).collect()
+    }
+
+    /// Gives all three shares, two of which recover, and returns what custody said.
+    pub fn set_recovery(&self, lab: &Lab, pins: &[&str]) -> String {
+        let cards = self.cards(lab);
+        let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
+        let given: Vec<&str> = cards.iter().flat_map(|card| ["--card", card]).collect();
+        lab.decide(self, &[&["recovery", "--threshold", "2"], &cards[..]].concat(), &[&given, pins].concat())
+    }
+
+    /// One of them.
+    pub fn opening(&self, number: usize) -> &OpeningKey {
+        &self.0[number].1
+    }
+
+    /// One of them.
+    pub fn signing(&self, number: usize) -> &dyn SigningKey {
+        &*self.0[number].0
+    }
+}
+
+/// The TPM's part of the configuration.
+pub fn tpm(swtpm: &Swtpm) -> String {
+    format!("[tpm]\ntcti = {:?}\n", swtpm.tcti())
+}
+
+/// What firmware and the image measure. `image` tells two images apart.
+pub fn measure(swtpm: &Swtpm, image: u8) {
+    let tpm = swtpm.tpm();
+    tpm.extend(7, [7; 32]).unwrap();
+    tpm.extend(11, [image; 32]).unwrap();
+}
+
 pub fn pin(text: &str) -> Pin {
     Pin::new(text.to_owned()).unwrap()
 }
@@ -165,7 +328,7 @@ pub fn genesis(keys: &[KeyInfo], unlock: UnlockMode) -> Genesis {
             consensus: hash(KeyPurpose::Consensus),
             tls: hash(KeyPurpose::Tls),
             stake: 1,
-            custody: CustodyMode::WrappedByToken,
+            custody: key(keys, KeyPurpose::Consensus).custody,
         }],
         shard_count: 1,
         unlock,
@@ -208,4 +371,17 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
     }
     found
+}
+
+/// The daemon's refusal.
+pub fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> CustodyError {
+    match answer {
+        Err(ClientError::Custody(error)) => error,
+        other => panic!("not refused by custody: {other:?}"),
+    }
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
 }

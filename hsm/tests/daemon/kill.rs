@@ -10,10 +10,10 @@ use zixt_types::{Canonical, Genesis, SuiteId, UnlockMode, Vote, VoteStep};
 
 type Released = Mutex<BTreeMap<VoteSlot, (Vote, Vec<u8>)>>;
 
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self, below: u64) -> u64 {
+    pub fn next(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }

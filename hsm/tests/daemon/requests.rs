@@ -1,6 +1,6 @@
 //! The daemon as a process, against SoftHSM.
 
-use crate::common::{Lab, files_below, genesis, key, pin, stderr, stdout, tls_content, vote};
+use crate::common::{Lab, copy, files_below, genesis, key, pin, refused, stderr, stdout, tls_content, vote};
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,14 +16,7 @@ use zixt_types::{
     Payload, RevokeReason, Round, SuiteId, ThreadId, ThreadKind, Timestamp, UnlockMode, VoteStep,
 };
 
-fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> CustodyError {
-    match answer {
-        Err(ClientError::Custody(error)) => error,
-        other => panic!("not refused by custody: {other:?}"),
-    }
-}
-
-fn invite(genesis: &Genesis, enroller: Hash) -> Body {
+pub fn invite(genesis: &Genesis, enroller: Hash) -> Body {
     Body {
         version: 1,
         suite: genesis.suite(),
@@ -286,11 +279,6 @@ fn two_daemons_never_share_a_state() {
     assert!(!second.status.success());
     assert!(stderr(&second).contains("another zixt-hsmd uses"), "{second:?}");
     assert_eq!(daemon.client.status().unwrap().state, StateKind::Unprovisioned, "the first one goes on");
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-    assert!(copied.success());
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! A TPM as the only protector, and everything that can be wrong with one.
+
+use crate::common::{Lab, Officers, key, measure, pin, refused, tls_content, tpm};
+use crate::swtpm::Swtpm;
+use zixt_crypto::{Backend as _, Reference};
+use zixt_hsm::state::CustodyRecord;
+use zixt_hsm_protocol::{CustodyError, KeyPurpose, StateKind};
+use zixt_tpm::{Enrolment, PinTry, TpmError, TpmProtector};
+use zixt_types::{Canonical as _, CustodyMode, SuiteId, UnlockMode};
+
+/// A measured TPM, and a lab that has nothing else.
+fn lab(pin_file: bool) -> (Swtpm, Lab) {
+    let (swtpm, lab) = (Swtpm::start(), Lab::empty());
+    measure(&swtpm, 11);
+    lab.configure_with(pin_file, &[&tpm(&swtpm)]);
+    (swtpm, lab)
+}
+
+/// The appliance was switched off and on again, and starts this image. Its TPM has another port then.
+fn power_cycle(swtpm: &mut Swtpm, lab: &Lab, pin_file: bool, image: u8) {
+    swtpm.kill();
+    swtpm.power_on();
+    measure(swtpm, image);
+    lab.configure_with(pin_file, &[&tpm(swtpm)]);
+}
+
+#[test]
+fn a_tpm_alone_keeps_the_keys_of_a_lab() {
+    let (mut swtpm, lab) = lab(false);
+    let daemon = lab.start();
+    let status = daemon.client.status().unwrap();
+    assert_eq!((status.state, status.protectors[0].name.as_str()), (StateKind::Unprovisioned, "tpm"));
+    assert!(status.protectors[0].token.as_ref().unwrap().software, "a simulator says so");
+    assert_eq!(refused(daemon.client.provision(SuiteId::Standard, true)), CustodyError::TokenLocked);
+    lab.must(&["unlock", "--pin-file", &lab.arg("pin")]);
+    let production = refused(daemon.client.provision(SuiteId::Standard, false));
+    assert!(matches!(production, CustodyError::LabOnly { .. }), "{production}");
+    drop(daemon);
+
+    lab.configure_with(true, &[&tpm(&swtpm)]);
+    let (daemon, keys, _) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    assert!(keys.iter().all(|key| key.custody == CustodyMode::SealedByTpm));
+    let content = tls_content("TLS 1.3, server CertificateVerify", &[1; 48]);
+    let public_key = &key(&keys, KeyPurpose::Tls).public_key;
+    let signs = |client: &zixt_hsm_protocol::BlockingHsmClient| {
+        let signature = client.sign_tls(&content).unwrap();
+        Reference.verify(SuiteId::Standard, public_key, &content, &signature).unwrap();
+    };
+    signs(&daemon.client);
+    let said = lab.must(&["doctor"].map(|_| "list"));
+    assert!(said.contains(CustodyMode::SealedByTpm.describe()), "{said}");
+    daemon.stop();
+
+    // Attended: the PIN file is not used, and a person unlocks.
+    let daemon = lab.start();
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Locked);
+    assert_eq!(refused(daemon.client.unlock(pin("654321"))), CustodyError::PinIncorrect);
+    assert!(matches!(refused(daemon.client.unlock(pin("123456"))), CustodyError::PinBackoff { .. }));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+    signs(&daemon.client);
+
+    // The TPM dies: what is unlocked goes on, and the doctor says what it is that does not answer.
+    swtpm.kill();
+    signs(&daemon.client);
+    let doctor = lab.admin(&["doctor"]);
+    let text = crate::common::stdout(&doctor);
+    assert!(doctor.status.code() == Some(3) && text.contains("BAD  counter tpm"), "{text}");
+    daemon.client.lock().unwrap();
+    let absent = refused(daemon.client.unlock(pin("123456")));
+    assert_eq!(absent.code(), "custody-token-absent");
+    assert!(absent.to_string().contains("127.0.0.1"), "{absent}");
+    drop(daemon);
+    power_cycle(&mut swtpm, &lab, true, 11);
+    let daemon = lab.start();
+    assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational, "nothing was lost");
+    signs(&daemon.client);
+}
+
+#[test]
+fn another_image_does_not_open_the_root_and_nothing_is_tried_again() {
+    let (mut swtpm, lab) = lab(true);
+    lab.operational(SuiteId::Standard, UnlockMode::Unattended).0.stop();
+    power_cycle(&mut swtpm, &lab, true, 99);
+    for start in 1..=3 {
+        let mut daemon = lab.start();
+        let status = daemon.client.status().unwrap();
+        assert_eq!(status.state, StateKind::Locked, "start {start}");
+        assert!(status.reason.contains("registers [11] differ"), "{status:?}");
+        assert!(status.advice.contains("install the approval"), "{status:?}");
+        let refused = refused(daemon.client.unlock(pin("123456")));
+        assert_eq!(refused.code(), "custody-tpm-pcr-mismatch");
+        assert!(daemon.child.try_wait().unwrap().is_none(), "it stays up and says so");
+        let doctor = crate::common::stdout(&lab.admin(&["doctor"]));
+        assert!(doctor.contains("treat the machine as tampered with"), "{doctor}");
+    }
+    // Nor do registers that nothing was measured into.
+    swtpm.kill();
+    swtpm.power_on();
+    lab.configure_with(true, &[&tpm(&swtpm)]);
+    assert_eq!(lab.start().client.status().unwrap().state, StateKind::Locked);
+    // No try of the PIN was spent on all this.
+    power_cycle(&mut swtpm, &lab, true, 11);
+    let daemon = lab.start();
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Operational);
+    assert_eq!(daemon.client.status().unwrap().reason, "");
+}
+
+#[test]
+fn an_exchanged_tpm_is_named_and_gets_no_pin() {
+    let (_first, lab) = lab(true);
+    lab.operational(SuiteId::Standard, UnlockMode::Unattended).0.stop();
+    let second = Swtpm::start();
+    measure(&second, 11);
+    lab.configure_with(true, &[&tpm(&second)]);
+    let replaced = |words: &str| {
+        let daemon = lab.start();
+        let status = daemon.client.status().unwrap();
+        assert!(status.state == StateKind::Locked && status.reason.contains(words), "{status:?}");
+        assert!(status.advice.contains("exchanged"), "{status:?}");
+        assert_eq!(refused(daemon.client.unlock(pin("123456"))).code(), "custody-tpm-replaced");
+    };
+    replaced("no storage key");
+    // One that another appliance uses has a key at the same place.
+    second.tpm().provision(zixt_tpm::ProvisionOptions::default()).unwrap();
+    replaced("not the pinned one");
+}
+
+#[test]
+fn a_lockout_is_waited_for_and_never_brought_about() {
+    let (mut swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Unattended);
+    daemon.stop();
+    // Somebody who took a copy of the state tries PINs past the daemon.
+    let record = CustodyRecord::parse(&std::fs::read(lab.state("custody.cbor")).unwrap()).unwrap();
+    let enrolment = || Enrolment::parse(&record.protectors[0].enrolment).unwrap();
+    let tries =
+        |swtpm: &Swtpm, pin: &[u8]| TpmProtector::new(swtpm.tpm(), enrolment()).open(pin, PinTry::Attended);
+    let left = loop {
+        match tries(&swtpm, b"guess") {
+            Err(TpmError::PinIncorrect { tries_left }) => assert!(tries_left > 0),
+            other => break other,
+        }
+    };
+    assert!(matches!(left, Err(TpmError::LastTry { .. })), "{left:?}");
+    let daemon = lab.start();
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Locked);
+    assert_eq!(refused(daemon.client.unlock(pin("123456"))), CustodyError::PinFinalTry);
+    daemon.stop();
+    // A power cut right after a PIN was used takes the last one.
+    power_cycle(&mut swtpm, &lab, true, 11);
+    if !matches!(tries(&swtpm, b"guess"), Err(TpmError::Lockout { .. })) {
+        power_cycle(&mut swtpm, &lab, true, 11);
+    }
+    let daemon = lab.start();
+    let status = daemon.client.status().unwrap();
+    assert!(
+        status.state == StateKind::Locked && status.advice.contains("lockout")
+            || status.advice.contains("wait"),
+        "{status:?}"
+    );
+    let locked = refused(daemon.client.unlock(pin("123456")));
+    assert!(matches!(locked, CustodyError::TpmLockout { .. } | CustodyError::PinFinalTry), "{locked}");
+}
+
+#[test]
+fn the_pin_of_a_tpm_changes() {
+    let (_swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    lab.must(&["change-pin", "tpm", "--pin-file", &lab.arg("pin"), "--new-pin-file", &lab.arg("new-pin")]);
+    daemon.client.lock().unwrap();
+    assert_eq!(refused(daemon.client.unlock(pin("123456"))), CustodyError::PinIncorrect);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(daemon.client.unlock(pin("135790")).unwrap(), StateKind::Operational);
+}
+
+#[test]
+fn a_state_that_was_set_back_is_quarantined_until_officers_decide() {
+    let officers = Officers::three();
+    let (_swtpm, lab) = lab(true);
+    crate::rollback::set_back(&lab, &officers);
+}

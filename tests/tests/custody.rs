@@ -1,0 +1,256 @@
+//! Custody of a whole appliance: officers decide with their own program, the server never holds a seed, and what was lost
+//! with its devices is recovered on another machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests; helpers outside #[test] functions count as well"
+)]
+
+/// As custody's own tests search.
+#[path = "../../hsm/tests/daemon/search.rs"]
+mod search;
+
+use search::{found, memory, recovery_record, secrets};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use zixt_hsm_protocol::{BlockingHsmClient, ClientError, KeyPurpose, StateKind, VoteOutcome};
+use zixt_tests::copy::copy_folder;
+use zixt_tests::{Appliance, text};
+use zixt_types::{Canonical as _, Genesis, Hash, Height, Round, Vote, VoteStep};
+
+/// The officers of a lab, with their key files, in a folder that outlives the appliance.
+struct Officers {
+    folder: tempfile::TempDir,
+}
+
+impl Officers {
+    fn of(appliance: &Appliance) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 1..=3 {
+            for ending in ["zixt-key", "zixt-officer"] {
+                let name = format!("officer-{n}.{ending}");
+                fs::copy(appliance.state().join("lab").join(&name), folder.path().join(&name)).unwrap();
+            }
+        }
+        let (lab, passphrase) = (appliance.state().join("lab"), "officers.passphrase");
+        fs::copy(lab.join(passphrase), folder.path().join(passphrase)).unwrap();
+        let genesis = appliance.state().join("server/genesis.cbor");
+        fs::copy(genesis, folder.path().join("genesis.cbor")).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn arg(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn cards(&self) -> Vec<String> {
+        (1..=3).map(|n| self.arg(&format!("officer-{n}.zixt-officer"))).collect()
+    }
+
+    /// `zixt-officer` in the hands of an officer.
+    fn with_key(&self, by: &Appliance, officer: u8, arguments: &[&str]) -> String {
+        let (key, passphrase) =
+            (self.arg(&format!("officer-{officer}.zixt-key")), self.arg("officers.passphrase"));
+        let own = ["--key", &key, "--passphrase-file", &passphrase];
+        by.must("zixt-officer", &[arguments, &own].concat())
+    }
+
+    /// Two officers approve what a file asks for. Returns the transcript's file.
+    fn approve(&self, by: &Appliance, file: &str, officers: [u8; 2]) -> String {
+        let genesis = self.arg("genesis.cbor");
+        let transcript = format!("{file}.zixt-transcript");
+        let mut collect = vec!["collect".to_owned(), file.to_owned()];
+        for officer in officers {
+            let approval = format!("{file}.{officer}.zixt-approval");
+            self.with_key(by, officer, &["approve", file, "-o", &approval, "--yes", "--genesis", &genesis]);
+            collect.push(approval);
+        }
+        collect.extend(["-o", &transcript, "--genesis", &genesis].map(str::to_owned));
+        let collect: Vec<&str> = collect.iter().map(String::as_str).collect();
+        by.must("zixt-officer", &collect);
+        transcript
+    }
+
+    /// Custody proposes, two officers approve.
+    fn proposed(&self, by: &Appliance, proposal: &[&str], officers: [u8; 2]) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let action = self.arg(&format!("{}.zixt-action", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        by.hsm(&[&["propose"], proposal, &["-o", &action]].concat());
+        self.approve(by, &action, officers)
+    }
+
+    /// Gives all three shares, two of which recover.
+    fn set_recovery(&self, by: &Appliance) {
+        let cards = self.cards();
+        let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
+        let transcript =
+            self.proposed(by, &[&["recovery", "--threshold", "2"], &cards[..]].concat(), [1, 2]);
+        let given: Vec<&str> = cards.iter().flat_map(|card| ["--card", card]).collect();
+        by.hsm(&[&["apply", &transcript], &given[..]].concat());
+    }
+}
+
+/// A vote of this network that contradicts nothing yet.
+fn vote(genesis: &Genesis, height: u64) -> Vote {
+    Vote {
+        version: 1,
+        suite: genesis.suite(),
+        genesis: zixt_crypto::digest::genesis_hash(genesis),
+        height: Height(height),
+        round: Round(0),
+        step: VoteStep::Precommit,
+        header: Some(Hash([7; 48])),
+    }
+}
+
+#[test]
+fn the_server_never_holds_a_seed() {
+    let appliance = Appliance::lab();
+    let officers = Officers::of(&appliance);
+    officers.set_recovery(&appliance);
+    let [alice, bob] = ["alice", "bob"].map(|name| appliance.person(name));
+    alice.must(&["send", "bob", "hello"]);
+    bob.must(&["sync"]);
+    // What officers have on paper opens the root and every seed.
+    let state = fs::read(appliance.state().join("custody/custody.cbor")).unwrap();
+    let shared = recovery_record(&state);
+    appliance.hsm(&["shares", "-o", &officers.arg("shares")]);
+    let record = officers.arg("shares/recovery.zixt-recovery");
+    let shares: Vec<_> = [1, 3]
+        .map(|officer| {
+            let shown = officers.with_key(&appliance, officer, &["--json", "share", "show", &record]);
+            let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            shared.share_from_paper(shown["words"].as_str().unwrap()).unwrap()
+        })
+        .into();
+    let secrets = secrets(&state, &shares);
+    let (zixtd, hsmd) = appliance.pids();
+    match memory(zixtd.unwrap()) {
+        Ok(memory) => {
+            assert!(memory.len() > 1 << 20, "it has a memory");
+            assert_eq!(found(&memory, &secrets), [""; 0], "in the server");
+            // The search finds what is there.
+            let hsmd = memory_of_root(hsmd.unwrap(), &secrets);
+            assert!(hsmd.is_none_or(|names| names.contains(&"root".to_owned())));
+        }
+        // A machine on which a process may not look into its own child's memory.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+    for folder in ["server", "custody"] {
+        for entry in fs::read_dir(appliance.state().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(found(&fs::read(&path).unwrap(), &secrets), [""; 0], "{}", path.display());
+        }
+    }
+}
+
+/// What is found in custody's memory, which only root may read.
+fn memory_of_root(pid: u32, secrets: &[(String, Vec<u8>)]) -> Option<Vec<String>> {
+    nix::unistd::geteuid().is_root().then(|| found(&memory(pid).unwrap(), secrets))
+}
+
+#[test]
+fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
+    let mut appliance = Appliance::bare(None, true, true);
+    appliance.provision(&[]);
+    let officers = Officers::of(&appliance);
+    let transcript = officers.proposed(&appliance, &["add-protector", "tpm"], [1, 3]);
+    let pin = appliance.state().join("lab/pin");
+    let pin = pin.to_str().unwrap();
+    appliance.hsm(&["add-protector", "tpm", "--pin-file", pin, "--transcript", &transcript]);
+    officers.set_recovery(&appliance);
+
+    let [alice, bob] = ["alice", "bob"].map(|name| appliance.person(name));
+    alice.must(&["send", "bob", "before the fire"]);
+    bob.must(&["sync"]);
+    let evidence = officers.arg("before.zixt-evidence");
+    alice.must(&["evidence", "export", "bob", "--with-content", "-o", &evidence]);
+    let genesis = Genesis::parse(&fs::read(officers.path("genesis.cbor")).unwrap()).unwrap();
+    let network = zixt_crypto::digest::genesis_hash(&genesis).to_hex();
+    let people = officers.path("people");
+    let old = BlockingHsmClient::new(appliance.hsmd_socket()).status().unwrap();
+    let old_key = old.key(KeyPurpose::Consensus).unwrap().hash;
+
+    appliance.stop_zixtd();
+    let server = appliance.state().join("server");
+    let backup = officers.arg("all.zixt-backup");
+    appliance.hsm(&["backup", "--server", server.to_str().unwrap(), "-o", &backup]);
+    // Devices of people outlive the appliance.
+    copy_folder(&appliance.folder().join("people"), &people);
+    let address = appliance.listen();
+    drop((alice, bob));
+    // Token, TPM and disk are gone.
+    drop(appliance);
+
+    let mut fresh = Appliance::bare(None, true, false);
+    let request = officers.arg("lost.zixt-request");
+    fresh.hsm(&["recover", "begin", &backup, "-o", &request]);
+    let transcript = officers.approve(&fresh, &request, [2, 3]);
+    let network_file = officers.arg("genesis.cbor");
+    let server = fresh.state().join("server");
+    fs::remove_dir_all(&server).unwrap();
+    let mut finish = vec!["recover".to_owned(), "finish".to_owned(), backup.clone()];
+    finish.extend(["--transcript", &transcript, "--server", server.to_str().unwrap()].map(str::to_owned));
+    for officer in [1, 2] {
+        let release = officers.arg(&format!("{officer}.zixt-release"));
+        let arguments = ["share", "release", &request, "--yes", "-o", &release, "--genesis", &network_file];
+        officers.with_key(&fresh, officer, &arguments);
+        finish.extend(["--release".to_owned(), release]);
+        if officer == 1 {
+            let one = fresh.command("zixt-hsm").arg("--config").arg(fresh.hsmd_config()).args(&finish).output();
+            let one = one.unwrap();
+            assert!(!one.status.success() && text(&one).contains("custody-recovery-refused"), "{}", text(&one));
+        }
+    }
+    let finish: Vec<&str> = finish.iter().map(String::as_str).collect();
+    assert!(fresh.hsm(&finish).contains("custody is quarantined"));
+    let client = BlockingHsmClient::new(fresh.hsmd_socket());
+    let quarantined = client.sign_vote(&vote(&genesis, 1_000_000));
+    assert!(matches!(quarantined, Err(ClientError::Custody(_))), "{quarantined:?}");
+
+    fresh.hsm(&["generate", "consensus"]);
+    let transcript = officers.proposed(&fresh, &["activate", "consensus"], [1, 2]);
+    fresh.hsm(&["apply", &transcript]);
+    let status = client.status().unwrap();
+    assert_eq!(status.state, StateKind::Operational, "{status:?}");
+    let key = status.key(KeyPurpose::Consensus).unwrap().clone();
+    assert_ne!(key.hash, old_key, "the old key signs nothing any more");
+    // The data opens: names are checked with custody's key.
+    fresh.fsck();
+    let verify = |file: &str| {
+        let arguments = ["--genesis", network.as_str(), "--content", file];
+        fresh.command("zixt-verify").args(arguments).output().unwrap()
+    };
+    let verdict = verify(&evidence);
+    assert!(verdict.status.success(), "old evidence still verifies: {}", text(&verdict));
+    assert!(text(&verdict).contains("before the fire"));
+
+    // And the appliance goes on, certified by the new key.
+    fresh.listen_at(address);
+    fresh.start_zixtd();
+    copy_folder(&people, &fresh.folder().join("people"));
+    let [alice, bob] = ["alice", "bob"].map(|name| fresh.known(name));
+    for person in [&alice, &bob] {
+        person.must(&["sync"]);
+    }
+    alice.must(&["send", "bob", "after the fire"]);
+    bob.must(&["sync"]);
+    assert!(bob.must(&["read", "alice"]).contains("after the fire"));
+    let after = officers.arg("after.zixt-evidence");
+    alice.must(&["evidence", "export", "bob", "--with-content", "-o", &after]);
+    let verdict = verify(&after);
+    assert!(verdict.status.success() && text(&verdict).contains("after the fire"), "{}", text(&verdict));
+    let verdict = verify(&evidence);
+    assert!(verdict.status.success(), "{}", text(&verdict));
+    let signed = client.sign_vote(&vote(&genesis, 1_000_000)).unwrap();
+    let VoteOutcome::Signed { signature } = signed else { panic!("{signed:?}") };
+    let bytes = zixt_crypto::digest::vote_bytes(&vote(&genesis, 1_000_000));
+    zixt_crypto::Backend::verify(&zixt_crypto::Reference, genesis.suite(), &key.public_key, &bytes, &signature)
+        .unwrap();
+}
