@@ -48,8 +48,9 @@ test-full: ## As test, with ten times the kills, thousands of seeds, and the mea
 
 .PHONY: bench
 bench: ## Measure, and write target/bench/report.json
-	scripts/install-deps.sh --run
+	scripts/install-deps.sh --tpm
 	$(RUST) $(RELEASE)
+	$(RUST) cargo build --release --locked -p zixt-hsm-pkcs11 --example native_rate
 	$(RUST) cargo run --release --locked -p zixt-tests --bin zixt-bench
 
 .PHONY: help

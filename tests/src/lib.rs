@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "test support: a failure here is a failed test")]
 
 pub mod copy;
+pub mod custody;
 pub mod story;
 /// The same TPM simulator that the TPM backend's own tests start.
 #[allow(dead_code, clippy::unwrap_used, reason = "test support; those tests use more of it")]
@@ -13,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;

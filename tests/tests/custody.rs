@@ -89,8 +89,7 @@ impl Officers {
     fn set_recovery(&self, by: &Appliance) {
         let cards = self.cards();
         let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
-        let transcript =
-            self.proposed(by, &[&["recovery", "--threshold", "2"], &cards[..]].concat(), [1, 2]);
+        let transcript = self.proposed(by, &[&["recovery", "--threshold", "2"], &cards[..]].concat(), [1, 2]);
         let given: Vec<&str> = cards.iter().flat_map(|card| ["--card", card]).collect();
         by.hsm(&[&["apply", &transcript], &given[..]].concat());
     }
@@ -203,9 +202,14 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
         officers.with_key(&fresh, officer, &arguments);
         finish.extend(["--release".to_owned(), release]);
         if officer == 1 {
-            let one = fresh.command("zixt-hsm").arg("--config").arg(fresh.hsmd_config()).args(&finish).output();
+            let one =
+                fresh.command("zixt-hsm").arg("--config").arg(fresh.hsmd_config()).args(&finish).output();
             let one = one.unwrap();
-            assert!(!one.status.success() && text(&one).contains("custody-recovery-refused"), "{}", text(&one));
+            assert!(
+                !one.status.success() && text(&one).contains("custody-recovery-refused"),
+                "{}",
+                text(&one)
+            );
         }
     }
     let finish: Vec<&str> = finish.iter().map(String::as_str).collect();
@@ -251,6 +255,12 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     let signed = client.sign_vote(&vote(&genesis, 1_000_000)).unwrap();
     let VoteOutcome::Signed { signature } = signed else { panic!("{signed:?}") };
     let bytes = zixt_crypto::digest::vote_bytes(&vote(&genesis, 1_000_000));
-    zixt_crypto::Backend::verify(&zixt_crypto::Reference, genesis.suite(), &key.public_key, &bytes, &signature)
-        .unwrap();
+    zixt_crypto::Backend::verify(
+        &zixt_crypto::Reference,
+        genesis.suite(),
+        &key.public_key,
+        &bytes,
+        &signature,
+    )
+    .unwrap();
 }

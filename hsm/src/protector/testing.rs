@@ -21,6 +21,8 @@ pub(crate) struct TestProtector {
     pub(crate) counter: AtomicU64,
     /// The anchor cannot be advanced.
     pub(crate) stuck: AtomicBool,
+    /// It was pulled out.
+    pub(crate) gone: AtomicBool,
 }
 
 impl TestProtector {
@@ -31,6 +33,7 @@ impl TestProtector {
             open: AtomicBool::new(false),
             counter: AtomicU64::new(100),
             stuck: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -60,6 +63,9 @@ impl Protector for TestProtector {
     }
 
     fn describe(&self) -> Result<TokenInfo, CustodyError> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(CustodyError::TokenAbsent { detail: self.name.clone() });
+        }
         let (serial, model) = ("1".to_owned(), "memory".to_owned());
         Ok(TokenInfo { label: self.name.clone(), serial, model, software: true })
     }

@@ -416,7 +416,25 @@ impl Service {
             *self.write() = Custody::Failed(detail.clone());
             self.close();
         }
+        if matches!(outcome, Err(CustodyError::TokenFailed { .. }))
+            && let Some(gone) = self.pulled_out()
+        {
+            return Err(gone);
+        }
         outcome
+    }
+
+    /// After a key inside a token did not sign: if a device that was open is not there any more, custody is locked, so
+    /// that a person unlocks it when it is back. Says what is gone.
+    fn pulled_out(&self) -> Option<CustodyError> {
+        let open = self.devices.protectors.iter().filter(|device| device.is_open());
+        let gone = open.filter_map(|device| device.describe().err()).next()?;
+        log::error!("locked: {gone}");
+        let _change = self.changing();
+        self.seal();
+        self.close();
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone.clone());
+        Some(gone)
     }
 
     /// Makes a new state durable and then the newest by every open anchor.

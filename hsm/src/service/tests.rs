@@ -246,6 +246,43 @@ fn a_guard_that_fails_closes_the_protectors() {
 }
 
 #[test]
+fn a_token_whose_key_does_not_sign_is_looked_for() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let fail = |service: &Service| {
+        let failed = service.with_keys::<()>(|_| Err(CustodyError::TokenFailed { detail: "key".to_owned() }));
+        failed.unwrap_err().code()
+    };
+    assert_eq!((fail(&service), service.status().state), ("custody-token-failed", StateKind::Operational));
+    of.protectors[0].gone.store(true, Ordering::Relaxed);
+    assert_eq!((fail(&service), service.status().state), ("custody-token-absent", StateKind::Locked));
+    assert!(!of.protectors[0].is_open());
+    of.protectors[0].gone.store(false, Ordering::Relaxed);
+    assert!(service.status().reason.contains("the token is absent"));
+    assert_eq!(unlock(&service), StateKind::Operational);
+    assert_eq!(service.status().reason, "");
+}
+
+/// An approval is good once, whatever the clock says afterwards; one that was never used is, if it is set back in time.
+#[test]
+fn a_clock_that_is_set_back_makes_no_decision_good_twice() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    let transcript = approved(&service, Decision::RotateRoot, &[1, 2]);
+    let record = service.read().record().unwrap().clone();
+    let late = Timestamp(now().0 + 120_000);
+    let judged =
+        |record: &CustodyRecord, at| service.judge(record, &transcript, at).map(|_| ()).map_err(|e| e.code());
+    assert_eq!(judged(&record, late), Err("custody-not-approved"), "too late");
+    assert_eq!(judged(&record, Timestamp(1)), Ok(()), "a clock that is set back");
+    service.decide(&transcript, &pins(), &[]).unwrap();
+    let record = service.read().record().unwrap().clone();
+    for at in [Timestamp(1), now(), late] {
+        assert_eq!(judged(&record, at), Err("custody-not-approved"), "good once");
+    }
+}
+
+#[test]
 fn any_protector_opens_custody() {
     let of = Box_::new();
     let (service, genesis) = of.operational();

@@ -6,7 +6,7 @@ use super::{DiskFolder, Open, open_guard};
 use crate::backend::KeyBackend;
 use crate::vote_guard::{DiskFile, Quorum, VoteError, VoteGuard};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use zixt_crypto::{AeadKey, SigningKey, cose, digest, labels};
+use zixt_crypto::{AeadKey, SignError, SigningKey, cose, digest, labels};
 use zixt_hsm_protocol::{CustodyError, KeyPurpose, Purpose, SignedPrecommit, VoteOutcome, VoteSlot};
 use zixt_types::{Author, Body, Canonical, Hash, ParseError, Payload, SuiteId, Vote, VoteStep};
 
@@ -111,7 +111,7 @@ impl Keys {
     pub fn sign_tls(&self, content: &[u8]) -> Result<Vec<u8>, CustodyError> {
         let content = ServerCertificateVerify::parse(content)
             .map_err(|why| CustodyError::WrongContent { purpose: Purpose::TlsServer, why: why.to_owned() })?;
-        self.tls.sign(&content.to_bytes()).map_err(|error| internal(&error))
+        self.tls.sign(&content.to_bytes()).map_err(|error| not_signed(&error))
     }
 
     /// Signs a vote unless its slot is taken. The vote is durable before its signature is released.
@@ -129,7 +129,8 @@ impl Keys {
         outcome.map_err(|error| match error {
             VoteError::Storage(ref source) => CustodyError::Storage { detail: format!("{error}: {source}") },
             VoteError::Stopped => CustodyError::Storage { detail: error.to_string() },
-            VoteError::Sign(_) | VoteError::TooLong => internal(&error),
+            VoteError::Sign(ref source) => not_signed(source),
+            VoteError::TooLong => internal(&error),
         })
     }
 
@@ -168,7 +169,7 @@ impl Keys {
             return Err(wrong("its author is not this appliance's enroller"));
         }
         self.check_network(body.genesis, body.suite)?;
-        cose::sign(&*self.enroller, labels::BODY, &body.to_bytes()).map_err(|error| internal(&error))
+        cose::sign(&*self.enroller, labels::BODY, &body.to_bytes()).map_err(|error| not_signed(&error))
     }
 
     /// A copy of the row data key.
@@ -210,6 +211,16 @@ impl Keys {
 
 fn wrong_content(purpose: Purpose, error: &ParseError) -> CustodyError {
     CustodyError::WrongContent { purpose, why: error.to_string() }
+}
+
+/// A key inside a token may fail because of the token; whoever asked can do something about that.
+fn not_signed(error: &SignError) -> CustodyError {
+    match error {
+        SignError::Backend { backend } if *backend == zixt_hsm_pkcs11::NATIVE_BACKEND => {
+            CustodyError::TokenFailed { detail: "its key did not sign; the log says why".to_owned() }
+        }
+        error => internal(error),
+    }
 }
 
 fn internal(error: &impl std::fmt::Display) -> CustodyError {

@@ -1,5 +1,6 @@
 //! `make bench`: figures of the main path, with the release programs, on this machine, in one run. Writes
-//! `target/bench/report.json`; with `--full` also `bench/last-full.json`, with commit and date.
+//! `target/bench/report.json`; with `--full` also `bench/last-full.json`, with commit and date; with `--custody` it
+//! prints custody's figures only.
 //!
 //! F is fdatasync after 8 KiB on a growing file in the same file system, sampled between the messages, because disks of
 //! shared machines change from minute to minute: what counts is the ratio.
@@ -25,6 +26,15 @@ async fn main() {
     let full = std::env::args().any(|argument| argument == "--full");
     let messages = if full { 1_000 } else { 200 };
     let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    // In a process whose other threads have nothing to do.
+    let custody =
+        zixt_tests::custody::measure(programs.as_deref(), Duration::from_secs(if full { 20 } else { 4 }));
+    if std::env::args().any(|argument| argument == "--custody") {
+        let figures: serde_json::Map<_, _> =
+            custody.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
+        return;
+    }
     let mut appliance = Appliance::lab_of(programs, &[]);
 
     let alice = enrol(&appliance, "alice").await;
@@ -110,7 +120,7 @@ async fn main() {
     checks.sort_unstable();
     let ms = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     let (p50, fdatasync) = (quantile(&latencies, 50), quantile(&syncs, 50));
-    let report = serde_json::json!({
+    let mut report = serde_json::json!({
         "main.p50_ms": ms(p50),
         "main.p50_by_tenth_ms": tenths.into_iter().map(ms).collect::<Vec<_>>(),
         "main.queued_p50_ms": ms(quantile(&queueing, 50)),
@@ -131,6 +141,9 @@ async fn main() {
         "run.commit": output_of("git", &["rev-parse", "HEAD"]),
         "run.date": output_of("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
     });
+    for (name, value) in custody {
+        report[name] = value;
+    }
     let text = format!("{}\n", serde_json::to_string_pretty(&report).expect("JSON"));
     print!("{text}");
     write(Path::new("target/bench/report.json"), &text);

@@ -13,7 +13,7 @@ mod support;
 
 pub use kem::NativeDecapsulator;
 pub(crate) use objects::fault;
-pub use signer::NativeSigner;
+pub use signer::{BACKEND, NativeSigner};
 pub(crate) use support::Support;
 
 use crate::error::TokenError;

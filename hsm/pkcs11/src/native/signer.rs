@@ -11,8 +11,8 @@ use cryptoki::session::Session;
 use std::sync::{Arc, PoisonError, RwLock};
 use zixt_crypto::{SignError, SigningKey, SuiteId, suite_params};
 
-/// What errors call it.
-pub(super) const BACKEND: &str = "PKCS#11 token";
+/// What errors call it ([`SignError::Backend`]).
+pub const BACKEND: &str = "PKCS#11 token";
 
 /// A native signing key, found, examined and tried. Each thread that signs at the same time takes a session of its own
 /// from the token's pool. It is of no use any more once its [`crate::Token`] is dropped.
