@@ -31,7 +31,10 @@ pub use error::TokenError;
 pub use kek::{Kek, KekId};
 pub use lab::init_token_for_lab;
 pub use module::{Module, TokenDescription, TokenSelector};
-pub use native::{Algorithm, BACKEND as NATIVE_BACKEND, KeyId, NativeDecapsulator, NativeError, NativeKey, NativeSigner, Origin};
+pub use native::{
+    Algorithm, BACKEND as NATIVE_BACKEND, KeyId, NativeDecapsulator, NativeError, NativeKey, NativeSigner,
+    Origin,
+};
 pub use objects::{Destruction, ObjectDescription, ObjectKind};
 pub use pin::{ChangePinError, PinState, PinTry};
 pub use token::Token;
