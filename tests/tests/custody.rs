@@ -183,7 +183,6 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     // Devices of people outlive the appliance.
     copy_folder(&appliance.folder().join("people"), &people);
     let address = appliance.listen();
-    drop((alice, bob));
     // Token, TPM and disk are gone.
     drop(appliance);
 
@@ -227,11 +226,11 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     assert_ne!(key.hash, old_key, "the old key signs nothing any more");
     // The data opens: names are checked with custody's key.
     fresh.fsck();
-    let verify = |file: &str| {
+    let verify = |fresh: &Appliance, file: &str| {
         let arguments = ["--genesis", network.as_str(), "--content", file];
         fresh.command("zixt-verify").args(arguments).output().unwrap()
     };
-    let verdict = verify(&evidence);
+    let verdict = verify(&fresh, &evidence);
     assert!(verdict.status.success(), "old evidence still verifies: {}", text(&verdict));
     assert!(text(&verdict).contains("before the fire"));
 
@@ -248,9 +247,9 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     assert!(bob.must(&["read", "alice"]).contains("after the fire"));
     let after = officers.arg("after.zixt-evidence");
     alice.must(&["evidence", "export", "bob", "--with-content", "-o", &after]);
-    let verdict = verify(&after);
+    let verdict = verify(&fresh, &after);
     assert!(verdict.status.success() && text(&verdict).contains("after the fire"), "{}", text(&verdict));
-    let verdict = verify(&evidence);
+    let verdict = verify(&fresh, &evidence);
     assert!(verdict.status.success(), "{}", text(&verdict));
     let signed = client.sign_vote(&vote(&genesis, 1_000_000)).unwrap();
     let VoteOutcome::Signed { signature } = signed else { panic!("{signed:?}") };
