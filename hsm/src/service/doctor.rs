@@ -43,7 +43,7 @@ impl Service {
             });
             findings.push(match tried {
                 Ok(()) => {
-                    good(&what, &format!("signs, and its signature verifies; it {}", key.mode.describe()))
+                    good(&what, &format!("signs, and its signature verifies ({})", key.mode.describe()))
                 }
                 Err(error) => bad(&what, &error.to_string(), error.advice()),
             });

@@ -223,7 +223,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Generate { purpose } => {
             let request = Request::GenerateKey { purpose: *purpose };
             let Response::Generated(key) = client.call(&request)? else { return unexpected() };
-            writeln!(out, "{} key {} is pending; it {}", purpose.name(), key.hash, key.custody.describe())?;
+            writeln!(out, "{} key {} is pending ({})", purpose.name(), key.hash, key.custody.describe())?;
             writeln!(out, "next: zixt-hsm propose activate {}", purpose.name())?;
         }
         Command::Propose { what, out: path } => {
