@@ -11,12 +11,32 @@ use zixt_types::Timestamp;
 /// The journal cannot be reached, or a logger runs already.
 pub fn start() -> Result<(), Box<dyn std::error::Error>> {
     if systemd_journal_logger::connected_to_journal() {
-        systemd_journal_logger::JournalLog::new()?.install()?;
+        log::set_boxed_logger(Box::new(Ours(systemd_journal_logger::JournalLog::new()?)))?;
     } else {
-        log::set_logger(&Text)?;
+        log::set_boxed_logger(Box::new(Ours(Text)))?;
     }
     log::set_max_level(LevelFilter::Info);
     Ok(())
+}
+
+/// Passes on what this program says, and of what its libraries say only what is wrong: the TPM's says of every connection
+/// that it was closed.
+struct Ours<L>(L);
+
+impl<L: Log> Log for Ours<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn || metadata.target().starts_with("zixt")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 struct Text;
@@ -62,6 +82,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use log::Level;
+
+    #[test]
+    fn libraries_are_heard_only_when_something_is_wrong() {
+        let passed = |target: &str, level| {
+            Ours(Text).enabled(&Metadata::builder().target(target).level(level).build())
+        };
+        assert!(passed("zixt_hsm::service", Level::Info) && passed("tss_esapi::context", Level::Warn));
+        assert!(!passed("tss_esapi::context", Level::Info));
+    }
 
     #[test]
     fn a_line_says_when_who_and_how_bad() {

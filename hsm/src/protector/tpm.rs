@@ -97,10 +97,13 @@ impl TpmProtector {
     /// Asks the TPM what it is.
     fn look(&self) -> Result<TokenInfo, CustodyError> {
         let info = self.tpm()?.describe().map_err(custody_error)?;
+        let words: Vec<_> =
+            info.manufacturer.split_whitespace().chain(info.model.split_whitespace()).collect();
         let info = TokenInfo {
             label: "tpm".to_owned(),
-            serial: format!("firmware {:08x}.{:08x}", info.firmware.0, info.firmware.1),
-            model: format!("{} {}", info.manufacturer, info.model).trim().to_owned(),
+            // A TPM tells none. Which one it is, the pinned storage key decides once it is enrolled.
+            serial: "not told".to_owned(),
+            model: format!("{}, firmware {:08x}.{:08x}", words.join(" "), info.firmware.0, info.firmware.1),
             software: info.software,
         };
         *self.seen() = Some((Instant::now(), info.clone()));

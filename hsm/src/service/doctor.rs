@@ -153,7 +153,7 @@ fn protector(info: &ProtectorInfo) -> Finding {
     match (&info.token, info.kind) {
         (_, ProtectorKind::Recovery) => good(&what, &info.problem),
         (Some(token), _) => {
-            let use_ = if info.enrolled { "wraps the root" } else { "could be added" };
+            let use_ = if info.enrolled { "wraps the root" } else { "not used" };
             let found = format!("{}; {use_}", super::status::description(token));
             if info.enrolled && token.software {
                 bad(&what, &found, "No hardware protects it. For a lab only.")

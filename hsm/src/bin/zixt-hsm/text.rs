@@ -15,7 +15,7 @@ const fn unlock_text(mode: UnlockMode) -> &'static str {
     match mode {
         UnlockMode::Attended => "attended: after a power-on it signs only when a person has entered the PIN",
         UnlockMode::Unattended => {
-            "unattended: whoever takes box and token and switches it on has an appliance that signs"
+            "unattended: whoever takes the box with its devices and switches it on has an appliance that signs"
         }
     }
 }
