@@ -9,8 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use zixt_hsm_protocol::{BlockingHsmClient, Pin, StateKind};
 
-/// Clients that sign at a time.
+/// Clients that sign at a time, and requests that each of them has under way when they come at a rate: a server does not
+/// hold the next handshake back because a signature took long. (One in a hundred takes five times as long as most: ML-DSA
+/// begins again until a signature gives nothing away.)
 const CLIENTS: u32 = 2;
+const SIDE_BY_SIDE: u32 = 2;
+/// Signatures per second that custody has to reach; how long one takes is measured at half of that.
+const REQUIRED_PER_S: f64 = 5_000.0;
 /// Unlocks, of which the median counts.
 const UNLOCKS: usize = 9;
 
@@ -24,9 +29,12 @@ pub fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static str, Va
     signatures(&socket, span / 4, None);
     let (count, _) = signatures(&socket, span, None);
     let rate = count as f64 / span.as_secs_f64();
-    let (_, mut latencies) = signatures(&socket, span, Some(rate / 2.0));
-    latencies.sort_unstable();
-    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or_default();
+    let paced = |rate: f64| {
+        let (_, mut latencies) = signatures(&socket, span, Some(rate));
+        latencies.sort_unstable();
+        move |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or_default()
+    };
+    let (at, at_half) = (paced(REQUIRED_PER_S / 2.0), paced(rate / 2.0));
     let memory = appliance.pids().1.map(own_rss_kib).unwrap_or_default();
     let softhsm = unlock(&appliance);
     drop(appliance);
@@ -42,6 +50,7 @@ pub fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static str, Va
         ("custody.sign_per_s", json!(rate.round())),
         ("custody.sign_p50_ms", json!(ms(at(50)))),
         ("custody.sign_p99_ms", json!(ms(at(99)))),
+        ("custody.sign_p99_at_half_of_measured_ms", json!(ms(at_half(99)))),
         ("custody.native_over_token", native_over_token(programs)),
         ("custody.unlock_softhsm_ms", json!(ms(softhsm))),
         ("custody.unlock_tpm_ms", json!(tpm.map(ms))),
@@ -55,15 +64,17 @@ fn signatures(socket: &Path, span: Duration, rate: Option<f64>) -> (u64, Vec<Dur
     let content = [&[0x20; 64][..], b"TLS 1.3, server CertificateVerify", &[0], &[0x5A; 48]].concat();
     let count = AtomicU64::new(0);
     let begun = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| BlockingHsmClient::new(socket)).collect();
+    let lanes = if rate.is_some() { CLIENTS * SIDE_BY_SIDE } else { CLIENTS };
     let latencies = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
+        let lanes: Vec<_> = (0..lanes)
+            .zip(clients.iter().cycle())
+            .map(|(lane, custody)| {
                 let (content, count) = (&content, &count);
                 scope.spawn(move || {
-                    let custody = BlockingHsmClient::new(socket);
                     let mut latencies = Vec::new();
-                    let step = rate.map(|rate| Duration::from_secs_f64(f64::from(CLIENTS) / rate));
-                    let mut due = begun + step.unwrap_or_default() * client / CLIENTS;
+                    let step = rate.map(|rate| Duration::from_secs_f64(f64::from(lanes) / rate));
+                    let mut due = begun + step.unwrap_or_default() * lane / lanes;
                     while begun.elapsed() < span {
                         if let Some(step) = step {
                             sleep(due.saturating_duration_since(Instant::now()));
@@ -79,7 +90,7 @@ fn signatures(socket: &Path, span: Duration, rate: Option<f64>) -> (u64, Vec<Dur
                 })
             })
             .collect();
-        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+        lanes.into_iter().flat_map(|lane| lane.join().expect("a client")).collect()
     });
     (count.into_inner(), latencies)
 }

@@ -230,7 +230,9 @@ fn memory() -> Finding {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).map(str::trim);
     match locked {
-        Some(amount) if !amount.starts_with("0 ") => good("memory", "it is locked: nothing of it is swapped out"),
+        Some(amount) if !amount.starts_with("0 ") => {
+            good("memory", "it is locked: nothing of it is swapped out")
+        }
         _ => bad(
             "memory",
             "memory is not locked and may be swapped out",
