@@ -615,6 +615,40 @@ fn many_entries() -> Vec<u8> {
     [b"{\"submissions\":[", &entries[..entries.len() - 1], b"]}"].concat()
 }
 
+/// Whoever opens connections and leaves them idle, at whatever point of their beginning, keeps nobody out.
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let appliance = Appliance::lab();
+    let alice = Device::enrol(&invitation(&appliance, "alice"));
+    let open = invitation(&appliance, "bob");
+    let address = alice.wire.address;
+    let connect = || std::net::TcpStream::connect(address).expect("a socket");
+
+    // More than there are places for handshakes.
+    let silent: Vec<_> = (0..600).map(|_| connect()).collect();
+    // Who has said hello is answered with a signature, and not waited for.
+    let greeted: Vec<_> = (0..150)
+        .map(|_| {
+            let config = Arc::clone(&Wire::stranger(&open).config);
+            let mut hello = rustls::ClientConnection::new(config, zixt_crypto_fast::tls::server_name())
+                .expect("a connection");
+            let mut socket = connect();
+            hello.write_tls(&mut socket).expect("a hello");
+            socket
+        })
+        .collect();
+    // More strangers than there are places for them, connected for good and with nothing to say.
+    let strangers: Vec<_> = (0..70).map(|_| Wire::stranger(&open).open()).collect();
+
+    let body = alice.message(thread(), 0, 2);
+    let refused = alice.submit(&body, &[ENVELOPE]);
+    assert_eq!(refused.problem().expect("an answer").code, ErrorCode::UnknownThread);
+    let bob = Device::enrol(&open);
+    assert_eq!(bob.wire.get("/healthz").status, 200);
+    drop((silent, greeted, strangers));
+    assert!(healthy(&appliance));
+}
+
 /// A client that offers any other key exchange is refused in the handshake; nothing else of it differs.
 #[test]
 fn a_client_with_a_classical_key_exchange_is_refused() {

@@ -2,6 +2,7 @@
 
 use super::Peer;
 use super::patience::{Pace, Patient};
+use super::visitors::Visitors;
 use crate::app::App;
 use crate::room::{STRANGERS_MAX, Turns};
 use axum::Router;
@@ -14,12 +15,12 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
@@ -27,12 +28,16 @@ use zixt_crypto::{SuiteId, digest};
 use zixt_crypto_fast::tls::{ClientKeyPolicy, peer_key};
 use zixt_types::limits;
 
-/// Connections of clients: each takes about 40 kB.
+/// Connections of devices: each takes about 40 kB.
 const CONNECTIONS_MAX: usize = 1024;
 /// Connections of one device: a client has two, and old ones may not have been noticed to be dead.
 const CONNECTIONS_EACH: usize = 16;
-/// Handshakes at the same time: each needs a signature of custody.
-const HANDSHAKES_MAX: usize = 32;
+/// Handshakes that are not over. Most wait for a peer; one that says nothing takes a few kB.
+const HANDSHAKES_MAX: usize = 256;
+/// Handshakes that are answered at the same time: each needs a signature of custody, and holds a thread meanwhile.
+const ANSWERED_MAX: usize = 8;
+/// Files that a server may have open: connections, the store's and the log's files, and some to spare.
+pub const OPEN_FILES_MAX: u64 = 4096;
 /// A handshake has to be over by then.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A request's head has to come within this; also ends connections that nobody uses.
@@ -73,18 +78,16 @@ pub async fn serve_clients(
     connections: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let router = super::client_router(Arc::clone(&app));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let devices = Arc::new(Turns::new(CONNECTIONS_EACH));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Visitors::new(HANDSHAKES_MAX);
+    let strangers = Visitors::new(STRANGERS_MAX);
+    let answered = Arc::new(Semaphore::new(ANSWERED_MAX));
     loop {
-        // Whoever comes when the house is full waits in the kernel's queue.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = tokio::select! {
+        let (stream, from) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
                     log::warn!("accept: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -93,39 +96,74 @@ pub async fn serve_clients(
             },
             () = shutdown.cancelled() => return,
         };
-        let (acceptor, router, app) = (acceptor.clone(), router.clone(), Arc::clone(&app));
-        let (strangers, handshakes) = (Arc::clone(&strangers), Arc::clone(&handshakes));
-        let devices = Arc::clone(&devices);
+        let place = handshakes.enter(from);
+        let (tls, router, app) = (Arc::clone(&tls), router.clone(), Arc::clone(&app));
+        let (strangers, answered) = (Arc::clone(&strangers), Arc::clone(&answered));
+        let (room, devices) = (Arc::clone(&room), Arc::clone(&devices));
         let shutdown = shutdown.clone();
         connections.spawn(async move {
-            let _permit = permit;
-            let Some((stream, peer)) = shake_hands(stream, &acceptor, suite, &handshakes).await else {
-                return;
+            let shaken = tokio::select! {
+                shaken = shake_hands(stream, tls, suite, &answered) => shaken,
+                () = place.shown_out() => return log::debug!("handshake: given up for another"),
+                () = shutdown.cancelled() => return,
             };
-            let room = if app.knows(&peer.0) { devices.of(peer.0) } else { strangers };
-            let Ok(_place) = room.try_acquire_owned() else {
-                log::info!("connection: refused, others of the same kind are too many");
-                return;
-            };
-            app.vitals.connections.fetch_add(1, Ordering::Relaxed);
+            let Some((stream, peer)) = shaken else { return };
+            drop(place);
+            let known = app.knows(&peer.0);
             let service = ServiceBuilder::new().layer(axum::Extension(peer)).service(router);
-            serve(stream, service, &shutdown).await;
-            app.vitals.connections.fetch_sub(1, Ordering::Relaxed);
+            let serve = async {
+                let _counted = Counted::new(&app.vitals.connections);
+                serve(stream, service, &shutdown).await;
+            };
+            if known {
+                let (Ok(_place), Ok(_turn)) = (room.try_acquire(), devices.of(peer.0).try_acquire_owned())
+                else {
+                    return log::info!("connection: refused, others of the same kind are too many");
+                };
+                serve.await;
+            } else {
+                let place = strangers.enter(from);
+                tokio::select! {
+                    () = serve => {}
+                    () = place.shown_out() => log::debug!("connection: given up for another stranger's"),
+                }
+            }
         });
+    }
+}
+
+/// Is counted as long as it lives.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 async fn shake_hands(
     stream: TcpStream,
-    acceptor: &TlsAcceptor,
+    tls: Arc<rustls::ServerConfig>,
     suite: SuiteId,
-    handshakes: &Semaphore,
-) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
+    answered: &Semaphore,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     // One message at a time is what most clients send: waiting to fill a packet would cost 40 ms.
     stream.set_nodelay(true).ok()?;
     let shaken = tokio::time::timeout(HANDSHAKE_WAIT_MAX, async {
-        let _turn = handshakes.acquire().await.ok();
-        acceptor.accept(stream).await
+        let asked = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let answer = {
+            // A turn is as long as the signature takes: the peer has asked, and is not waited for here.
+            let _turn = answered.acquire().await.ok();
+            asked.into_stream(tls)
+        };
+        answer.await
     });
     match shaken.await {
         Ok(Ok(stream)) => {

@@ -7,6 +7,7 @@ mod patience;
 mod request;
 #[cfg(test)]
 mod tests;
+mod visitors;
 
 pub use admin::{router as admin_router, starting_router};
 pub use clients::router as client_router;

@@ -96,7 +96,9 @@ impl SqliteStore {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
             let entry = rows::entry(&row)?;
-            bytes += entry.body_bytes.len() as u64;
+            // A short body's signatures are longer than the body.
+            let possession = entry.possession.as_ref().map_or(0, Vec::len);
+            bytes += (entry.body_bytes.len() + entry.signature.len() + possession) as u64;
             if bytes > PAGE_BYTES_MAX && !entries.is_empty() {
                 break;
             }
