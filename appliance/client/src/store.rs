@@ -28,7 +28,12 @@ use zixt_crypto::{AeadKey, RandomError, aead, fill_random, labels};
 /// Rows in one statement: three values each stay well below SQLite's 32,766 variables.
 const ROWS_MAX: usize = 500;
 /// Schema that this program reads and writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
+
+/// Where the values lie. The key in an index of its own: in a table that is sorted by it, a search reads the values that it
+/// passes, with all the pages that a long one fills.
+const SEALED: &str = "CREATE TABLE sealed (space INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, \
+                      PRIMARY KEY (space, key)) STRICT";
 
 /// What a value is about. The numbers are stored: never reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,14 +244,13 @@ impl Store {
             let statements = [
                 "CREATE TABLE wrapped (id INTEGER PRIMARY KEY CHECK (id = 1), memory_kib INTEGER NOT NULL, \
                  passes INTEGER NOT NULL, lanes INTEGER NOT NULL, salt BLOB NOT NULL, root BLOB NOT NULL) STRICT",
-                "CREATE TABLE sealed (space INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, \
-                 PRIMARY KEY (space, key)) STRICT, WITHOUT ROWID",
+                SEALED,
             ];
             for statement in statements {
                 sqlx::query(statement).execute(&mut connection).await?;
             }
             wrap(&mut connection, passphrase, cost, &root).await?;
-            sqlx::query("PRAGMA user_version = 1").execute(&mut connection).await?;
+            sqlx::query("PRAGMA user_version = 2").execute(&mut connection).await?;
             connection.close().await?;
         }
         std::fs::rename(&fresh, &path)
@@ -272,6 +276,9 @@ impl Store {
             return Err(StoreError::NewerSchema { got });
         }
         let root = unwrap(&mut connection, passphrase).await?;
+        if got < SCHEMA {
+            rearrange(&mut connection).await?;
+        }
         Ok(Self::assemble(connection, &root, path, lock))
     }
 
@@ -546,6 +553,23 @@ impl Store {
     }
 }
 
+/// Brings a store of schema 1, whose table was sorted by key, to schema 2.
+async fn rearrange(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    let statements = [
+        "ALTER TABLE sealed RENAME TO sorted",
+        SEALED,
+        "INSERT INTO sealed (space, key, value) SELECT space, key, value FROM sorted",
+        "DROP TABLE sorted",
+        "PRAGMA user_version = 2",
+    ];
+    for statement in statements {
+        sqlx::query(statement).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
 /// Writes values in one statement.
 async fn put(connection: &mut SqliteConnection, rows: Vec<(u8, &[u8], Vec<u8>)>) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::new("INSERT INTO sealed (space, key, value) ");
@@ -716,6 +740,44 @@ mod tests {
         .unwrap();
         assert!(matches!(store.get(Space::Message, b"a").await, Err(StoreError::Altered { .. })));
         assert!(store.get(Space::Message, b"b").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_of_the_first_schema_is_brought_to_the_second() {
+        let (folder, store) = fresh().await;
+        let long = vec![7; 20_000];
+        let mut batch = Batch::new();
+        batch.put(Space::Fact, b"a".as_slice(), b"one".as_slice());
+        batch.put(Space::MlsState, b"b".as_slice(), long.as_slice());
+        store.commit(batch).await.unwrap();
+        drop(store);
+        let mut connection = raw(folder.path()).await;
+        for statement in [
+            "ALTER TABLE sealed RENAME TO new",
+            "CREATE TABLE sealed (space INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, \
+             PRIMARY KEY (space, key)) STRICT, WITHOUT ROWID",
+            "INSERT INTO sealed SELECT space, key, value FROM new",
+            "DROP TABLE new",
+            "PRAGMA user_version = 1",
+        ] {
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+        }
+        connection.close().await.unwrap();
+
+        for _ in 0..2 {
+            let store = Store::open(folder.path(), b"correct horse").await.unwrap();
+            assert_eq!(*store.get(Space::Fact, b"a").await.unwrap().unwrap(), *b"one");
+            assert_eq!(*store.get(Space::MlsState, b"b").await.unwrap().unwrap(), *long);
+            let mut batch = Batch::new();
+            batch.put(Space::Message, b"c".as_slice(), b"three".as_slice());
+            store.commit(batch).await.unwrap();
+        }
+        let mut connection = raw(folder.path()).await;
+        let version: i64 =
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await.unwrap();
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(rowid) FROM sealed").fetch_one(&mut connection).await.unwrap();
+        assert_eq!((version, rows), (SCHEMA, 3));
     }
 
     /// What stays in memory is what the file says, whatever is written, fails or is given up in the middle.
