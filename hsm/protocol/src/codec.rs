@@ -7,9 +7,6 @@ use zixt_types::cbor;
 /// The version of the protocol that this program speaks.
 pub const PROTOCOL_VERSION: u64 = 1;
 
-/// Room for every message but a genesis, which is no secret: a buffer that grows leaves its old bytes behind.
-const SECRET_MESSAGE_BYTES_MAX: usize = 8 * 1024;
-
 /// Why bytes were not taken as a message of this protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -38,14 +35,33 @@ const WHAT: &str = "custody message";
 /// The bytes of a request or response.
 #[must_use]
 pub fn encode<T: Encode<()>>(message: &T) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_MESSAGE_BYTES_MAX));
-    let mut encoder = minicbor::Encoder::new(&mut *bytes);
+    // As long as it becomes: a buffer that grows leaves its old bytes behind.
+    let mut length = Length(0);
+    write(message, &mut length);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
+    write(message, &mut *bytes);
+    bytes
+}
+
+fn write<T: Encode<()>, W: minicbor::encode::Write>(message: &T, to: &mut W) {
+    let mut encoder = minicbor::Encoder::new(to);
     let written =
         encoder.array(2).and_then(|e| e.u64(PROTOCOL_VERSION)).and_then(|e| e.encode(message)).map(|_| ());
-    match written {
-        Ok(()) => bytes,
-        // Writing to a Vec cannot fail and no `Encode` of ours returns an error of its own.
-        Err(_) => unreachable!("encoding to memory"),
+    // Writing to memory cannot fail and no `Encode` of ours returns an error of its own.
+    if written.is_err() {
+        unreachable!("encoding to memory");
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl minicbor::encode::Write for Length {
+    type Error = std::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct TestProtector {
     pub(crate) stuck: AtomicBool,
     /// It was pulled out.
     pub(crate) gone: AtomicBool,
+    /// It does not tell its counter.
+    pub(crate) mute: AtomicBool,
+    pub(crate) serial: Mutex<String>,
 }
 
 impl TestProtector {
@@ -34,6 +37,8 @@ impl TestProtector {
             counter: AtomicU64::new(100),
             stuck: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            serial: Mutex::new("1".to_owned()),
         }
     }
 
@@ -66,7 +71,7 @@ impl Protector for TestProtector {
         if self.gone.load(Ordering::Relaxed) {
             return Err(CustodyError::TokenAbsent { detail: self.name.clone() });
         }
-        let (serial, model) = ("1".to_owned(), "memory".to_owned());
+        let (serial, model) = (self.serial.lock().unwrap().clone(), "memory".to_owned());
         Ok(TokenInfo { label: self.name.clone(), serial, model, software: true })
     }
 
@@ -102,6 +107,10 @@ impl Protector for TestProtector {
     }
 
     fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
+        self.describe()?;
+        if self.mute.load(Ordering::Relaxed) {
+            return Err(CustodyError::TokenFailed { detail: "mute".to_owned() });
+        }
         Ok(Some(self.counter.load(Ordering::Relaxed)))
     }
 

@@ -127,6 +127,7 @@ impl Service {
         if let (Some(device), Some(named)) =
             (self.device(&removed), pins.iter().find(|named| named.protector == removed.name))
             && !device.is_open()
+            && super::provision::same_device(record, &removed, device).is_ok()
         {
             self.try_pin(zixt_hsm_pkcs11::PinTry::Attended, || {
                 device.open(Some(&removed.enrolment), &named.pin, zixt_hsm_pkcs11::PinTry::Attended)

@@ -22,15 +22,23 @@ use crate::state::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
-use zixt_hsm_protocol::{CustodyError, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
+use zixt_hsm_protocol::{CustodyError, KeyStatus, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
 use zixt_types::{Canonical, Timestamp, UnlockMode};
 
 /// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
 /// even after a crash.
 const VOTES_UNCOUNTED_MAX: u64 = 1000;
 
+/// The same while it votes: often enough that few votes can be taken back unnoticed, and seldom enough that a TPM's
+/// counter, which wears out, lasts for years.
+const COUNT_VOTES_EVERY: Duration = Duration::from_secs(300);
+
 /// How often the anchors are compared with the state while it votes.
 const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(10);
+
+/// Comparisons in a row in which no device told its counter, before it stops voting: the device may be in another
+/// machine, with a copy of this state.
+const UNREAD_MAX: u32 = 3;
 
 /// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
 pub struct Service {
@@ -45,8 +53,10 @@ pub struct Service {
     recovery: Mutex<Option<recover::Begun>>,
     /// Why the last unlock did not work, until one does.
     failure: Mutex<Option<CustodyError>>,
-    /// When the anchors were last compared while voting.
-    watched: Mutex<Instant>,
+    /// When the anchors were last compared while voting, and how often in a row no device told its counter.
+    watched: Mutex<(Instant, u32)>,
+    /// When the votes were last counted.
+    counted: Mutex<Instant>,
 }
 
 /// What keys live in and are protected by.
@@ -76,7 +86,8 @@ impl Service {
             change: Mutex::default(),
             recovery: Mutex::default(),
             failure: Mutex::default(),
-            watched: Mutex::new(Instant::now()),
+            watched: Mutex::new((Instant::now(), 0)),
+            counted: Mutex::new(Instant::now()),
         }
     }
 
@@ -140,7 +151,8 @@ impl Service {
             }
             Err(_) => return,
         };
-        if uncounted >= VOTES_UNCOUNTED_MAX {
+        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if uncounted >= VOTES_UNCOUNTED_MAX || (uncounted > 0 && counted.elapsed() >= COUNT_VOTES_EVERY) {
             self.count_votes();
         }
         self.watch_anchors();
@@ -205,12 +217,18 @@ impl Service {
             self.try_pin(pin_try, || protector.open(None, pin, pin_try))?;
             return Ok(self.read().kind());
         };
+        provision::same_device(&record, &enrolled, protector)?;
         let opened = self.try_pin(pin_try, || {
             protector.open(Some(&enrolled.enrolment), pin, pin_try)?;
             record.open_root(&enrolled, protector)
         });
         let root = opened.inspect_err(|error| self.not_opened(error))?;
-        self.go_on(Open { record, root })
+        self.go_on(Open { record, root }).inspect_err(|_| {
+            // What stays open would take any PIN for the right one.
+            if self.read().open().is_err() {
+                self.close();
+            }
+        })
     }
 
     /// What the state is to be after a protector did not open the root.
@@ -229,11 +247,21 @@ impl Service {
 
     /// Judges whether an authenticated state is the newest, and puts it to use.
     fn go_on(&self, mut open: Open) -> Result<StateKind, CustodyError> {
+        let unmarked = match &*self.read() {
+            Custody::Quarantined(reason, _) => Some(reason.clone()),
+            _ => None,
+        };
         let set_back = self.set_back(&open.record)?;
-        if let Some(reason) = set_back.filter(|_| open.record.quarantine.is_none()) {
-            self.quarantine(&mut open, reason)?;
+        // Also what was marked before may have been set back since.
+        let reason = match &open.record.quarantine {
+            Some(marked) => set_back.map(|_| marked.clone()),
+            None => set_back.or(unmarked),
+        };
+        match reason {
+            Some(reason) => self.quarantine(&mut open, reason)?,
+            None => self.count(&mut open),
         }
-        open.record = self.commit(&open.root, open.record.clone()).inspect_err(|_| self.close())?;
+        open.record = self.commit(&open.root, open.record.clone())?;
         let mut custody = self.write();
         let before = std::mem::replace(&mut *custody, in_between());
         let quarantine = open.record.quarantine.clone();
@@ -250,10 +278,23 @@ impl Service {
         Ok(custody.kind())
     }
 
+    /// Notes in a state how many votes there are; whether they are too few, loading them finds out.
+    fn count(&self, open: &mut Open) {
+        let Some(quorum) = open.record.pinned.as_ref().map(|pinned| pinned.quorum()) else { return };
+        let key = open.record.open_guard_key(&open.root);
+        if let Ok(guard) = key.and_then(|key| crate::state::open_guard(&self.folder, key, quorum)) {
+            open.record.votes = open.record.votes.max(guard.votes());
+        }
+    }
+
     /// Marks a state so that it stays quarantined until officers decide, whatever is restarted.
+    ///
+    /// Pending keys are dropped: this state does not tell whether one of them was put to use and has voted, and an
+    /// approval to activate it may lie about. What ends the quarantine is a key that is made after it began.
     fn quarantine(&self, open: &mut Open, reason: String) -> Result<(), CustodyError> {
         log::error!("quarantined: {reason}");
         open.record.quarantine = Some(reason);
+        open.record.keys.retain(|key| key.status != KeyStatus::Pending);
         // What comes from now on is anchored at what the devices say now.
         for enrolled in &mut open.record.protectors {
             if let Some(protector) = self.device(enrolled).filter(|protector| protector.is_open()) {
@@ -279,6 +320,10 @@ impl Service {
         *custody = match std::mem::replace(&mut *custody, in_between()) {
             Custody::Operational(keys) => Custody::Locked(Box::new(keys.unload().record)),
             Custody::Unprovisioned(held) => Custody::Unprovisioned(held.seal()),
+            // For want of a key's token: it may be back at the next unlock.
+            Custody::Quarantined(_, Held::Open(open)) if open.record.quarantine.is_none() => {
+                Custody::Locked(Box::new(open.record))
+            }
             Custody::Quarantined(reason, held) => Custody::Quarantined(reason, held.seal()),
             other => other,
         };
@@ -286,6 +331,7 @@ impl Service {
 
     /// Writes down how many votes were signed. A failure is no reason to stop: what is written already stays true.
     fn count_votes(&self) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let mut custody = self.write();
         let Custody::Operational(keys) = &mut *custody else { return };
         let votes = keys.votes();
@@ -301,33 +347,68 @@ impl Service {
     }
 
     /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
-    /// with a copy of this state, and two of them would sign twice.
+    /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
     fn watch_anchors(&self) {
         {
             let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            if watched.elapsed() < WATCH_ANCHORS_EVERY {
+            if watched.0.elapsed() < WATCH_ANCHORS_EVERY {
                 return;
             }
-            *watched = Instant::now();
+            watched.0 = Instant::now();
         }
-        let judge = |record: &CustodyRecord| {
-            record.protectors.iter().find_map(|enrolled| {
-                let device = self.device(enrolled).filter(|device| device.is_open())?;
-                root::judge(device, enrolled).unwrap_or_else(|error| {
-                    log::warn!("{} does not tell its counter: {error}", enrolled.name);
-                    None
-                })
-            })
-        };
+        self.compare_anchors();
+    }
+
+    fn compare_anchors(&self) {
         // Without the lock: a device may take its time, and others sign meanwhile.
         let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
-        if judge(&record).is_none() {
-            return;
+        let unread = match self.moved(&record) {
+            Ok(None) => 0,
+            Ok(Some(_)) => {
+                // It may have been changed meanwhile.
+                let mut custody = self.write();
+                let moved = custody.keys().map(|keys| self.moved(&keys.open().record));
+                if let Ok(Ok(Some(why))) = moved {
+                    self.stop_signing(&mut custody, why);
+                }
+                0
+            }
+            Err(error) => {
+                let unread = self.watched.lock().unwrap_or_else(PoisonError::into_inner).1 + 1;
+                if unread >= UNREAD_MAX {
+                    log::error!(
+                        "locked: no device tells its counter, and one may be in another machine: {error}"
+                    );
+                    let _change = self.changing();
+                    self.seal();
+                    self.close();
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    0
+                } else {
+                    unread
+                }
+            }
+        };
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).1 = unread;
+    }
+
+    /// Why a state is not the newest, by every open anchor; an error if there are some and none of them can be read.
+    fn moved(&self, record: &CustodyRecord) -> Result<Option<String>, CustodyError> {
+        let (mut read, mut unread) = (false, None);
+        for enrolled in record.protectors.iter().filter(|enrolled| enrolled.anchored.is_some()) {
+            let Some(device) = self.device(enrolled).filter(|device| device.is_open()) else { continue };
+            match root::judge(device, enrolled) {
+                Ok(Some(why)) => return Ok(Some(why)),
+                Ok(None) => read = true,
+                Err(error) => {
+                    log::warn!("{} does not tell its counter: {error}", enrolled.name);
+                    unread = Some(error);
+                }
+            }
         }
-        let mut custody = self.write();
-        let moved = custody.keys().ok().and_then(|keys| judge(&keys.open().record));
-        if let Some(why) = moved {
-            self.stop_signing(&mut custody, why);
+        match unread {
+            Some(error) if !read => Err(error),
+            _ => Ok(None),
         }
     }
 
@@ -358,27 +439,43 @@ impl Service {
                 Ok(())
             }
             Err(failed) => {
-                let (mut open, error) = *failed;
-                log::error!("cannot load the keys: {error}");
-                *custody = match &error {
-                    CustodyError::Quarantined { reason } => {
-                        self.quarantine(&mut open, reason.clone())?;
-                        open.record = self.commit(&open.root, open.record.clone())?;
-                        Custody::Quarantined(reason.clone(), Held::Open(Box::new(open)))
-                    }
-                    CustodyError::Failed { reason } => Custody::Failed(reason.clone()),
-                    CustodyError::UnsealFailed => Custody::Quarantined(
-                        "a key in the state file does not open under its root".to_owned(),
-                        Held::Nothing,
-                    ),
-                    _ => Custody::Locked(Box::new(open.record)),
-                };
+                let (open, error) = *failed;
+                *custody = self.not_loaded(open, error.clone())?;
                 if !matches!(custody, Custody::Quarantined(_, Held::Open(_))) {
                     self.close();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// The state of custody whose keys could not be loaded.
+    fn not_loaded(&self, mut open: Open, error: CustodyError) -> Result<Custody, CustodyError> {
+        log::error!("cannot load the keys: {error}");
+        Ok(match error {
+            CustodyError::Quarantined { reason } => {
+                self.quarantine(&mut open, reason.clone())?;
+                open.record = self.commit(&open.root, open.record.clone())?;
+                Custody::Quarantined(reason, Held::Open(Box::new(open)))
+            }
+            CustodyError::Failed { reason } => Custody::Failed(reason),
+            CustodyError::UnsealFailed => Custody::Quarantined(
+                "a key in the state file does not open under its root".to_owned(),
+                Held::Nothing,
+            ),
+            // Lost for good, perhaps: then officers activate another key. Not written down: it may be back.
+            CustodyError::TokenLocked
+            | CustodyError::TokenAbsent { .. }
+            | CustodyError::KekMissing { .. }
+            | CustodyError::TokenFailed { .. } => {
+                let reason = format!(
+                    "the token that a key lives in cannot be used ({error}). If it comes back, lock and unlock by it. \
+                     If it is lost, officers activate new keys that live elsewhere"
+                );
+                Custody::Quarantined(reason, Held::Open(Box::new(open)))
+            }
+            _ => Custody::Locked(Box::new(open.record)),
+        })
     }
 
     /// Counts a try, makes it, and counts its outcome.
@@ -392,9 +489,12 @@ impl Service {
             log::warn!("a PIN was wrong before: the PIN file is not tried again until a person has unlocked");
             return Err(CustodyError::PinIncorrect);
         }
+        // Without a person there is nobody to wait; that those tries are few was seen above.
         match tries.wait_s(now()) {
-            0 => {}
-            retry_after_s => return Err(CustodyError::PinBackoff { retry_after_s }),
+            retry_after_s if retry_after_s > 0 && pin_try == PinTry::Attended => {
+                return Err(CustodyError::PinBackoff { retry_after_s });
+            }
+            _ => {}
         }
         tries.begin(&self.folder, now()).map_err(|error| storage(&error))?;
         let outcome = attempt();

@@ -21,9 +21,11 @@ impl Service {
         self.lab_only(protector.describe()?.software && !lab)?;
         let (record, root) = CustodyRecord::generate(protector, &*self.devices.keys, suite, lab)?;
         // First the guard, so that there are never keys without one.
-        store_guard(&self.folder, &record.open_guard_key(&root)?)?;
+        let guarded = record.open_guard_key(&root).and_then(|key| store_guard(&self.folder, &key));
         // The point of no return: from here on the appliance has these keys.
-        let record = self.commit(&root, record)?;
+        let enrolled = record.protectors.clone();
+        let committed = guarded.and_then(|()| self.commit(&root, record));
+        let record = committed.inspect_err(|_| self.take_back(&enrolled, &root))?;
         let keys = record.public_keys();
         log::info!("made {} keys of the suite {suite}{}", keys.len(), if lab { " for a lab" } else { "" });
         *self.write() = Custody::Unprovisioned(Held::Open(Box::new(Open { record, root })));
@@ -41,6 +43,10 @@ impl Service {
             Custody::Unprovisioned(Held::Sealed(record)) => {
                 record.check_genesis(&genesis)?;
                 return Err(CustodyError::TokenLocked);
+            }
+            // While it waits for another protector, its network stands already.
+            Custody::Unprovisioned(Held::Open(open)) if open.record.pinned.is_some() => {
+                return same_genesis(&open.record, hash);
             }
             Custody::Unprovisioned(Held::Open(_)) => {}
             Custody::Locked(record) => return same_genesis(record, hash),
@@ -97,9 +103,8 @@ impl Service {
                 Some(transcript)
             }
         };
-        if !protector.is_open() {
-            self.try_pin(PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
-        }
+        // Also where it is open: a TPM that an earlier try failed to enrol still has that try's PIN.
+        self.try_pin(PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
         let open = custody.open_mut()?;
         let enrolled = EnrolledProtector::enrol(protector, &open.root)?;
         let mut next = open.record.clone();
@@ -114,11 +119,7 @@ impl Service {
         match kept.and_then(|()| self.commit(&open.root, next)) {
             Ok(record) => open.record = record,
             Err(error) => {
-                // A TPM's authorisations would be lost with this error.
-                let authorisation = enrolled.authorisation(&open.root)?;
-                let erased =
-                    protector.erase(&enrolled.enrolment, authorisation.as_deref().map(Vec::as_slice));
-                log::error!("the protector {name} was not added; taken back: {erased:?}");
+                self.take_back(std::slice::from_ref(&enrolled), &open.root);
                 return Err(error);
             }
         }
@@ -148,6 +149,7 @@ impl Service {
         let open = custody.open_mut()?;
         let (protector, enrolled) = self.enrolled(Some(name), &open.record)?;
         let id = enrolled.id;
+        same_device(&open.record, enrolled, protector)?;
         let changed =
             self.try_pin(PinTry::Attended, || protector.change_pin(&enrolled.enrolment, old, new))?;
         if let PinChange::Enrolment(enrolment) = changed {
@@ -163,6 +165,17 @@ impl Service {
         Ok(())
     }
 
+    /// Undoes enrolments that did not become part of the state: a TPM's authorisations would be lost with them.
+    pub(super) fn take_back(&self, enrolled: &[EnrolledProtector], root: &crate::root::Root) {
+        for enrolled in enrolled {
+            let Some(device) = self.device(enrolled) else { continue };
+            let erased = enrolled.authorisation(root).and_then(|authorisation| {
+                device.erase(&enrolled.enrolment, authorisation.as_deref().map(Vec::as_slice))
+            });
+            log::error!("{} was not enrolled; taken back: {erased:?}", enrolled.name);
+        }
+    }
+
     fn is_of(&self, enrolled: &EnrolledProtector, protector: &dyn crate::protector::Protector) -> bool {
         enrolled.name == protector.name() && enrolled.kind == protector.kind()
     }
@@ -174,6 +187,25 @@ impl Service {
             Ok(())
         }
     }
+}
+
+/// Whether a device is the one that was enrolled, and not another one with its name: before it is given a PIN.
+pub(super) fn same_device(
+    record: &CustodyRecord,
+    enrolled: &EnrolledProtector,
+    device: &dyn crate::protector::Protector,
+) -> Result<(), CustodyError> {
+    let info = device.describe()?;
+    if protector_id(record.custody, device.kind(), &info) == enrolled.id {
+        return Ok(());
+    }
+    Err(CustodyError::WrongProtector {
+        name: enrolled.name.clone(),
+        why: format!(
+            "it has the serial {}, which is not the enrolled one's; it was given no PIN",
+            info.serial
+        ),
+    })
 }
 
 /// Pinned once and for ever; the same one again is what a repeated call sends.

@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use zixt_ceremony::{OfficerRule, RecoveryKey, RecoveryRecord, RecoveryRequest, ShareRelease};
 use zixt_crypto::hpke::{self, OpeningKey};
 use zixt_crypto::{AeadKey, KemSeed, digest, hash, labels};
-use zixt_hsm_protocol::{BackupHead, Blob, Card, CustodyError, RowKey, StateKind, TokenInfo};
+use zixt_hsm_protocol::{BackupHead, Blob, Card, CustodyError, KeyStatus, RowKey, StateKind, TokenInfo};
 use zixt_types::{Action, Canonical, Decision, Hash, ProtectorKind, ShareHolder};
 
 /// The name of the officers' shares among the protectors.
@@ -251,24 +251,30 @@ impl Service {
             .ok_or_else(|| refused("its root was rotated too often".to_owned()))?;
         let root = Root::generate(RootName { version, ..name })?;
         let mut next = record.resealed(&old, &root, &*self.devices.keys)?;
+        // The machine that was lost may have put a pending key to use since: nobody's vote guard is here.
+        next.keys.retain(|key| key.status != KeyStatus::Pending);
         let open = |label: &[u8], aad: &[u8], sealed: &[u8]| key.open(label, aad, sealed).ok();
         // The other machine's devices stay there.
         next.protectors.retain(|kept| kept.kind == ProtectorKind::Recovery);
         next.protectors.iter_mut().try_for_each(|kept| wrap(kept, &root))?;
-        next.protectors.insert(0, EnrolledProtector::enrol(protector, &root)?);
+        let this = EnrolledProtector::enrol(protector, &root)?;
+        next.protectors.insert(0, this.clone());
         let mode = mode(&next.protectors);
-        for kept in &mut next.keys {
-            *kept = self.devices.keys.recover(&root, kept, mode, &open)?;
-        }
-        next.sequence += 1;
         let reason =
             format!("recovered at {} from a backup: the machine that was lost may still vote", now().utc());
+        next.sequence += 1;
         next.quarantine = Some(reason.clone());
-        next.renew_guard(&root)?;
-        store_guard(&self.folder, &next.open_guard_key(&root)?)?;
-        self.keep_decision(record.sequence, transcript)?;
-        // The point of no return: from here on this machine holds the keys.
-        let next = self.commit(&root, next)?;
+        let committed = (|| {
+            for kept in &mut next.keys {
+                *kept = self.devices.keys.recover(&root, kept, mode, &open)?;
+            }
+            next.renew_guard(&root)?;
+            store_guard(&self.folder, &next.open_guard_key(&root)?)?;
+            self.keep_decision(record.sequence, transcript)?;
+            // The point of no return: from here on this machine holds the keys.
+            self.commit(&root, next)
+        })();
+        let next = committed.inspect_err(|_| self.take_back(std::slice::from_ref(&this), &root))?;
         *waiting = None;
         log::info!("{reason}");
         *self.write() = Custody::Quarantined(reason, Held::Open(Box::new(Open { record: next, root })));

@@ -69,9 +69,12 @@ impl Service {
                 continue;
             }
             match (device, pins.iter().find(|named| named.protector == enrolled.name)) {
-                (Some(device), Some(named)) => self.try_pin(PinTry::Attended, || {
-                    device.open(Some(&enrolled.enrolment), &named.pin, PinTry::Attended)
-                })?,
+                (Some(device), Some(named)) => {
+                    super::provision::same_device(record, enrolled, device)?;
+                    self.try_pin(PinTry::Attended, || {
+                        device.open(Some(&enrolled.enrolment), &named.pin, PinTry::Attended)
+                    })?;
+                }
                 _ => missing.push(enrolled.name.as_str()),
             }
         }

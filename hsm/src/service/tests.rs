@@ -1,5 +1,7 @@
 //! The states, with protectors in memory.
 
+mod rollback;
+
 use super::*;
 use crate::backend::WrappedSeed;
 use crate::protector::testing::{PIN, TestProtector};

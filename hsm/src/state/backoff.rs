@@ -47,13 +47,12 @@ impl PinTries {
         Ok(Self::parse(&bytes).unwrap_or(Self { version: 1, wrong: 1, unknown: 0, last: now }))
     }
 
-    /// Seconds until the next try.
+    /// Seconds until a person's next try. One without a known outcome counts like a wrong one: whoever cuts the power
+    /// before the outcome is written gets no free ones.
     #[must_use]
     pub fn wait_s(&self, now: Timestamp) -> u64 {
-        if self.wrong == 0 {
-            return 0;
-        }
-        let wait = 1u64.checked_shl(self.wrong - 1).unwrap_or(WAIT_S_MAX).min(WAIT_S_MAX);
+        let Some(doublings) = self.wrong.saturating_add(self.unknown).checked_sub(1) else { return 0 };
+        let wait = 1u64.checked_shl(doublings).unwrap_or(WAIT_S_MAX).min(WAIT_S_MAX);
         // A clock that was set back makes it wait the whole time again, never longer.
         let waited_ms = now.0.saturating_sub(self.last.0);
         (wait * 1000).saturating_sub(waited_ms).div_ceil(1000)
@@ -132,6 +131,18 @@ mod tests {
             folder.restart(false);
         }
         assert!(!PinTries::read(&folder, at(0)).unwrap().may_try_unattended());
+    }
+
+    #[test]
+    fn cutting_the_power_gives_no_free_tries() {
+        let folder = TestFolder::default();
+        for cut in 1..=12u32 {
+            let mut tries = PinTries::read(&folder, at(0)).unwrap();
+            tries.begin(&folder, at(0)).unwrap();
+            folder.restart(false);
+            let tries = PinTries::read(&folder, at(0)).unwrap();
+            assert_eq!(tries.wait_s(at(0)), (1 << (cut - 1)).min(WAIT_S_MAX));
+        }
     }
 
     #[test]

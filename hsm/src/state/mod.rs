@@ -225,7 +225,7 @@ impl FolderLock {
     }
 }
 
-fn open_guard(
+pub(crate) fn open_guard(
     folder: &DiskFolder,
     key: GuardKey,
     quorum: Quorum,
