@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use zixt_crypto::{Backend as _, selftest};
+use zixt_crypto::{Backend, selftest};
 use zixt_crypto_fast::AwsLc;
 use zixt_types::UnlockMode;
 
@@ -85,11 +85,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         }
     }
 
-    let custody = match selftest::run(&AwsLc) {
-        Ok(()) => Custody::read(&folder)
-            .map_err(|source| StartError::Folder { folder: config.state.clone(), source })?,
-        Err(error) => Custody::Failed(error.to_string()),
-    };
+    let custody = custody(&folder, &AwsLc)
+        .map_err(|source| StartError::Folder { folder: config.state.clone(), source })?;
     let configured = if pin.is_some() { UnlockMode::Unattended } else { UnlockMode::Attended };
     let devices = Devices {
         protectors,
@@ -122,6 +119,14 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let _ = std::fs::remove_file(&config.socket);
     log::info!("stopped");
     Ok(())
+}
+
+/// What the state folder holds; failed for good if the cryptography does not give its known answers.
+fn custody(folder: &DiskFolder, backend: &dyn Backend) -> std::io::Result<Custody> {
+    match selftest::run(backend) {
+        Ok(()) => Custody::read(folder),
+        Err(error) => Ok(Custody::Failed(error.to_string())),
+    }
 }
 
 fn open_folder(path: &Path) -> Result<DiskFolder, StartError> {
@@ -161,5 +166,21 @@ pub fn main(run: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>) -> std
             log::error!("{}", logging::chain(&*error));
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_is_a_state_in_which_nothing_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = DiskFolder(folder.path().to_owned());
+        let Custody::Failed(why) = custody(&folder, &Broken).unwrap() else { panic!("it did not fail") };
+        assert!(why.starts_with("self-test of backend broken failed: ML-DSA-65"), "{why}");
+        // The control: an empty folder waits for its first protector.
+        assert!(matches!(custody(&folder, &AwsLc).unwrap(), Custody::Unprovisioned(_)));
     }
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use zixt_ceremony::OfficerCard;
 use zixt_ceremony::file::{Filed as _, to_file};
 use zixt_crypto::password::Params;
+use zixt_crypto::selftest::{GenerateError, generate_signing_key};
 use zixt_crypto::{
     Backend as _, KeyError, Keyring, RandomError, Reference, SigningSeed, digest, fill_random,
 };
@@ -118,9 +119,12 @@ pub enum LabError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// A key could not be made.
+    /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A key could not be made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 /// Makes the lab network, or finds the one that is there.
@@ -267,7 +271,7 @@ fn make_lab_key(path: &Path, suite: SuiteId) -> Result<Hash, LabError> {
             SigningSeed::from_slice(&bytes).map_err(|error| file(path, io::Error::other(error)))?
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let seed = SigningSeed::generate()?;
+            let (seed, _) = generate_signing_key(&Reference, suite)?;
             write_new(path, seed.as_bytes())?;
             seed
         }

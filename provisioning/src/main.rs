@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use zixt_crypto::{Backend, Reference, selftest};
 use zixt_hsm_protocol::BlockingHsmClient;
 use zixt_provisioning::{lab, report};
 use zixt_types::{RotationPolicy, SuiteId};
@@ -55,7 +56,7 @@ fn suite(name: &str) -> Result<SuiteId, String> {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match run(Arguments::parse().command, &Reference) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("zixt-provision: {error}");
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+/// Performs a command. `backend` is what everything here computes with; it is tried before anything is made.
+fn run(command: Command, backend: &dyn Backend) -> Result<(), Box<dyn std::error::Error>> {
+    selftest::run(backend)?;
     match command {
         Command::Lab { state, hsmd, suite, network, shards, rotate_messages, rotate_hours, json } => {
             let plan = lab::LabPlan {
@@ -103,5 +106,20 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             print!("{}", report::describe(&network));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_stops_before_anything_is_made() {
+        let show = || Command::Show { genesis: PathBuf::from("there is no such file") };
+        let said = |backend: &dyn Backend| run(show(), backend).unwrap_err().to_string();
+        assert!(said(&Broken).starts_with("self-test of backend broken failed: ML-DSA-65"));
+        // The control: otherwise the file is looked for.
+        assert!(said(&Reference).contains("there is no such file"));
     }
 }

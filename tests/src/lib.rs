@@ -9,6 +9,7 @@ pub mod story;
 #[allow(dead_code, clippy::unwrap_used, reason = "test support; those tests use more of it")]
 #[path = "../../hsm/tpm/tests/it/swtpm.rs"]
 mod swtpm;
+pub mod terminal;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -447,6 +448,26 @@ impl Person<'_> {
         assert_eq!(output.status.code(), Some(code), "{} {arguments:?}: {}", self.name, text(&output));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
+}
+
+/// The processes that have this path on their command line, with that line. A test's temporary folder is on no other
+/// process's, so these are the test's own.
+#[must_use]
+pub fn processes_of(path: &Path) -> Vec<(Pid, String)> {
+    let path = path.to_str().expect("text");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("the processes") {
+        let Some(pid) = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse().ok()) else {
+            continue;
+        };
+        // One that ended meanwhile has none.
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(path) {
+            found.push((Pid::from_raw(pid), line));
+        }
+    }
+    found
 }
 
 /// Both outputs of a program, for messages.

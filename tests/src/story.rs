@@ -1,5 +1,6 @@
 //! The main job as a story, told by real programs: two people talk, then a group of five, one of whom is removed; the
-//! talk becomes evidence; four forgeries of it are refused. `make demo` prints it, `make test` runs it.
+//! talk becomes evidence; four forgeries of it are refused, and so is a second history that was certified. `make demo`
+//! prints it, `make test` runs it.
 
 use crate::{Appliance, Person, text};
 use std::fs;
@@ -120,6 +121,53 @@ pub fn tell(appliance: &Appliance, say: &mut dyn FnMut(&str)) {
         unreachable!("a whole thread is proven by its head");
     }
     forge("another history under the same certificate", forked.to_bytes(), 1, say);
+}
+
+/// Tells what happens when an appliance is copied with its keys and both copies go on: two histories, each certified, of
+/// which one person has seen the first. The appliance is stopped at the end.
+///
+/// # Panics
+/// Something does not go as the story says.
+pub fn fork(appliance: &mut Appliance, say: &mut dyn FnMut(&str)) {
+    say("");
+    say("A fork: the appliance is copied with its keys, and both copies go on.");
+    appliance.stop_zixtd();
+    appliance.stop_hsmd();
+    let mut copy = appliance.copy();
+    appliance.start_hsmd();
+    appliance.start_zixtd();
+    let (first, second) = ("The vote was three to two.", "The vote was two to three.");
+    speak(&appliance.known("alice"), "bob", first, say);
+    hear(&appliance.known("bob"), "alice", first, say);
+    appliance.stop_zixtd();
+    appliance.stop_hsmd();
+    say("  the copy takes its place at the same address, with the same keys");
+    copy.start_hsmd();
+    copy.start_zixtd();
+    let alice = copy.known("alice");
+    speak(&alice, "bob", second, say);
+    let genesis = genesis_of(&alice);
+    let file = copy.folder().join("second.zixt-evidence");
+    let export = ["evidence", "export", "bob", "--with-content", "-o", file.to_str().expect("a path")];
+    alice.must(&export);
+    let report = verify(&copy, &genesis, &file, 0);
+    assert!(report.contains(second) && !report.contains(first), "{report}");
+    say("  what it certifies verifies by itself: one file does not show that there is another history");
+    let bob = appliance.known("bob");
+    let _said = bob.refused(&["sync"], 6);
+    let history = bob.must(&["read", "alice"]);
+    assert!(history.contains(first) && !history.contains(second), "{history}");
+    let alarms = bob.json(&["alarms"]);
+    let alarm = alarms["alarms"].as_array().and_then(|all| all.last()).expect("an alarm");
+    assert_eq!(alarm["code"], "fork", "{alarms}");
+    let why = alarm["text"].as_str().unwrap_or_default();
+    say(&format!("  bob's device saw the first, and refuses the second ({why})"));
+    let proof = copy.folder().join("fork.zixt-fork");
+    bob.must(&["alarms", "--export-fork", proof.to_str().expect("a path")]);
+    let report = verify(&copy, &genesis, &proof, 0);
+    for line in report.lines() {
+        say(&format!("  | {line}"));
+    }
 }
 
 /// The same body with another kind: a message that claims to be a commit without changes.

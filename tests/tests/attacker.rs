@@ -8,7 +8,7 @@ mod attacks;
 #[path = "attacker/database.rs"]
 mod database;
 
-use attacks::{ATTACKS, Attack, Look, Tamper, put_back};
+use attacks::{ATTACKS, Attack, HARMLESS, Look, Tamper, put_back};
 use database::Database;
 use std::fmt::Write as _;
 use std::fs;
@@ -238,6 +238,36 @@ fn every_attack_of_the_database_owner_is_found() {
     assert!(command.output().expect("zixt-verify runs").status.success());
     assert!(fs::metadata(&world.long_before).is_ok());
     assert!(wrong.is_empty(), "{} attack(s):\n  {}", wrong.len(), wrong.join("\n  "));
+}
+
+/// What can be deleted unseen costs nobody anything: everybody still reads and proves everything, once, and without a word
+/// from anybody. A device that lost all its key packages offers new ones by itself.
+#[test]
+fn deletions_that_nobody_sees_do_no_harm() {
+    let world = World::new();
+    for attack in HARMLESS {
+        assert_eq!(world.suffer(attack), Vec::<String>::new(), "{}", attack.name);
+    }
+
+    let mut copy = world.appliance.copy();
+    let mut database = Database::open(&copy.state());
+    database.run("DELETE FROM cursors");
+    database.run(&format!("DELETE FROM key_packages WHERE device = x'{}'", world.bob.device));
+    database.close();
+    copy.start_hsmd();
+    copy.start_zixtd();
+    let (bob, dora) = (copy.known("bob"), copy.known("dora"));
+    assert_eq!(
+        complaint(&dora, &["send", "bob", "Hello."], "begin"),
+        Some("dora begin: 5 refused".to_owned())
+    );
+    bob.must(&["sync"]);
+    for line in WAITING {
+        assert_eq!(bob.must(&["read", "alice"]).matches(line).count(), 1, "{line}");
+    }
+    dora.must(&["send", "bob", "Hello."]);
+    bob.must(&["sync"]);
+    assert!(bob.must(&["read", "dora"]).contains("Hello."));
 }
 
 /// Whoever has the database but not the consensus log cannot even cut off the last height: the log holds it until the

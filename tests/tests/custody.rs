@@ -13,6 +13,7 @@ mod search;
 
 use search::{found, memory, recovery_record, secrets};
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use zixt_hsm_protocol::{BlockingHsmClient, ClientError, KeyPurpose, StateKind, VoteOutcome};
@@ -138,8 +139,12 @@ fn the_server_never_holds_a_seed() {
             let hsmd = memory_of_root(hsmd.unwrap(), &secrets);
             assert!(hsmd.is_none_or(|names| names.contains(&"root".to_owned())));
         }
-        // A machine on which a process may not look into its own child's memory.
-        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+        // A machine on which a process may not look into its own child's memory. What is on the disk is searched.
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+            let line = "ZIXT-SKIP: the_server_never_holds_a_seed: the server's memory cannot be read here\n";
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+        }
     }
     for folder in ["server", "custody"] {
         for entry in fs::read_dir(appliance.state().join(folder)).unwrap() {

@@ -13,7 +13,12 @@ fn people_talk_and_an_auditor_proves_it() {
     assert_eq!(told.matches("refused (").count(), 4, "{told}");
     appliance.stop_zixtd();
     appliance.fsck();
-    appliance.stop_hsmd();
+    let mut told = String::new();
+    story::fork(&mut appliance, &mut |line| {
+        told.push_str(line);
+        told.push('\n');
+    });
+    assert!(told.contains("PROVEN") && told.contains("has two headers"), "{told}");
 }
 
 #[test]

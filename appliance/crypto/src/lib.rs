@@ -26,6 +26,8 @@ pub mod reference;
 pub mod secret;
 pub mod selftest;
 pub mod suite;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod traits;
 
 pub use drawn::Drawn;

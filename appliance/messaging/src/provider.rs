@@ -22,6 +22,7 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use zeroize::Zeroizing;
 use zixt_crypto::hazmat::{self, ExpandError, GcmError, NONCE_BYTES, TAG_BYTES};
 use zixt_crypto::secret::{AeadKey, LengthError, RandomError, fill_random};
+use zixt_crypto::selftest::{self, GenerateError};
 use zixt_crypto::suite::{HASH_BYTES, KEM_SEED_BYTES, ML_KEM_1024_CIPHERTEXT_BYTES};
 use zixt_crypto::{
     Backend, DecapsulateError, EncapsulateError, KemSeed, KeyError, SignError, SigningKey, VerifyError,
@@ -58,6 +59,9 @@ pub enum ProviderError {
     /// A key was refused.
     #[error("a key was refused")]
     Key(#[from] KeyError),
+    /// No key was made.
+    #[error("no key was made")]
+    Generate(#[from] GenerateError),
     /// Encapsulation failed.
     #[error("encapsulation failed")]
     Encapsulate(#[from] EncapsulateError),
@@ -370,7 +374,8 @@ impl KemType for MlKem1024 {
     }
 
     fn generate(&self) -> Result<(HpkeSecretKey, HpkePublicKey), ProviderError> {
-        self.generate_deterministic(self.backend.generate_kem_seed()?.as_bytes())
+        let (seed, key) = selftest::generate_decapsulation_key(&*self.backend)?;
+        Ok((seed.as_bytes().to_vec().into(), key.encapsulation_key().to_vec().into()))
     }
 
     fn public_key_validate(&self, key: &HpkePublicKey) -> Result<(), ProviderError> {
@@ -484,6 +489,7 @@ fn nonce_of(nonce: &[u8]) -> Result<&[u8; NONCE_BYTES], LengthError> {
 mod tests {
     use super::*;
     use hpke::{Deserializable, Kem, Serializable};
+    use zixt_crypto::testing::Broken;
     use zixt_crypto::{Reference, SigningSeed, hpke as ours, labels};
 
     fn suites() -> Vec<MlsSuite> {
@@ -536,6 +542,13 @@ mod tests {
             hpke::kem::MlKem1024::sk_to_pk(&Deserializable::from_bytes(&secret).unwrap()).to_bytes()[..]
                 == *public
         );
+    }
+
+    #[test]
+    fn a_new_key_whose_halves_do_not_fit_is_not_used() {
+        let suite = MlsCrypto::verify_only(Arc::new(Broken), SuiteId::Standard).suite_provider();
+        let refused = suite.kem_generate().map(|_| ());
+        assert!(matches!(refused, Err(ProviderError::Generate(GenerateError::Pairwise(_)))), "{refused:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zixt_api::CustodyState;
 use zixt_crypto::{Backend, digest, selftest};
-use zixt_crypto_fast::{AwsLc, tls};
+use zixt_crypto_fast::tls;
 use zixt_hsm_protocol::{KeyPurpose, Status};
 use zixt_ledger::Keyring;
 use zixt_storage::{LoadError, OpenError, Store, StoreError};
@@ -108,12 +108,11 @@ pub enum DaemonError {
     Vanished,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, with the cryptography of this backend.
 ///
 /// # Errors
 /// See [`DaemonError`].
-pub async fn run(config: Config) -> Result<(), DaemonError> {
-    let backend: Arc<dyn Backend> = Arc::new(AwsLc);
+pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), DaemonError> {
     selftest::run(&*backend)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
@@ -356,4 +355,32 @@ pub fn read_network(server: &Path) -> Result<(Genesis, Keyring), DaemonError> {
         }
     }
     Ok((genesis, keyring))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+    use zixt_crypto_fast::AwsLc;
+
+    #[tokio::test]
+    async fn a_failed_self_test_stops_before_anything_is_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || Config {
+            state: folder.path().to_owned(),
+            run: folder.path().to_owned(),
+            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            hsmd: folder.path().join("hsmd.sock"),
+            admin_uids: Vec::new(),
+            log: log::LevelFilter::Off,
+        };
+        let stopped = run(config(), Arc::new(Broken)).await;
+        assert!(
+            matches!(&stopped, Err(DaemonError::SelfTest(error)) if error.backend == "broken"),
+            "{stopped:?}"
+        );
+        // The control: otherwise what is missing is the network.
+        let other = run(config(), Arc::new(AwsLc)).await;
+        assert!(matches!(other, Err(DaemonError::NoGenesis(_))), "{other:?}");
+    }
 }

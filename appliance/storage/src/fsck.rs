@@ -8,9 +8,9 @@
 //! What it cannot judge by itself: names are sealed, so whoever has their key judges them ([`NameCheck`]). Key packages
 //! are for clients to check; here one is only found that stands under a device and was not signed by its key.
 //!
-//! What it cannot find: that a name, a key package or an acknowledgement was deleted, or that the newest heights were
-//! cut off together with everything that they wrote. A shorter ledger is a valid ledger; clients, who keep their last
-//! header, and the consensus log find that.
+//! What it cannot find: that a key package or an acknowledgement was deleted, or that the newest heights were cut off
+//! together with everything that they wrote. A shorter ledger is a valid ledger; clients, who keep their last header, and
+//! the consensus log find that.
 
 use crate::membership::{self, Change};
 use crate::sqlite::{EntryRow, HeightRows, SideRow};
@@ -420,7 +420,7 @@ impl Walk<'_> {
             .filter_map(|(_, thread)| thread.account())
             .flat_map(|account| account.devices.iter().map(|device| (device.id, device.keys.mls)))
             .collect();
-        let (mut rows, mut foreign) = (Vec::new(), HashSet::new());
+        let (mut rows, mut foreign, mut named) = (Vec::new(), HashSet::new(), HashSet::new());
         self.store
             .side_rows(|mut row| {
                 // Judged at once: the packages of all devices are too much to keep.
@@ -439,6 +439,9 @@ impl Walk<'_> {
         }
         for row in rows {
             let Some(row) = self.report.note(row)? else { continue };
+            if let SideRow::Name { account, .. } = &row {
+                named.insert(*account);
+            }
             // What depends on accounts and rosters can be judged only if they were derived to the end.
             if !self.deriving {
                 continue;
@@ -497,8 +500,23 @@ impl Walk<'_> {
                 let key = format!("{}/{thread}/{first}", member.device);
                 self.report.add(FindingKind::Missing, "memberships", key, "an entry begins it");
             }
+            self.unnamed(&named);
         }
         Ok(())
+    }
+
+    /// Accounts that have no name. One without any device may be what a crash left between the two: whoever invited was
+    /// told of a failure, and the invitation was never given to anybody.
+    fn unnamed(&mut self, named: &HashSet<AccountId>) {
+        if self.names.is_none() {
+            return;
+        }
+        let accounts = self.state.threads().filter_map(|(_, thread)| thread.account());
+        let unnamed = |account: &&Account| !account.devices.is_empty() && !named.contains(&account.id);
+        let missing: Vec<_> = accounts.filter(unnamed).map(|account| account.id).collect();
+        for account in missing {
+            self.report.add(FindingKind::Missing, "names", account, "the account has devices and no name");
+        }
     }
 
     fn knows(&self, member: &Member) -> bool {

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use thiserror::Error;
 use zixt_crypto::Backend;
+use zixt_crypto::selftest::SelfTestError;
 use zixt_ledger::evidence::{
     Evidence, EvidenceError, ForkError, ForkProof, ForkReport, OtherGenesis, Report, verify_fork,
 };
@@ -59,6 +60,8 @@ pub enum Exit {
     OtherGenesis = 3,
     /// Wrong usage (`EX_USAGE` of sysexits.h).
     Usage = 64,
+    /// This program does not compute what it should (`EX_SOFTWARE`).
+    Internal = 70,
 }
 
 impl From<Exit> for ExitCode {
@@ -85,6 +88,9 @@ pub enum Error {
     /// The file is about another network.
     #[error("the file is about network {}, not {}", .0.got, .0.expected)]
     OtherGenesis(OtherGenesis),
+    /// The cryptography does not give its known answers.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
 }
 
 impl Error {
@@ -94,6 +100,7 @@ impl Error {
         match self {
             Self::Read(_) | Self::TooLarge | Self::NotOurs | Self::Damaged(_) => Exit::Unreadable,
             Self::OtherGenesis(_) => Exit::OtherGenesis,
+            Self::SelfTest(_) => Exit::Internal,
         }
     }
 
@@ -108,6 +115,9 @@ impl Error {
             Self::OtherGenesis(_) => {
                 "Either it belongs to another network, or the description of the network in it was changed. \
                  It proves nothing about the network that you trust."
+            }
+            Self::SelfTest(_) => {
+                "Nothing was checked. This program or machine is damaged: install it again, or use another machine."
             }
         };
         format!("{self}\n{meaning}")

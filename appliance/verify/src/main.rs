@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use zixt_crypto::Reference;
+use zixt_crypto::{Backend, Reference, selftest};
 use zixt_types::Hash;
 use zixt_verify::{Exit, Options, check, json, read, text};
 
@@ -32,7 +32,8 @@ Exit codes:
   1   something failed verification (a fork proof: it proves nothing)
   2   the file cannot be read or is neither evidence nor a fork proof
   3   the file is about another network than --genesis names
-  64  wrong usage";
+  64  wrong usage
+  70  this program failed its self-test; nothing was checked";
 
 const NO_GENESIS: &str = "\
 zixt-verify: --genesis is missing.
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         return Exit::Usage.into();
     };
     let options = Options { content: arguments.content };
-    match run(&arguments.file, genesis, arguments.json, options) {
+    match run(&arguments.file, genesis, arguments.json, options, &Reference) {
         Ok((report, exit)) => {
             print!("{report}");
             exit.into()
@@ -83,12 +84,33 @@ fn run(
     genesis: Hash,
     json: bool,
     options: Options,
+    backend: &dyn Backend,
 ) -> Result<(String, Exit), zixt_verify::Error> {
-    let checked = check(&read(file)?, genesis, &Reference)?;
+    selftest::run(backend)?;
+    let checked = check(&read(file)?, genesis, backend)?;
     let report = if json { json::report(&checked, options) } else { text::report(&checked, options) };
     Ok((report, checked.exit()))
 }
 
 fn genesis_hash(text: &str) -> Result<Hash, String> {
     Hash::from_hex(text).ok_or_else(|| "expected 96 hexadecimal digits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_stops_before_anything_is_read() {
+        let genesis = Hash([0; Hash::LEN]);
+        let absent = Path::new("there is no such file");
+        let run =
+            |backend: &dyn Backend| run(absent, genesis, false, Options::default(), backend).unwrap_err();
+        let error = run(&Broken);
+        assert_eq!(error.exit(), Exit::Internal);
+        assert!(error.explain().starts_with("self-test of backend broken failed: ML-DSA-65"), "{error}");
+        // The control: otherwise the file is looked for.
+        assert_eq!(run(&Reference).exit(), Exit::Unreadable);
+    }
 }

@@ -10,7 +10,8 @@ use minicbor::{Decode, Encode};
 use std::sync::PoisonError;
 use zixt_ceremony::{OfficerRule, RecoveryKey, RecoveryRecord, RecoveryRequest, ShareRelease};
 use zixt_crypto::hpke::{self, OpeningKey};
-use zixt_crypto::{AeadKey, KemSeed, digest, hash, labels};
+use zixt_crypto::selftest::generate_decapsulation_key;
+use zixt_crypto::{AeadKey, Reference, digest, hash, labels};
 use zixt_hsm_protocol::{BackupHead, Blob, Card, CustodyError, KeyStatus, RowKey, StateKind, TokenInfo};
 use zixt_types::{Action, Canonical, Decision, Hash, ProtectorKind, ShareHolder};
 
@@ -165,7 +166,8 @@ impl Service {
         };
         let shared = parse(&enrolled.enrolment)?;
         let pinned = record.pinned.as_ref().ok_or_else(|| refused("it is of no network".to_owned()))?;
-        let machine = OpeningKey::new(&KemSeed::generate().map_err(internal)?);
+        let (seed, _) = generate_decapsulation_key(&Reference).map_err(internal)?;
+        let machine = OpeningKey::new(&seed);
         let recipient = machine.encapsulation_key();
         let action = Action {
             version: Action::VERSION,

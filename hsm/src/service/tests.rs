@@ -6,6 +6,8 @@ use super::*;
 use crate::backend::WrappedSeed;
 use crate::protector::testing::{PIN, TestProtector};
 use crate::state::faults;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use zixt_ceremony::RecoveryRequest;
@@ -751,4 +753,214 @@ fn a_crash_at_any_write_leaves_the_old_or_the_new_state() {
         }
         assert!(fails_in >= 4 || name == "lock", "{name} writes at least one file");
     }
+}
+
+/// What happens to a custody.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Unlock {
+        right: bool,
+    },
+    Lock,
+    Restart,
+    Vote {
+        height: u64,
+        value: u8,
+    },
+    Rotate {
+        enough: bool,
+    },
+    /// Somebody copies the state folder.
+    Save,
+    /// Somebody puts the copy back while the daemon does not run.
+    SetBack,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => Just(Event::Unlock { right: true }),
+        1 => Just(Event::Unlock { right: false }),
+        2 => Just(Event::Lock),
+        2 => Just(Event::Restart),
+        8 => (1u64..9, 1u8..4).prop_map(|(height, value)| Event::Vote { height, value }),
+        1 => any::<bool>().prop_map(|enough| Event::Rotate { enough }),
+        2 => Just(Event::Save),
+        2 => Just(Event::SetBack),
+    ]
+}
+
+/// A copy of the state folder, which a daemon that starts with it finds locked, and where the anchor stood.
+struct Saved {
+    files: Vec<(std::ffi::OsString, Vec<u8>)>,
+    anchor: u64,
+}
+
+/// A custody and what it has to be.
+struct Tried {
+    of: Box_,
+    service: Service,
+    genesis: Genesis,
+    state: StateKind,
+    /// The folder is older than the anchor says.
+    is_set_back: bool,
+    saved: Option<Saved>,
+    /// What was signed for each height, ever.
+    signed: std::collections::HashMap<u64, Hash>,
+}
+
+impl Tried {
+    fn new() -> Self {
+        let of = Box_::new();
+        let (service, genesis) = of.operational();
+        let state = StateKind::Operational;
+        Self { of, service, genesis, state, is_set_back: false, saved: None, signed: Default::default() }
+    }
+
+    fn anchor(&self) -> u64 {
+        self.of.protectors[0].counter.load(Ordering::Relaxed)
+    }
+
+    fn restart(&mut self) {
+        self.service.shut_down();
+        self.service = self.of.start();
+        if self.state == StateKind::Operational {
+            self.state = StateKind::Locked;
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Unlock { right } => self.unlock(right),
+            Event::Lock => {
+                self.service.lock().unwrap();
+                if self.state == StateKind::Operational {
+                    self.state = StateKind::Locked;
+                }
+            }
+            Event::Restart => self.restart(),
+            Event::Vote { height, value } => self.vote(height, value),
+            Event::Rotate { enough } => self.rotate(enough),
+            Event::Save if self.state != StateKind::Quarantined => {
+                let files = std::fs::read_dir(self.of.folder.path()).unwrap().map(|entry| {
+                    let entry = entry.unwrap();
+                    (entry.file_name(), std::fs::read(entry.path()).unwrap())
+                });
+                // An older copy of an older state is no newer for having been put back.
+                let anchor = if self.is_set_back { u64::MAX } else { self.anchor() };
+                self.saved = Some(Saved { files: files.collect(), anchor });
+            }
+            Event::Save => {}
+            Event::SetBack => {
+                let Some(saved) = self.saved.take() else { return };
+                self.service.shut_down();
+                for entry in std::fs::read_dir(self.of.folder.path()).unwrap() {
+                    std::fs::remove_file(entry.unwrap().path()).unwrap();
+                }
+                for (name, bytes) in &saved.files {
+                    std::fs::write(self.of.folder.path().join(name), bytes).unwrap();
+                }
+                self.service = self.of.start();
+                (self.state, self.is_set_back) = (StateKind::Locked, saved.anchor != self.anchor());
+                self.saved = Some(saved);
+            }
+        }
+    }
+
+    fn unlock(&mut self, right: bool) {
+        let pin = if right { pin() } else { Pin::new("654321".to_owned()).unwrap() };
+        let unlocked = self.service.unlock(&pin, None, PinTry::Attended);
+        match (self.state, &unlocked) {
+            // After a wrong PIN the right one has to wait.
+            (StateKind::Locked | StateKind::Quarantined, Err(CustodyError::PinBackoff { .. })) => {}
+            (StateKind::Locked | StateKind::Quarantined, Err(CustodyError::PinIncorrect)) => assert!(!right),
+            (StateKind::Locked, Ok(state)) => {
+                assert!(right);
+                let wanted = if self.is_set_back { StateKind::Quarantined } else { StateKind::Operational };
+                assert_eq!(*state, wanted);
+                (self.state, self.is_set_back) = (wanted, false);
+            }
+            // What is open asks for no PIN.
+            (state, Ok(told)) => assert_eq!(*told, state),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn vote(&mut self, height: u64, value: u8) {
+        let outcome = sign(&self.service, &vote(&self.genesis, height, value));
+        if self.state != StateKind::Operational {
+            assert!(outcome.is_err(), "{} signed: {outcome:?}", self.state);
+            return;
+        }
+        match outcome.unwrap() {
+            VoteOutcome::Signed { .. } => {
+                let header = Hash([value; 48]);
+                assert_eq!(*self.signed.entry(height).or_insert(header), header, "two headers of {height}");
+            }
+            VoteOutcome::AlreadySigned { vote, .. } => {
+                let vote = Vote::parse(&vote).unwrap();
+                assert_eq!(vote.header.as_ref(), self.signed.get(&height));
+            }
+            VoteOutcome::Refused(_) => {}
+        }
+    }
+
+    fn rotate(&mut self, enough: bool) {
+        let before = self.service.status();
+        let officers: &[u8] = if enough { &[1, 3] } else { &[2] };
+        let transcript = approved(&self.service, Decision::RotateRoot, officers);
+        let decided = self.service.decide(&transcript, &pins(), &[]);
+        match self.state {
+            StateKind::Operational => assert_eq!(decided.is_ok(), enough, "{decided:?}"),
+            StateKind::Locked => assert!(decided.is_err()),
+            // Officers decide what becomes of a custody that was set back; its root is theirs to rotate.
+            _ => {}
+        }
+        let after = self.service.status();
+        assert_eq!(after.sequence, before.sequence + u64::from(decided.is_ok()), "a decision counts once");
+        assert_eq!(after.keys, before.keys, "another root, the same keys");
+        if decided.is_ok() {
+            // The wrapping key of the root before is destroyed: a copy of then opens nowhere.
+            self.saved = None;
+        }
+    }
+
+    fn holds(&self) {
+        let status = self.service.status();
+        assert_eq!(status.state, self.state, "{}", status.reason);
+        if self.state == StateKind::Locked {
+            assert!(
+                self.of.protectors.iter().all(|protector| !protector.is_open()),
+                "locked, and a token is open"
+            );
+        }
+    }
+}
+
+/// Whatever is asked in whatever order, with restarts and copies of the state put back: only an operational custody signs, no
+/// height ever gets two headers, what was set back signs nothing any more, and a refused decision changes nothing.
+#[test]
+fn any_order_of_events_keeps_the_states() {
+    let seen = std::cell::RefCell::new(std::collections::BTreeMap::<&str, u32>::new());
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() });
+    let outcome = runner.run(&prop::collection::vec(event(), 5..40), |events| {
+        let mut tried = Tried::new();
+        for event in events {
+            tried.happens(event);
+            tried.holds();
+            *seen.borrow_mut().entry(tried.state.name()).or_default() += 1;
+        }
+        *seen.borrow_mut().entry("votes").or_default() += u32::try_from(tried.signed.len()).unwrap();
+        tried.service.shut_down();
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    // Every state was there.
+    let seen = seen.into_inner();
+    assert!(
+        ["operational", "locked", "quarantined", "votes"].iter().all(|what| seen.contains_key(what)),
+        "{seen:?}"
+    );
 }

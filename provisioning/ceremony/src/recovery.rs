@@ -9,8 +9,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::hpke::{self, OpenError, OpeningKey, SealError};
+use zixt_crypto::selftest::{GenerateError, generate_decapsulation_key};
 use zixt_crypto::suite::ML_KEM_1024_ENCAPSULATION_KEY_BYTES;
-use zixt_crypto::{KemSeed, RandomError, digest, hash, labels};
+use zixt_crypto::{KemSeed, RandomError, Reference, digest, hash, labels};
 use zixt_types::{ApplianceId, Canonical, Hash, ShareHolder, limits};
 
 /// Why a share or the recovery key could not be made, opened or put together.
@@ -124,9 +125,10 @@ impl RecoveryKey {
     /// A fresh one.
     ///
     /// # Errors
-    /// [`RandomError`] if the operating system's generator fails.
-    pub fn generate() -> Result<Self, RandomError> {
-        Ok(Self::from_seed(KemSeed::generate()?))
+    /// [`GenerateError`]: no randomness, or halves that do not fit.
+    pub fn generate() -> Result<Self, GenerateError> {
+        let (seed, _) = generate_decapsulation_key(&Reference)?;
+        Ok(Self::from_seed(seed))
     }
 
     fn from_seed(seed: KemSeed) -> Self {

@@ -14,7 +14,7 @@ use zixt_ceremony::{
     Share, action_hash, approve, assemble, describe_text, judge, release,
 };
 use zixt_crypto::password::Params;
-use zixt_crypto::{Reference, digest};
+use zixt_crypto::{Backend, Reference, digest, selftest};
 use zixt_provisioning::officer::{
     Exit, Failure, KeyFile, Names, OfficerKey, Shown, code, confirm, modules, new_passphrase, passphrase,
     read, read_text, show, words_table, write_new,
@@ -183,7 +183,7 @@ fn main() -> ExitCode {
     let _as_far_as_possible = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _as_far_as_possible = prctl::set_dumpable(false);
     let json = arguments.json;
-    match run(arguments.command, &Output { json }) {
+    match run(arguments.command, &Output { json }, &Reference) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if json {
@@ -218,7 +218,9 @@ impl Output {
     }
 }
 
-fn run(command: Command, output: &Output) -> Result<Exit, Failure> {
+/// Performs a command. `backend` is what everything here computes with; it is tried before anything is read or asked.
+fn run(command: Command, output: &Output, backend: &dyn Backend) -> Result<Exit, Failure> {
+    selftest::run(backend)?;
     match command {
         Command::Keygen { name, suite, out, passphrase_file } => {
             keygen(&name, suite, &out, passphrase_file.as_deref(), output)?;
@@ -594,4 +596,22 @@ fn document(shown: &Shown) -> Value {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_stops_before_anything_is_read() {
+        let known = || Known { genesis: None, card: Vec::new() };
+        let show = || Command::Show { file: PathBuf::from("there is no such file"), known: known() };
+        let run = |backend: &dyn Backend| run(show(), &Output { json: false }, backend).unwrap_err();
+        let failure = run(&Broken);
+        assert_eq!(failure.exit, Exit::Internal);
+        assert!(failure.what.starts_with("self-test of backend broken failed: ML-DSA-65"), "{failure}");
+        // The control: otherwise the file is looked for.
+        assert_eq!(run(&Reference).exit, Exit::File);
+    }
 }

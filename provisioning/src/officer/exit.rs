@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use zixt_ceremony::file::FileError;
 use zixt_ceremony::{CardError, CeremonyError, RecoveryError, ReleaseError};
+use zixt_crypto::selftest::SelfTestError;
 
 /// The exit codes. They stand in `docs/operating/officers.md` and never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,9 +171,20 @@ impl From<KeyFileError> for Failure {
             | KeyFileError::Random(_)
             | KeyFileError::Derive(_)
             | KeyFileError::Seal(_)
-            | KeyFileError::Key(_) => (Exit::Internal, "This machine cannot do it: use another one."),
+            | KeyFileError::Key(_)
+            | KeyFileError::Generate(_) => (Exit::Internal, "This machine cannot do it: use another one."),
         };
         Self::new(exit, error.to_string(), advice)
+    }
+}
+
+impl From<SelfTestError> for Failure {
+    fn from(error: SelfTestError) -> Self {
+        Self::new(
+            Exit::Internal,
+            format!("{error}; nothing was done"),
+            "This program or machine is damaged: use another one.",
+        )
     }
 }
 

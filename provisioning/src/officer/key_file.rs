@@ -8,6 +8,7 @@ use zixt_ceremony::{CardError, OfficerCard, file};
 use zixt_crypto::aead::{self, OpenError, SealError};
 use zixt_crypto::hpke::OpeningKey;
 use zixt_crypto::password::{self, DeriveError, Params, SALT_BYTES};
+use zixt_crypto::selftest::{GenerateError, generate_decapsulation_key, generate_signing_key};
 use zixt_crypto::{
     AeadKey, Backend as _, KemSeed, KeyError, RandomError, Reference, SigningKey, SigningSeed, fill_random,
     hash, labels,
@@ -50,6 +51,9 @@ pub enum KeyFileError {
     /// The keys cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// No keys were made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
 }
 
 /// The file: the public card in clear, the seeds sealed. Everything in clear is bound to the seeds as associated data.
@@ -168,8 +172,8 @@ impl OfficerKey {
     /// # Errors
     /// [`KeyFileError`]: the name cannot stand on a card, or there is no randomness.
     pub fn generate(name: &str, suite: SuiteId) -> Result<Self, KeyFileError> {
-        let (signing_seed, kem_seed) = (SigningSeed::generate()?, KemSeed::generate()?);
-        let signing = Reference.signing_key(suite, &signing_seed)?;
+        let (signing_seed, signing) = generate_signing_key(&Reference, suite)?;
+        let (kem_seed, _) = generate_decapsulation_key(&Reference)?;
         let opening = OpeningKey::new(&kem_seed);
         let card = OfficerCard::new(name, &*signing, &opening.encapsulation_key())?;
         Ok(Self { card, signing_seed, kem_seed, signing, opening })

@@ -1,6 +1,6 @@
 //! `make bench`: figures of the main path, with the release programs, on this machine, in one run. Writes
-//! `target/bench/report.json`; with `--full` also `bench/last-full.json`, with commit and date; with `--custody` it
-//! prints custody's figures only.
+//! `target/bench/report.json`; with `--full` (`make bench FULL=1`, `make test-full`) also `bench/last-full.json`, with
+//! commit and date; with `--custody` it prints custody's figures only.
 //!
 //! F is fdatasync after 8 KiB on a growing file in the same file system, sampled between the messages, because disks of
 //! shared machines change from minute to minute: what counts is the ratio.

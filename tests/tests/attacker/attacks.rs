@@ -479,6 +479,19 @@ pub const ATTACKS: &[Attack] = &[
         &[Named("bob")],
         &["fsck: names", "dora verify: 5 store-failed"],
     ),
+    // What nothing commits to: that it was deleted shows in what does not work any more.
+    rows(
+        "a name deleted",
+        |w, db| db.run(&format!("DELETE FROM names WHERE account = x'{}'", w.bob.account)),
+        &[Named("bob"), Begin("dora")],
+        &["fsck: names", "dora verify: 64 usage", "dora begin: 64 usage"],
+    ),
+    rows(
+        "all key packages of a device deleted",
+        |w, db| db.run(&format!("DELETE FROM key_packages WHERE device = x'{}'", w.bob.device)),
+        &[Begin("dora")],
+        &["dora begin: 5 refused"],
+    ),
     // The past, certified as it was.
     Attack {
         name: "the ledger set back by one height, and the consensus log with it",
@@ -502,6 +515,40 @@ pub const ATTACKS: &[Attack] = &[
         looks: &[Sync("alice")],
         found_by: &["alice sync: 6 went-back"],
     },
+];
+
+/// Deletions that nobody can find, because nothing commits to what was there, and that cost nobody anything.
+pub const HARMLESS: &[Attack] = &[
+    // Entries come twice, and clients drop what they have.
+    rows(
+        "all acknowledgements deleted",
+        |_, db| db.run("DELETE FROM cursors"),
+        &[Mail, Sync("alice"), Sync("carol"), Evidence("bob", "alice")],
+        &[],
+    ),
+    // The next one, or the last resort, is handed out.
+    rows(
+        "one key package of a device deleted",
+        |w, db| {
+            db.run(&format!(
+                "DELETE FROM key_packages WHERE id = (SELECT min(id) FROM key_packages WHERE device = x'{}')",
+                w.bob.device
+            ));
+        },
+        &[Begin("dora"), Mail],
+        &[],
+    ),
+    rows(
+        "all key packages of a device deleted but the last resort",
+        |w, db| {
+            db.run(&format!(
+                "DELETE FROM key_packages WHERE device = x'{}' AND NOT last_resort",
+                w.bob.device
+            ));
+        },
+        &[Begin("dora"), Mail],
+        &[],
+    ),
 ];
 
 fn edit_plainly(world: &World, db: &mut Database) {

@@ -8,7 +8,12 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
-use zixt_api::{ClaimRequest, EnrolRequest, Invitation, KeyPackageUpload, StreamLine, SubmitRequest};
+use zixt_api::{
+    AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, CertifiedHeader, ClaimRequest,
+    ClaimResponse, Consistency, EnrolRequest, EntryPage, EntryProof, Health, Invitation, KeyPackageCounts,
+    KeyPackageUpload, Network, Problem, Receipt, StreamLine, SubmitRequest, SubmitResponse, SystemView,
+    ThreadView,
+};
 use zixt_ceremony::file::{Filed, from_file, to_file};
 use zixt_ceremony::{OfficerCard, RecoveryRecord, RecoveryRequest, SealedShare, ShareRelease};
 use zixt_consensus::{Flush, Message, Wal, WalFile};
@@ -59,6 +64,8 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("key_packages_json", json::<KeyPackageUpload>),
     ("claim_json", json::<ClaimRequest>),
     ("stream_json", json::<StreamLine>),
+    ("answers_json", answers_json),
+    ("admin_json", admin_json),
     ("custody_frames", custody_frames),
     ("custody_request", custody_message::<Request>),
     ("custody_response", custody_message::<Response>),
@@ -312,6 +319,47 @@ fn submit_json(data: &[u8]) {
         let attachments = item.attachments.into_iter().map(|bytes| Attachment(bytes.0)).collect();
         submit(item.body.0, item.signature.0, item.possession.map(|bytes| bytes.0), attachments);
     }
+}
+
+/// Everything that an appliance answers to a client or an administrator, which may be a lie. Which of them it is follows
+/// from what was asked, so that any bytes can come as any of them.
+fn answers_json(data: &[u8]) {
+    for read in ANSWERS {
+        let _is_one = read(data);
+    }
+}
+
+/// Every answer that is JSON: whether bytes are one.
+pub const ANSWERS: &[fn(&[u8]) -> bool] = &[
+    is_json::<Network>,
+    is_json::<CertifiedHeader>,
+    is_json::<Consistency>,
+    is_json::<SystemView>,
+    is_json::<Receipt>,
+    is_json::<AccountName>,
+    is_json::<AccountView>,
+    is_json::<KeyPackageCounts>,
+    is_json::<ClaimResponse>,
+    is_json::<SubmitResponse>,
+    is_json::<ThreadView>,
+    is_json::<EntryPage>,
+    is_json::<EntryProof>,
+    is_json::<Problem>,
+    is_json::<Health>,
+    is_json::<AdminStatus>,
+];
+
+fn is_json<T>(data: &[u8]) -> bool
+where
+    T: serde::Serialize + for<'de> serde::Deserialize<'de> + PartialEq + Debug,
+{
+    read_json::<T>(data).is_some()
+}
+
+/// What an administrator asks for on the appliance's own socket.
+fn admin_json(data: &[u8]) {
+    json::<AdminInvitation>(data);
+    json::<AdminDecision>(data);
 }
 
 fn custody_frames(data: &[u8]) {

@@ -5,9 +5,12 @@ use crate::parsers::*;
 use minicbor::Encoder;
 use std::sync::Arc;
 use zixt_api::{
-    Bytes64, CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest, EnrolRequest, Entry, EntryProof,
-    ErrorCode, Hex, Invitation, InvitationSeed, KeyPackageUpload, Problem, ShardProof, StreamLine,
-    SubmissionItem, SubmitRequest,
+    AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, Bytes64,
+    CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest, ClaimResponse, ClaimedKeyPackage, Consistency,
+    CustodyState, EnrolRequest, Entry, EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, Hex,
+    Invitation, InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network as ApiNetwork,
+    Problem, PublicKey, Receipt, ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest,
+    SubmitResponse, SystemView, ThreadView,
 };
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{
@@ -147,6 +150,8 @@ pub(crate) fn accepts(target: &str, data: &[u8]) -> bool {
         "key_packages_json" => reads::<KeyPackageUpload>(data),
         "claim_json" => reads::<ClaimRequest>(data),
         "stream_json" => reads::<StreamLine>(data),
+        "answers_json" => ANSWERS.iter().any(|read| read(data)),
+        "admin_json" => reads::<AdminInvitation>(data) || reads::<AdminDecision>(data),
         "custody_frames" => {
             let mut stream = data;
             let mut frames = 0;
@@ -477,6 +482,131 @@ fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("JSON")
 }
 
+/// One of every answer, and what administrators ask for.
+fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
+    const TARGET: &str = "answers_json";
+    let (hash, thread, account) = (entry.prev, entry.thread, Hex(AccountId([0xAB; 16])));
+    let (header, shard) = (&proof.certified, &proof.shard);
+    let head = HeadProof { thread, map: vec![6; 9].into(), certified: header.clone() };
+    let member = MemberRef { account, device: Hex(DeviceId([0xCD; 16])) };
+    let key = PublicKey { suite: 2, hash, key: vec![7; 5].into() };
+    let name = AccountName { account, name: "ada \u{202E}".into(), salt: entry.salt };
+    let receipt = Receipt {
+        message_id: Hex(MessageId([8; 16])),
+        thread,
+        seq: 7,
+        prev: hash,
+        time: 8,
+        salt: entry.salt,
+        entry: hash,
+        proof: proof.clone(),
+    };
+    let problem = Problem::new(ErrorCode::StaleEpoch, "another commit was first").at(1);
+    let network =
+        ApiNetwork { genesis: vec![1].into(), keyring: vec![2].into(), latest: Some(header.clone()) };
+    seeds.damaged(TARGET, "network", &to_json(&network));
+    seeds.add(TARGET, "valid-network-without-a-height", to_json(&ApiNetwork { latest: None, ..network }));
+    seeds.damaged(TARGET, "header", &to_json(header));
+    let grown = ShardConsistency { from_size: 3, latest: shard.clone(), path: vec![hash] };
+    let consistency = Consistency {
+        from_height: 2,
+        latest: header.clone(),
+        history: vec![hash, hash],
+        shards: vec![grown],
+    };
+    seeds.damaged(TARGET, "consistency", &to_json(&consistency));
+    let system = SystemView {
+        entries: vec![entry.clone()],
+        keys: vec![key.clone()],
+        next: Some(4),
+        proof: Some(head.clone()),
+    };
+    seeds.damaged(TARGET, "system", &to_json(&system));
+    seeds.damaged(TARGET, "receipt", &to_json(&receipt));
+    seeds.damaged(TARGET, "name", &to_json(&name));
+    let view = AccountView {
+        account,
+        name: Some(name.clone()),
+        entries: vec![entry.clone(); 2],
+        keys: vec![key; 3],
+        proof: head.clone(),
+    };
+    seeds.damaged(TARGET, "account", &to_json(&view));
+    seeds.add(TARGET, "valid-counts", to_json(&KeyPackageCounts { one_time: u32::MAX, last_resort: true }));
+    let claimed = ClaimedKeyPackage { member, key_package: vec![9; 40].into(), last_resort: false };
+    let claim = ClaimResponse { key_packages: vec![claimed; 2], missing: vec![member] };
+    seeds.damaged(TARGET, "claim", &to_json(&claim));
+    let submitted = SubmitResponse { receipts: vec![receipt], refused: Some(problem.clone()) };
+    seeds.damaged(TARGET, "submitted", &to_json(&submitted));
+    let thread_view = ThreadView {
+        thread,
+        seq: 7,
+        head: hash,
+        next_counter: u64::MAX,
+        epoch: Some(3),
+        epoch_since: Some(2),
+        members: vec![member; 3],
+        proof: head,
+    };
+    seeds.damaged(TARGET, "thread", &to_json(&thread_view));
+    seeds.damaged(TARGET, "page", &to_json(&EntryPage { entries: vec![entry.clone(); 2], next: Some(9) }));
+    seeds.damaged(TARGET, "proof", &to_json(proof));
+    seeds.damaged(TARGET, "problem", &to_json(&problem));
+    let health = Health {
+        ok: false,
+        custody: CustodyState::AwaitingActivation,
+        store_writable: true,
+        height: 4,
+        last_commit_at: Some(5),
+        reason: Some("custody waits".into()),
+    };
+    seeds.damaged(TARGET, "health", &to_json(&health));
+    let status = AdminStatus {
+        version: "0.1.0".into(),
+        network: "Lab".into(),
+        genesis: hash,
+        lab: true,
+        suite: "standard".into(),
+        suite_id: 1,
+        listen: "127.0.0.1:7443".into(),
+        tls: hash,
+        latest: HeaderInfo { height: 4, hash, time: 8 },
+        custody: CustodyState::Operational,
+        custody_mode: "token-wrapped".into(),
+        store_writable: true,
+        accounts: 1,
+        devices: 2,
+        conversations: 3,
+        connections: 4,
+        streams: 5,
+        queued: 6,
+        uptime_ms: 7,
+    };
+    seeds.damaged(TARGET, "status", &to_json(&status));
+    seeds.add(TARGET, "unknown-code", to_json(&problem).to_ascii_uppercase());
+    seeds.add(TARGET, "height-of-2-64", r#"{"height":18446744073709551616,"header":"","certificate":""}"#);
+    seeds.add(TARGET, "hash-too-short", r#"{"account":"ab","name":"","salt":"00"}"#);
+    seeds.add(
+        TARGET,
+        "members-without-end",
+        [r#"{"key_packages":[],"missing":["#, &"{},".repeat(200)].concat(),
+    );
+    seeds.add(TARGET, "null", "null");
+
+    let submission = SubmissionItem {
+        body: entry.body.clone(),
+        signature: vec![4].into(),
+        possession: None,
+        attachments: Vec::new(),
+    };
+    let invitation = AdminInvitation { submission, name: name.name, salt: entry.salt };
+    seeds.damaged("admin_json", "invitation", &to_json(&invitation));
+    let decision = AdminDecision { transcript: vec![1; 30].into(), key: Some(vec![2; 20].into()) };
+    seeds.damaged("admin_json", "decision", &to_json(&decision));
+    seeds.add("admin_json", "unknown-field", r#"{"transcript":"","more":1}"#);
+    seeds.add("admin_json", "name-of-control-characters", r#"{"name":"\u0000\u001b[2J"}"#);
+}
+
 fn requests(seeds: &mut Seeds, submissions: &[(&'static str, Submission)]) {
     let (device, message) = (&submissions[1].1, &submissions[3].1);
     seeds.damaged("submit_json", "message", &to_json(&SubmitRequest { submissions: vec![item(message)] }));
@@ -517,6 +647,7 @@ fn requests(seeds: &mut Seeds, submissions: &[(&'static str, Submission)]) {
         attachments: 1,
     };
     let proof = EntryProof { certified, shard, leaf: 8, path: vec![hash, hash] };
+    answers(seeds, &entry, &proof);
     let event = StreamLine::Event { position: 1, entry, attachment: Some(vec![5].into()), proof };
     seeds.damaged("stream_json", "event", &to_json(&event));
     let heartbeat = StreamLine::Heartbeat { position: u64::MAX, height: 0 };

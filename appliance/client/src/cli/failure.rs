@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use zixt_client::connection::ConnectionError;
 use zixt_client::store::StoreError;
 use zixt_client::{Advice, ClientError};
+use zixt_crypto::selftest::SelfTestError;
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
@@ -22,6 +23,16 @@ impl From<ClientError> for Failure {
             other => other.to_string(),
         };
         Self { exit: exit_of(&error), code, what, advice: advice_of(&error).to_owned() }
+    }
+}
+
+impl From<SelfTestError> for Failure {
+    fn from(error: SelfTestError) -> Self {
+        Self::new(
+            Exit::Internal,
+            format!("{error}; nothing was done"),
+            "The program or the machine is damaged: install it again, or use another machine.",
+        )
     }
 }
 

@@ -17,6 +17,8 @@ use clap::{CommandFactory as _, Parser as _};
 use exit::{Exit, Failure};
 use session::Session;
 use std::process::ExitCode;
+use zixt_crypto::{Backend, selftest};
+use zixt_crypto_fast::AwsLc;
 
 /// Runs the program and says how it ended.
 pub fn main() -> ExitCode {
@@ -33,7 +35,7 @@ pub fn main() -> ExitCode {
         }
     };
     let json = arguments.global.json;
-    match run(arguments) {
+    match run(arguments, &AwsLc) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if json {
@@ -46,7 +48,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Performs a command. `backend` is what the client computes with; it is tried before anything is read or asked.
+fn run(arguments: Arguments, backend: &dyn Backend) -> Result<(), Failure> {
+    if let Command::Completions { shell } = arguments.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "zixt", &mut script);
+        return output::line(String::from_utf8_lossy(&script).trim_end());
+    }
+    // Every other command opens the store, at the least.
+    selftest::run(backend)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -63,11 +73,6 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         Command::Enrol { invitation } => return account::enrol(&global, &invitation).await,
         Command::Passphrase { new_passphrase_file } => {
             return account::change_passphrase(&global, new_passphrase_file.as_deref()).await;
-        }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "zixt", &mut script);
-            return output::line(String::from_utf8_lossy(&script).trim_end());
         }
         _ => {}
     }
@@ -100,5 +105,23 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         Command::Devices => proof::devices(&session).await,
         Command::Recheck { to } => proof::recheck(&session, &to).await,
         Command::Alarms { export_fork } => proof::alarms(&session, export_fork.as_deref()).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_stops_before_anything_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().to_str().unwrap();
+        let arguments = |command| Arguments::try_parse_from(["zixt", "--store", store, command]).unwrap();
+        let failure = run(arguments("whoami"), &Broken).unwrap_err();
+        assert_eq!(failure.exit, Exit::Internal);
+        assert!(failure.what.contains("self-test of backend broken failed: ML-DSA-65"), "{failure}");
+        // The control: what stops it otherwise is that there is no account.
+        assert_eq!(run(arguments("whoami"), &AwsLc).unwrap_err().exit, Exit::Account);
     }
 }

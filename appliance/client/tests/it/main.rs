@@ -8,6 +8,7 @@
     reason = "helpers of tests, outside of the test functions"
 )]
 
+mod any;
 mod appliance;
 mod evidence;
 mod offline;

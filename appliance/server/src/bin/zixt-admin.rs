@@ -17,7 +17,7 @@ use zixt_api::{
     InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
 use zixt_ceremony::file;
-use zixt_crypto::{Backend as _, RandomError, SigningSeed, digest, fill_random};
+use zixt_crypto::{Backend, RandomError, digest, fill_random, selftest};
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::{ClientError, HsmClient, KeyPurpose};
 use zixt_server::health::now;
@@ -132,7 +132,7 @@ enum AdminError {
     #[error("the custody daemon has no enroller key")]
     NoEnroller,
     #[error("the new account's key cannot be made")]
-    Key(#[from] zixt_crypto::KeyError),
+    Key(#[from] selftest::GenerateError),
     #[error(transparent)]
     Random(#[from] RandomError),
     #[error("the invitation cannot be made: {0}; use --address HOST:PORT")]
@@ -143,6 +143,8 @@ enum AdminError {
     Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Fsck(#[from] fsck::FsckError),
+    #[error("a self-test failed; nothing was done")]
+    SelfTest(#[from] selftest::SelfTestError),
 }
 
 impl AdminError {
@@ -161,26 +163,31 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error, 1),
     };
-    let done = runtime.block_on(async {
-        match flags.command {
-            Command::Invite { name, valid_hours, address, sockets, hsmd, json } => {
-                let hsmd = hsmd.unwrap_or_else(|| sockets.run.join("hsmd.sock"));
-                invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
-            }
-            Command::Decide { transcript, key, sockets, json } => {
-                decide(&sockets.run, &transcript, key.as_deref(), json).await
-            }
-            Command::Status { sockets, json } => status(&sockets.run, json).await,
-            Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
-            Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
-                Ok(0)
-            }
-        }
-    });
-    match done {
+    match runtime.block_on(perform(flags.command, &AwsLc)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&error, error.exit_code()),
+    }
+}
+
+/// Performs a command. `backend` is what keys are made and entries checked with; the commands that do so try it first.
+async fn perform(command: Command, backend: &dyn Backend) -> Result<u8, AdminError> {
+    if matches!(command, Command::Invite { .. } | Command::Fsck { .. }) {
+        selftest::run(backend)?;
+    }
+    match command {
+        Command::Invite { name, valid_hours, address, sockets, hsmd, json } => {
+            let hsmd = hsmd.unwrap_or_else(|| sockets.run.join("hsmd.sock"));
+            invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
+        }
+        Command::Decide { transcript, key, sockets, json } => {
+            decide(&sockets.run, &transcript, key.as_deref(), json).await
+        }
+        Command::Status { sockets, json } => status(&sockets.run, json).await,
+        Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
+            Ok(0)
+        }
     }
 }
 
@@ -205,8 +212,7 @@ async fn invite(
     let enroller = keys.key(KeyPurpose::Enroller).ok_or(AdminError::NoEnroller)?.hash;
 
     // The seed signs the first device. It exists here and in the printed text, nowhere else.
-    let seed = SigningSeed::generate()?;
-    let key = AwsLc.signing_key(suite, &seed)?;
+    let (seed, key) = selftest::generate_signing_key(&AwsLc, suite)?;
     let mut account = AccountId([0; AccountId::LEN]);
     let mut salt = Salt([0; Salt::LEN]);
     let mut message_id = MessageId([0; MessageId::LEN]);
@@ -424,5 +430,31 @@ async fn call<B: Serialize, T: DeserializeOwned>(
             Ok(problem) => AdminError::Refused(Box::new(problem)),
             Err(_) => AdminError::Answer(error.to_string()),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[tokio::test]
+    async fn a_failed_self_test_stops_what_makes_or_checks_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = |words: &str| {
+            let path = folder.path().to_str().unwrap();
+            let line = ["zixt-admin"].into_iter().chain(words.split(' ')).map(|word| match word {
+                "FOLDER" => path,
+                word => word,
+            });
+            Flags::try_parse_from(line).unwrap().command
+        };
+        for words in ["invite ada --run FOLDER", "fsck --state FOLDER"] {
+            let stopped = perform(command(words), &Broken).await;
+            assert!(matches!(stopped, Err(AdminError::SelfTest(_))), "{words}: {stopped:?}");
+            // The control: otherwise nobody answers, or there is no network.
+            let other = perform(command(words), &AwsLc).await;
+            assert!(other.is_err() && !matches!(other, Err(AdminError::SelfTest(_))), "{words}: {other:?}");
+        }
     }
 }

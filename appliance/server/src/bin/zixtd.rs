@@ -3,6 +3,8 @@
 use clap::Parser as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::process::ExitCode;
+use std::sync::Arc;
+use zixt_crypto_fast::AwsLc;
 use zixt_server::config::{Config, Flags};
 use zixt_server::http::listener;
 use zixt_server::{daemon, logging};
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(daemon::run(config)) {
+    match runtime.block_on(daemon::run(config, Arc::new(AwsLc))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{}", logging::chain(&error));

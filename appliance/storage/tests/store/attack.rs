@@ -6,7 +6,7 @@ use crate::sample::World;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use zixt_ledger::{Account, Thread, ThreadDetail};
 use zixt_storage::{Finding, FindingKind, FsckReport, LoadError, Position, Store, StoreError, fsck};
-use zixt_types::{DeviceId, Seq, ThreadId};
+use zixt_types::{AccountId, DeviceId, Seq, ThreadId};
 
 /// A filled store and the world that filled it.
 async fn filled() -> (Place, World) {
@@ -25,13 +25,21 @@ async fn filled() -> (Place, World) {
     store.put_key_packages(&device, &one_time, Some(&bobs(b"last"))).await.unwrap();
     let alices = package(&world.alice.mls, b"one");
     store.put_key_packages(&world.alice.member.device, &[alices], None).await.unwrap();
-    for account in [&world.alice, &world.bob].map(|person| person.member.account) {
-        let (sealed, tag) = (format!("sealed {account}"), format!("tag of {account}"));
-        store.put_name(account, sealed.as_bytes(), tag.as_bytes()).await.unwrap();
-    }
+    put_names(&store, &world).await;
     store.acknowledge(&world.bob.member, Position(3)).await.unwrap();
     store.close().await.unwrap();
     (place, world)
+}
+
+pub(crate) async fn put_names(store: &Store, world: &World) {
+    for person in [&world.alice, &world.bob] {
+        put_name(store, person.member.account).await;
+    }
+}
+
+async fn put_name(store: &Store, account: AccountId) {
+    let (sealed, tag) = (format!("sealed {account}"), format!("tag of {account}"));
+    store.put_name(account, sealed.as_bytes(), tag.as_bytes()).await.unwrap();
 }
 
 /// As much of an MLS key package as says who made it.
@@ -253,6 +261,7 @@ const ATTACKS: &[(&str, &str, bool)] = &[
     ),
     ("UPDATE names SET sealed = (SELECT max(sealed) FROM names)", "names", false),
     ("UPDATE names SET tag = x'00' WHERE account = (SELECT max(account) FROM names)", "names", false),
+    ("DELETE FROM names WHERE account = (SELECT max(account) FROM names)", "names", false),
     // The schema and the file.
     ("CREATE TRIGGER later AFTER INSERT ON entries BEGIN DELETE FROM entries; END", "(schema)", false),
     ("CREATE TABLE notes (note TEXT)", "(schema)", false),
@@ -286,6 +295,40 @@ async fn every_attack_is_found_and_named() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What nothing commits to can be deleted unseen. What that costs, and who finds what follows, is shown by the attacks on
+/// the whole appliance.
+#[tokio::test]
+async fn deletions_of_key_packages_and_acknowledgements_are_not_seen() {
+    let (place, world) = filled().await;
+    for sql in ["DELETE FROM key_packages", "DELETE FROM cursors"] {
+        let (report, loaded) = after(&place, &world, sql).await;
+        loaded.unwrap();
+        assert!(report.findings.is_empty(), "{sql}: {:#?}", report.findings);
+    }
+}
+
+/// A name is missed as soon as its account has a device: before, a crash may have come between the entry and the name.
+#[tokio::test]
+async fn a_name_that_was_deleted_is_missed_as_soon_as_its_account_has_a_device() {
+    let (place, mut world) = filled().await;
+    let store = place.open().await;
+    let (invitation, submission) = world.network.invite("carol");
+    world.record(submission);
+    let (block, certificate) = world.blocks.last().unwrap();
+    store.commit_batch(block, certificate).await.unwrap();
+    assert!(check(&store, &world).await.is_clean());
+    let (carol, submission) = world.network.device(invitation.account, Ok(&invitation));
+    world.record(submission);
+    let (block, certificate) = world.blocks.last().unwrap();
+    store.commit_batch(block, certificate).await.unwrap();
+    let report = check(&store, &world).await;
+    let [finding] = report.findings.as_slice() else { panic!("{report:?}") };
+    let account = carol.member.account.to_string();
+    assert_eq!((finding.kind, finding.table, &finding.key), (FindingKind::Missing, "names", &account));
+    put_name(&store, carol.member.account).await;
+    assert!(check(&store, &world).await.is_clean());
 }
 
 /// Whoever writes to the database may put a package there that any key signed, or none.

@@ -2,7 +2,7 @@
 //! certified sets is refused by both.
 
 use crate::Place;
-use crate::attack::{after, write_state};
+use crate::attack::{after, put_names, write_state};
 use crate::sample::World;
 use zixt_crypto::digest;
 use zixt_ledger::{Thread, ThreadDetail};
@@ -23,6 +23,7 @@ async fn filled() -> (Place, World) {
     for (block, certificate) in &world.blocks {
         store.commit_batch(block, certificate).await.unwrap();
     }
+    put_names(&store, &world).await;
     store.close().await.unwrap();
     (place, world)
 }
@@ -95,6 +96,7 @@ async fn a_certificate_by_the_retired_key_is_refused_at_start_and_by_fsck() {
             store.commit_batch(block, certificate).await.unwrap();
         }
         store.commit_batch(&last, &certificate).await.unwrap();
+        put_names(&store, &world).await;
         store.close().await.unwrap();
         let (report, loaded) = after(&place, &world, "UPDATE headers SET first = first").await;
         assert_eq!((report.is_clean(), loaded.is_ok()), (is_good, is_good), "{:?}", report.findings);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{OfficerCard, RecoveryRecord};
+use zixt_crypto::{Backend, Reference, selftest};
 use zixt_hsm::config::{Config, DEFAULT_PATH, read_pin};
 use zixt_hsm::logging::chain;
 use zixt_hsm_protocol::{
@@ -154,7 +155,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    match run(&arguments, &Reference) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("zixt-hsm: {}", chain(&*error));
@@ -166,7 +167,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+/// Performs a command. The daemon tries its own cryptography; `backend` is what this program seals, opens and checks
+/// with, and the commands that do so try it first.
+fn run(arguments: &Arguments, backend: &dyn Backend) -> Result<ExitCode, Failure> {
+    if let Command::Propose { .. }
+    | Command::Apply { .. }
+    | Command::Backup { .. }
+    | Command::Recover { .. } = arguments.command
+    {
+        selftest::run(backend)?;
+    }
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
         None => Config::read(&arguments.config)?.socket,
@@ -360,7 +370,7 @@ fn read_transcript(path: &Path) -> Result<Vec<u8>, Failure> {
 fn read_card(path: &Path) -> Result<Card, Failure> {
     let card: OfficerCard =
         from_file(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
-    card.verify(&zixt_crypto::Reference)?;
+    card.verify(&Reference)?;
     Ok(Card { officer: card.officer(), kem: card.kem })
 }
 
@@ -372,4 +382,37 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         file.sync_all()
     };
     write().map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_crypto::testing::Broken;
+
+    #[test]
+    fn a_failed_self_test_stops_what_seals_opens_or_checks() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = |words: &str| {
+            let path = folder.path().to_str().unwrap();
+            let own = ["zixt-hsm", "--config", path];
+            let words = words.split(' ').map(|word| if word == "FILE" { path } else { word });
+            Arguments::try_parse_from(own.into_iter().chain(words)).unwrap()
+        };
+        for words in [
+            "propose activate consensus",
+            "apply FILE",
+            "backup --server FILE -o FILE",
+            "recover begin FILE -o FILE",
+        ] {
+            let arguments = arguments(words);
+            let said = |backend: &dyn Backend| run(&arguments, backend).unwrap_err().to_string();
+            let stopped = said(&Broken);
+            assert!(
+                stopped.starts_with("self-test of backend broken failed: ML-DSA-65"),
+                "{words}: {stopped}"
+            );
+            // The control: otherwise the configuration cannot be read.
+            assert!(!said(&Reference).contains("self-test"), "{words}");
+        }
+    }
 }
