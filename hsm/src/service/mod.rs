@@ -5,6 +5,8 @@ mod doctor;
 mod provision;
 mod recover;
 mod root;
+#[cfg(test)]
+mod schedules;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -29,8 +31,12 @@ use zixt_types::{Canonical, Timestamp, UnlockMode};
 /// even after a crash.
 const VOTES_UNCOUNTED_MAX: u64 = 1000;
 
-/// How often the anchors are compared with the state while it votes.
-const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(10);
+/// How often the anchors are compared with the state while it votes: after a vote, so that nobody waits for a device.
+const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(9);
+
+/// After what time they are compared before the next vote, however long the device takes. Who votes rarely must not release
+/// one on the strength of what was true an hour ago.
+const ANCHORS_SEEN_MAX: Duration = Duration::from_secs(10);
 
 /// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
 pub struct Service {
@@ -94,7 +100,10 @@ impl Service {
             Request::SignTls { content } => {
                 self.with_keys(|keys| keys.sign_tls(content)).map(Response::TlsSignature)
             }
-            Request::SignVote { vote } => self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote),
+            Request::SignVote { vote } => {
+                self.watch_anchors(ANCHORS_SEEN_MAX);
+                self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote)
+            }
             Request::SignInvite { body } => {
                 self.with_keys(|keys| keys.sign_invite(body)).map(Response::InviteSignature)
             }
@@ -143,7 +152,7 @@ impl Service {
         if uncounted >= VOTES_UNCOUNTED_MAX {
             self.count_votes();
         }
-        self.watch_anchors();
+        self.watch_anchors(WATCH_ANCHORS_EVERY);
     }
 
     /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
@@ -229,8 +238,9 @@ impl Service {
 
     /// Judges whether an authenticated state is the newest, and puts it to use.
     fn go_on(&self, mut open: Open) -> Result<StateKind, CustodyError> {
-        let set_back = self.set_back(&open.record)?;
-        if let Some(reason) = set_back.filter(|_| open.record.quarantine.is_none()) {
+        if let Some(reason) = self.set_back(&open.record)? {
+            // One that is quarantined already may be overtaken again. It has to open all the same: officers end it there.
+            let reason = open.record.quarantine.clone().unwrap_or(reason);
             self.quarantine(&mut open, reason)?;
         }
         open.record = self.commit(&open.root, open.record.clone()).inspect_err(|_| self.close())?;
@@ -302,14 +312,11 @@ impl Service {
 
     /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
     /// with a copy of this state, and two of them would sign twice.
-    fn watch_anchors(&self) {
-        {
-            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            if watched.elapsed() < WATCH_ANCHORS_EVERY {
-                return;
-            }
-            *watched = Instant::now();
+    fn watch_anchors(&self, after: Duration) {
+        if self.watched().elapsed() < after {
+            return;
         }
+        let begun = Instant::now();
         let judge = |record: &CustodyRecord| {
             record.protectors.iter().find_map(|enrolled| {
                 let device = self.device(enrolled).filter(|device| device.is_open())?;
@@ -322,6 +329,8 @@ impl Service {
         // Without the lock: a device may take its time, and others sign meanwhile.
         let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
         if judge(&record).is_none() {
+            // Only now: who asks for a vote meanwhile looks for itself where it has to.
+            *self.watched() = begun;
             return;
         }
         let mut custody = self.write();
@@ -529,6 +538,10 @@ impl Service {
         pinned.map_or(self.configured_unlock, |pinned| pinned.unlock)
     }
 
+    fn watched(&self) -> MutexGuard<'_, Instant> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Custody> {
         self.custody.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -549,5 +562,7 @@ fn in_between() -> Custody {
 
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[cfg(test)]
+    let since = since.saturating_sub(schedules::set_back_by());
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
