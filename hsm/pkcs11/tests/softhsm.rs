@@ -80,6 +80,13 @@ fn keys_are_destroyed_or_the_token_says_that_it_keeps_them() {
 }
 
 #[test]
+fn the_kek_is_not_copied_wrapped_or_loosened() {
+    if in_softhsm("the_kek_is_not_copied_wrapped_or_loosened") {
+        scenarios::the_kek_is_not_copied_wrapped_or_loosened();
+    }
+}
+
+#[test]
 fn lists_what_is_ours_and_what_is_wrong_with_it() {
     if in_softhsm("lists_what_is_ours_and_what_is_wrong_with_it") {
         scenarios::lists_what_is_ours_and_what_is_wrong_with_it();

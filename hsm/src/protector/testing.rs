@@ -2,9 +2,10 @@
 
 use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
+use crate::state::faults;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use zixt_crypto::{AeadKey, aead};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
@@ -13,12 +14,12 @@ use zixt_types::ProtectorKind;
 /// The PIN of every test token.
 pub(crate) const PIN: &str = "123456";
 
+/// A hand on a device. Several of them are several programs that use one device; each has its own login.
 pub(crate) struct TestProtector {
     name: String,
-    keks: Mutex<HashMap<Vec<u8>, AeadKey>>,
+    software: bool,
+    device: Arc<Device>,
     open: AtomicBool,
-    /// What it has as an anchor.
-    pub(crate) counter: AtomicU64,
     /// The anchor cannot be advanced.
     pub(crate) stuck: AtomicBool,
     /// It was pulled out.
@@ -28,18 +29,60 @@ pub(crate) struct TestProtector {
     pub(crate) serial: Mutex<String>,
 }
 
+/// What cannot be copied and set back.
+struct Device {
+    /// Wrapping keys by enrolment, and the PIN that each was made under: as a TPM, which seals to one.
+    keks: Mutex<HashMap<Vec<u8>, (AeadKey, String)>>,
+    /// Enrolments so far.
+    made: AtomicU64,
+    pin: Mutex<String>,
+    /// What it has as an anchor.
+    counter: AtomicU64,
+}
+
 impl TestProtector {
     pub(crate) fn named(name: &str) -> Self {
+        let device = Device {
+            keks: Mutex::default(),
+            made: AtomicU64::new(0),
+            pin: Mutex::new(PIN.to_owned()),
+            counter: AtomicU64::new(100),
+        };
         Self {
             name: name.to_owned(),
-            keks: Mutex::default(),
+            software: true,
+            device: Arc::new(device),
             open: AtomicBool::new(false),
-            counter: AtomicU64::new(100),
             stuck: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             mute: AtomicBool::new(false),
             serial: Mutex::new("1".to_owned()),
         }
+    }
+
+    /// One that says that it is hardware.
+    pub(crate) fn hardware(name: &str) -> Self {
+        Self { software: false, ..Self::named(name) }
+    }
+
+    /// The same device, as another program has it.
+    pub(crate) fn of_another_program(&self) -> Self {
+        Self { device: Arc::clone(&self.device), software: self.software, ..Self::named(&self.name) }
+    }
+
+    /// Another device that holds the same: what a test begins with again and again.
+    pub(crate) fn alike(&self) -> Self {
+        let keks = self.device.keks.lock().unwrap();
+        let keks = keks
+            .iter()
+            .map(|(id, (key, pin))| (id.clone(), (AeadKey::from_bytes(key.as_bytes()), pin.clone())));
+        let device = Device {
+            keks: Mutex::new(keks.collect()),
+            made: AtomicU64::new(self.device.made.load(Ordering::Relaxed)),
+            pin: Mutex::new(self.device.pin.lock().unwrap().clone()),
+            counter: AtomicU64::new(self.counter()),
+        };
+        Self { device: Arc::new(device), software: self.software, ..Self::named(&self.name) }
     }
 
     pub(crate) fn open_one() -> Self {
@@ -48,14 +91,28 @@ impl TestProtector {
         protector
     }
 
+    /// The PIN of an enrolment.
+    pub(crate) fn pin_of(&self, enrolment: &[u8]) -> Option<String> {
+        self.device.keks.lock().unwrap().get(enrolment).map(|(_, pin)| pin.clone())
+    }
+
+    pub(crate) fn counter(&self) -> u64 {
+        self.device.counter.load(Ordering::Relaxed)
+    }
+
     fn with<T>(&self, kek: &[u8], run: impl FnOnce(&AeadKey) -> T) -> Result<T, CustodyError> {
         if !self.is_open() {
             return Err(CustodyError::TokenLocked);
         }
-        let keks = self.keks.lock().unwrap();
-        let key = keks.get(kek).ok_or(CustodyError::KekMissing { kek: String::new() })?;
+        let keks = self.device.keks.lock().unwrap();
+        let (key, _) = keks.get(kek).ok_or(CustodyError::KekMissing { kek: String::new() })?;
         Ok(run(key))
     }
+}
+
+/// What changes a device is a step at which the process may be killed, as a write is.
+fn step() -> Result<(), CustodyError> {
+    faults::step().map_err(|error| CustodyError::TokenFailed { detail: error.to_string() })
 }
 
 impl Protector for TestProtector {
@@ -72,15 +129,16 @@ impl Protector for TestProtector {
             return Err(CustodyError::TokenAbsent { detail: self.name.clone() });
         }
         let (serial, model) = (self.serial.lock().unwrap().clone(), "memory".to_owned());
-        Ok(TokenInfo { label: self.name.clone(), serial, model, software: true })
+        Ok(TokenInfo { label: self.name.clone(), serial, model, software: self.software })
     }
 
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn open(&self, _: Option<&[u8]>, pin: &Pin, _: PinTry) -> Result<(), CustodyError> {
-        if pin.expose() != PIN {
+    fn open(&self, enrolment: Option<&[u8]>, pin: &Pin, _: PinTry) -> Result<(), CustodyError> {
+        let right = enrolment.and_then(|enrolment| self.pin_of(enrolment));
+        if pin.expose() != right.as_deref().unwrap_or(PIN) {
             return Err(CustodyError::PinIncorrect);
         }
         self.open.store(true, Ordering::Relaxed);
@@ -92,10 +150,11 @@ impl Protector for TestProtector {
     }
 
     fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
-        let mut keks = self.keks.lock().unwrap();
-        let enrolment = vec![u8::try_from(keks.len()).unwrap(); 4];
-        keks.insert(enrolment.clone(), AeadKey::generate().unwrap());
-        Ok(Enrolled { enrolment, anchor: Some(self.counter.load(Ordering::Relaxed)), authorisation: None })
+        step()?;
+        let enrolment = self.device.made.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
+        let made = (AeadKey::generate().unwrap(), self.device.pin.lock().unwrap().clone());
+        self.device.keks.lock().unwrap().insert(enrolment.clone(), made);
+        Ok(Enrolled { enrolment, anchor: Some(self.counter()), authorisation: None })
     }
 
     fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
@@ -111,23 +170,27 @@ impl Protector for TestProtector {
         if self.mute.load(Ordering::Relaxed) {
             return Err(CustodyError::TokenFailed { detail: "mute".to_owned() });
         }
-        Ok(Some(self.counter.load(Ordering::Relaxed)))
+        Ok(Some(self.counter()))
     }
 
     fn advance(&self, _: &[u8], to: u64) -> Result<(), CustodyError> {
         if self.stuck.load(Ordering::Relaxed) {
             return Err(CustodyError::TokenFailed { detail: "stuck".to_owned() });
         }
-        assert_eq!(self.counter.fetch_add(1, Ordering::Relaxed) + 1, to);
+        step()?;
+        assert_eq!(self.device.counter.fetch_add(1, Ordering::Relaxed) + 1, to);
         Ok(())
     }
 
     fn erase(&self, enrolment: &[u8], _: Option<&[u8]>) -> Result<Erased, CustodyError> {
-        self.keks.lock().unwrap().remove(enrolment);
+        step()?;
+        self.device.keks.lock().unwrap().remove(enrolment);
         Ok(Erased::Destroyed)
     }
 
-    fn change_pin(&self, _: &[u8], _: &Pin, _: &Pin) -> Result<PinChange, CustodyError> {
-        Ok(PinChange::Done)
+    fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {
+        self.open(Some(enrolment), old, PinTry::Attended)?;
+        *self.device.pin.lock().unwrap() = new.expose().to_owned();
+        self.enrol(Some(enrolment)).map(|enrolled| PinChange::Enrolment(enrolled.enrolment))
     }
 }

@@ -177,14 +177,17 @@ impl Protector for TpmProtector {
     }
 
     /// Takes the TPM into use. From then on its authorisations exist only in the state file, sealed.
-    fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
+    fn enrol(&self, previous: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
         let mut state = self.state();
         let pin = match &*state {
             State::New(pin) => pin.clone(),
-            // Its wrapping key stays: a TPM cannot destroy one that it sealed, so another would gain nothing.
+            // What it sealed stays, because a TPM cannot destroy that. What it keeps in its memory becomes another key, and
+            // without the former one the sealed key wraps nothing.
             State::Open(protector) => {
                 let anchor = protector.read_anchor().map_err(custody_error)?;
-                let enrolment = protector.enrolment().to_bytes();
+                let present = parse(previous.unwrap_or_default())?.epoch();
+                let epoch = protector.begin_epoch(present).map_err(custody_error)?;
+                let enrolment = protector.enrolment().in_epoch(epoch).to_bytes();
                 return Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: None });
             }
             State::Closed => return Err(CustodyError::TokenLocked),
@@ -226,12 +229,15 @@ impl Protector for TpmProtector {
         Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: Some(authorisation) })
     }
 
-    fn wrap(&self, _: &[u8], _: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
-        self.with_open(|protector| protector.wrap_root(root))
+    fn wrap(&self, enrolment: &[u8], _: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
+        let epoch = parse(enrolment)?.epoch();
+        self.with_open(|protector| protector.wrap_root(epoch, root))
     }
 
-    fn unwrap(&self, _: &[u8], _: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
-        self.with_open(|protector| protector.unwrap_root(wrapped)).map(|root| Zeroizing::new(root.to_vec()))
+    fn unwrap(&self, enrolment: &[u8], _: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
+        let epoch = parse(enrolment)?.epoch();
+        let root = self.with_open(|protector| protector.unwrap_root(epoch, wrapped))?;
+        Ok(Zeroizing::new(root.to_vec()))
     }
 
     fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
@@ -243,14 +249,16 @@ impl Protector for TpmProtector {
     }
 
     fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError> {
+        let enrolment = parse(enrolment)?;
         let Some(lockout) = authorisation
             .and_then(|auths| auths.get(2 * AUTH_BYTES..))
             .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
             .map(HierarchyAuth::from_bytes)
         else {
-            return Ok(Erased::Kept("the TPM's lockout authorisation is not known".to_owned()));
+            // It goes on being used, and only what it wrapped so far is not to be opened any more.
+            self.with_open(|protector| protector.end_epoch(enrolment.epoch()))?;
+            return Ok(Erased::Destroyed);
         };
-        let enrolment = parse(enrolment)?;
         self.close();
         self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
         Ok(Erased::Destroyed)
@@ -258,15 +266,17 @@ impl Protector for TpmProtector {
 
     fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {
         self.open(Some(enrolment), old, PinTry::Attended)?;
+        let epoch = parse(enrolment)?.epoch();
         self.with_open(|protector| {
-            let enrolment = protector.enrolment();
+            let sealed = protector.enrolment();
             protector.reseal(
                 old.expose().as_bytes(),
                 new.expose().as_bytes(),
-                enrolment.selection(),
-                enrolment.binding().clone(),
+                sealed.selection(),
+                sealed.binding().clone(),
             )?;
-            Ok(PinChange::Enrolment(protector.enrolment().to_bytes()))
+            let epoch = protector.begin_epoch(epoch)?;
+            Ok(PinChange::Enrolment(protector.enrolment().in_epoch(epoch).to_bytes()))
         })
     }
 }
@@ -294,6 +304,7 @@ fn custody_error(error: TpmError) -> CustodyError {
         TpmError::CounterMissing { .. }
         | TpmError::CounterRollback { .. }
         | TpmError::CounterReplaced { .. } => CustodyError::AnchorMissing { detail },
+        TpmError::EpochOver { epoch } => CustodyError::KekMissing { kek: epoch },
         TpmError::NotOpen => CustodyError::TokenLocked,
         error => CustodyError::TokenFailed { detail: format!("{detail}. {}", error.advice()) },
     }

@@ -1,6 +1,7 @@
 //! What officers decided, carried out: custody checks M of N itself, so that nobody between them and it can leave that
 //! out.
 
+use super::root::Rotated;
 use super::{Service, now, storage};
 use crate::backend::{NewKey, StoredKey};
 use crate::state::{Custody, CustodyRecord, Folder as _, Held, mode, store_guard};
@@ -58,7 +59,9 @@ impl Service {
         let record = custody.open()?.record.clone();
         let action = self.judge(&record, transcript, now())?;
         let done = match action.decision {
-            Decision::RotateRoot => self.with_decision(&mut custody, transcript, pins, |_, _| Ok(())),
+            Decision::RotateRoot => {
+                self.with_decision(&mut custody, transcript, pins, |_, _| Ok(())).map(in_words)
+            }
             Decision::RemoveProtector { protector } => {
                 self.remove_protector(&mut custody, transcript, pins, protector)
             }
@@ -67,6 +70,7 @@ impl Service {
                 self.with_decision(&mut custody, transcript, pins, move |record, _| {
                     super::recover::put(record, recovery)
                 })
+                .map(in_words)
             }
             Decision::ActivateKey { purpose, retires, activates, suite, custody: mode } => {
                 let activation = Activation { purpose, retires, activates, suite, custody: mode };
@@ -76,7 +80,7 @@ impl Service {
                 self.destroy_key(&mut custody, transcript, pins, purpose, key)
             }
             Decision::AddProtector { .. } => Err(CustodyError::WrongState {
-                why: "a protector is added together with its PIN: `zixt-hsm protector add`".to_owned(),
+                why: "a protector is added together with its PIN: `zixt-hsm add-protector`".to_owned(),
             }),
             Decision::Recover { .. } => Err(CustodyError::WrongState {
                 why: "recovery is for a machine without keys: `zixt-hsm recover`".to_owned(),
@@ -94,7 +98,7 @@ impl Service {
         transcript: &[u8],
         pins: &[NamedPin],
         change: impl FnOnce(&mut CustodyRecord, &crate::root::Root) -> Result<(), CustodyError>,
-    ) -> Result<Vec<String>, CustodyError> {
+    ) -> Result<Rotated, CustodyError> {
         let open = custody.open_mut()?;
         self.keep_decision(open.record.sequence, transcript)?;
         self.rotate_root(open, pins, |record, root| {
@@ -133,10 +137,11 @@ impl Service {
                 device.open(Some(&removed.enrolment), &named.pin, zixt_hsm_pkcs11::PinTry::Attended)
             })?;
         }
-        let mut done = self.with_decision(custody, transcript, pins, |record, _| {
+        let rotated = self.with_decision(custody, transcript, pins, |record, _| {
             record.protectors.retain(|enrolled| enrolled.id != id);
             Ok(())
         })?;
+        let mut done = in_words(rotated);
         if let Some(device) = self.device(&removed) {
             device.close();
         }
@@ -246,7 +251,8 @@ impl Service {
         Ok(done(activation))
     }
 
-    /// Takes a retired key out and rotates the root, so that no copy of the old state opens it any more.
+    /// Takes a retired key out and rotates the root, so that no copy of the old state opens it any more; where one still
+    /// does, the answer says by what.
     fn destroy_key(
         &self,
         custody: &mut Custody,
@@ -262,13 +268,24 @@ impl Service {
                 why: format!("no retired {} key is {hash}", purpose.name()),
             });
         };
-        let mut done = self.with_decision(custody, transcript, pins, |record, _| {
+        let rotated = self.with_decision(custody, transcript, pins, |record, _| {
             record.keys.retain(|kept| kept.hash() != hash);
             Ok(())
         })?;
         self.devices.keys.destroy(&key)?;
-        done.push(format!("the {} key {hash} is destroyed", purpose.name()));
-        Ok(done)
+        let name = purpose.name();
+        // Of a consensus key inside a token there never was a copy.
+        let inside = key.mode == CustodyMode::Token && purpose == KeyPurpose::Consensus;
+        let said = if inside || rotated.still_opens.is_empty() {
+            format!("the {name} key {hash} is destroyed")
+        } else {
+            format!(
+                "the {name} key {hash} is taken out, but not destroyed where a copy of the state of before exists, a \
+                 backup too: {} opens it",
+                rotated.still_opens.join(", or ")
+            )
+        };
+        Ok(rotated.done.into_iter().chain([said]).collect())
     }
 
     pub(super) fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, CustodyError> {
@@ -286,6 +303,16 @@ impl Service {
         }
         Ok(decisions)
     }
+}
+
+/// What a rotation did, and what it did not.
+fn in_words(rotated: Rotated) -> Vec<String> {
+    let Rotated { mut done, still_opens } = rotated;
+    done.push(match still_opens.is_empty() {
+        true => "no copy of the state of before opens any more".to_owned(),
+        false => format!("a copy of the state of before still opens with {}", still_opens.join(", or ")),
+    });
+    done
 }
 
 fn done(activation: &Activation) -> Vec<String> {

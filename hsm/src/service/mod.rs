@@ -5,6 +5,8 @@ mod doctor;
 mod provision;
 mod recover;
 mod root;
+#[cfg(test)]
+mod schedules;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,12 @@ const VOTES_UNCOUNTED_MAX: u64 = 1000;
 /// counter, which wears out, lasts for years.
 const COUNT_VOTES_EVERY: Duration = Duration::from_secs(300);
 
-/// How often the anchors are compared with the state while it votes.
-const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(10);
+/// How often the anchors are compared with the state while it votes: after a vote, so that nobody waits for a device.
+const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(9);
+
+/// After what time they are compared before the next vote, however long the device takes. Who votes rarely must not release
+/// one on the strength of what was true an hour ago.
+const ANCHORS_SEEN_MAX: Duration = Duration::from_secs(10);
 
 /// Comparisons in a row in which no device told its counter, before it stops voting: the device may be in another
 /// machine, with a copy of this state.
@@ -105,7 +111,10 @@ impl Service {
             Request::SignTls { content } => {
                 self.with_keys(|keys| keys.sign_tls(content)).map(Response::TlsSignature)
             }
-            Request::SignVote { vote } => self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote),
+            Request::SignVote { vote } => {
+                self.watch_anchors(ANCHORS_SEEN_MAX);
+                self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote)
+            }
             Request::SignInvite { body } => {
                 self.with_keys(|keys| keys.sign_invite(body)).map(Response::InviteSignature)
             }
@@ -155,7 +164,7 @@ impl Service {
         if uncounted >= VOTES_UNCOUNTED_MAX || (uncounted > 0 && counted.elapsed() >= COUNT_VOTES_EVERY) {
             self.count_votes();
         }
-        self.watch_anchors();
+        self.watch_anchors(WATCH_ANCHORS_EVERY);
     }
 
     /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
@@ -348,18 +357,14 @@ impl Service {
 
     /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
     /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
-    fn watch_anchors(&self) {
-        {
-            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            if watched.0.elapsed() < WATCH_ANCHORS_EVERY {
-                return;
-            }
-            watched.0 = Instant::now();
+    fn watch_anchors(&self, after: Duration) {
+        if self.watched().0.elapsed() >= after {
+            self.compare_anchors();
         }
-        self.compare_anchors();
     }
 
     fn compare_anchors(&self) {
+        let begun = Instant::now();
         // Without the lock: a device may take its time, and others sign meanwhile.
         let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
         let unread = match self.moved(&record) {
@@ -374,7 +379,7 @@ impl Service {
                 0
             }
             Err(error) => {
-                let unread = self.watched.lock().unwrap_or_else(PoisonError::into_inner).1 + 1;
+                let unread = self.watched().1 + 1;
                 if unread >= UNREAD_MAX {
                     log::error!(
                         "locked: no device tells its counter, and one may be in another machine: {error}"
@@ -389,7 +394,8 @@ impl Service {
                 }
             }
         };
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).1 = unread;
+        // Only now: who asks for a vote meanwhile looks for itself where it has to.
+        *self.watched() = (begun, unread);
     }
 
     /// Why a state is not the newest, by every open anchor; an error if there are some and none of them can be read.
@@ -629,6 +635,10 @@ impl Service {
         pinned.map_or(self.configured_unlock, |pinned| pinned.unlock)
     }
 
+    fn watched(&self) -> MutexGuard<'_, (Instant, u32)> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Custody> {
         self.custody.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -649,5 +659,7 @@ fn in_between() -> Custody {
 
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[cfg(test)]
+    let since = since.saturating_sub(schedules::set_back_by());
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

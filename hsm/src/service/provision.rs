@@ -147,8 +147,10 @@ impl Service {
         let _change = self.changing();
         let mut custody = self.write();
         let open = custody.open_mut()?;
+        // As before a rotation: the device may forget a wrapping key.
+        open.record = self.commit(&open.root, open.record.clone())?;
         let (protector, enrolled) = self.enrolled(Some(name), &open.record)?;
-        let id = enrolled.id;
+        let (id, before) = (enrolled.id, enrolled.clone());
         same_device(&open.record, enrolled, protector)?;
         let changed =
             self.try_pin(PinTry::Attended, || protector.change_pin(&enrolled.enrolment, old, new))?;
@@ -160,6 +162,12 @@ impl Service {
                 enrolled.wrap(protector, &open.root)?;
             }
             open.record = self.commit(&open.root, next)?;
+            // So that nobody comes back with the old PIN and a copy of the old state.
+            if enrolment != before.enrolment
+                && let Err(why) = self.erase(&before, None)
+            {
+                log::warn!("a copy of the state of before still opens with the old PIN: {why}");
+            }
         }
         log::info!("{name} has another PIN");
         Ok(())

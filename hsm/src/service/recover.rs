@@ -113,7 +113,12 @@ pub(super) fn public_key(record: &CustodyRecord) -> Result<Option<Vec<u8>>, Cust
 
 /// How many of how many officers recover the root.
 pub(super) fn shares(record: &CustodyRecord) -> Option<(u8, u8)> {
-    let shared = parse(&enrolled(record)?.enrolment).ok()?;
+    shares_of(enrolled(record)?)
+}
+
+/// The same of the officers' recovery key; none of another protector.
+pub(super) fn shares_of(enrolled: &EnrolledProtector) -> Option<(u8, u8)> {
+    let shared = parse(&enrolled.enrolment).ok().filter(|_| enrolled.kind == ProtectorKind::Recovery)?;
     Some((shared.threshold(), u8::try_from(shared.shares.len()).unwrap_or(u8::MAX)))
 }
 

@@ -9,6 +9,14 @@ use zixt_hsm_protocol::{CustodyError, NamedPin};
 use zixt_tpm::Freshness;
 use zixt_types::ProtectorKind;
 
+/// What a rotation did.
+pub(super) struct Rotated {
+    /// In words.
+    pub(super) done: Vec<String>,
+    /// What still opens a copy of the state of before; empty if nothing does.
+    pub(super) still_opens: Vec<String>,
+}
+
 /// Compares a state with a device's anchor, and advances an anchor that a crash left one behind. `Some` says that the
 /// state is not the newest.
 pub(super) fn settle(
@@ -82,15 +90,16 @@ impl Service {
     }
 
     /// Replaces the root: everything is sealed anew, every protector makes a new wrapping key where it can, and what the
-    /// old ones were made of is destroyed. `change` says what else is different afterwards. Returns what was done.
+    /// old ones were made of is destroyed. `change` says what else is different afterwards.
     ///
-    /// Until the new state is durable the old one is whole; from then on the new one is.
+    /// Until the new state is durable the old one is whole; from then on the new one is. A crash between that and the last
+    /// step leaves the old wrapping keys where they are.
     pub(super) fn rotate_root(
         &self,
         open: &mut Open,
         pins: &[NamedPin],
         change: impl FnOnce(&mut CustodyRecord, &Root) -> Result<(), CustodyError>,
-    ) -> Result<Vec<String>, CustodyError> {
+    ) -> Result<Rotated, CustodyError> {
         let version =
             open.record.root_version.checked_add(1).ok_or_else(|| CustodyError::Internal {
                 detail: "the root was rotated too often".to_owned(),
@@ -99,6 +108,13 @@ impl Service {
         let mut record = open.record.resealed(&open.root, &new, &*self.devices.keys)?;
         change(&mut record, &new)?;
         self.open_all(&record, pins)?;
+        // A write that failed before may have stored its state all the same. No device forgets a key while it is not
+        // certain which state the disk holds.
+        open.record = self.commit(&open.root, open.record.clone())?;
+        for enrolled in &mut record.protectors {
+            let present = open.record.protectors.iter().find(|present| present.id == enrolled.id);
+            enrolled.anchored = present.map_or(enrolled.anchored, |present| present.anchored);
+        }
 
         let before = open.record.protectors.clone();
         let mut made: Vec<EnrolledProtector> = Vec::new();
@@ -125,30 +141,51 @@ impl Service {
                 return Err(error);
             }
         };
-        let mut done = vec![format!("the root has version {version}")];
+        let mut rotated =
+            Rotated { done: vec![format!("the root has version {version}")], still_opens: Vec::new() };
         for old in &before {
             let kept = committed.protectors.iter().find(|enrolled| enrolled.id == old.id);
-            if kept.is_some_and(|kept| kept.enrolment == old.enrolment) {
-                continue;
+            let erased = if kept.is_some_and(|kept| kept.enrolment == old.enrolment) {
+                Err(format!("{}: its wrapping key is the same as before", old.name))
+            } else {
+                // Sealed under the old root, which is still there; a kept device's authorisations stay in use.
+                let authorisation = if kept.is_none() { old.authorisation(&open.root)? } else { None };
+                self.erase(old, authorisation.as_deref().map(Vec::as_slice))
+            };
+            match erased {
+                Ok(done) => rotated.done.push(done),
+                Err(why) => {
+                    rotated.done.push(why);
+                    rotated.still_opens.push(match super::recover::shares_of(old) {
+                        Some((threshold, shares)) => {
+                            format!("{threshold} of the officers' {shares} shares of before")
+                        }
+                        None => old.name.clone(),
+                    });
+                }
             }
-            // Sealed under the old root, which is still there; a kept device's authorisations stay in use.
-            let authorisation = if kept.is_none() { old.authorisation(&open.root)? } else { None };
-            done.push(self.erase(old, authorisation.as_deref().map(Vec::as_slice)));
         }
         *open = Open { record: committed, root: new };
-        Ok(done)
+        Ok(rotated)
     }
 
-    /// Destroys what an enrolment was made of, and says in words whether that worked.
-    fn erase(&self, enrolled: &EnrolledProtector, authorisation: Option<&[u8]>) -> String {
+    /// Destroys what an enrolment was made of, and says in words that it did, or why what it was made of may still exist.
+    pub(super) fn erase(
+        &self,
+        enrolled: &EnrolledProtector,
+        authorisation: Option<&[u8]>,
+    ) -> Result<String, String> {
         let name = &enrolled.name;
+        if enrolled.kind == ProtectorKind::Recovery {
+            return Err(format!("{name}: their shares of before exist until they have destroyed them"));
+        }
         let Some(device) = self.device(enrolled) else {
-            return format!("{name}: it is not configured, so its old wrapping key was left as it is");
+            return Err(format!("{name}: it is not configured, so its old wrapping key was left as it is"));
         };
         match device.erase(&enrolled.enrolment, authorisation) {
-            Ok(Erased::Destroyed) => format!("{name}: its old wrapping key is destroyed"),
-            Ok(Erased::Kept(why)) => format!("{name}: its old wrapping key may still exist: {why}"),
-            Err(error) => format!("{name}: its old wrapping key could not be destroyed: {error}"),
+            Ok(Erased::Destroyed) => Ok(format!("{name}: its old wrapping key is destroyed")),
+            Ok(Erased::Kept(why)) => Err(format!("{name}: its old wrapping key may still exist: {why}")),
+            Err(error) => Err(format!("{name}: its old wrapping key could not be destroyed: {error}")),
         }
     }
 

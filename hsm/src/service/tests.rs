@@ -19,7 +19,7 @@ use zixt_types::{
 };
 
 /// A protector that the test can look at while the service has it.
-struct Shared(Arc<TestProtector>);
+pub(super) struct Shared(pub(super) Arc<TestProtector>);
 
 impl Protector for Shared {
     fn name(&self) -> &str {
@@ -85,8 +85,23 @@ struct Box_ {
 
 impl Box_ {
     fn new() -> Self {
-        let protectors = ["first", "second"].map(|name| Arc::new(TestProtector::named(name)));
-        Self { folder: tempfile::tempdir().unwrap(), protectors: protectors.to_vec() }
+        Self::with(["first", "second"].map(TestProtector::named))
+    }
+
+    fn with(protectors: impl IntoIterator<Item = TestProtector>) -> Self {
+        let protectors = protectors.into_iter().map(Arc::new).collect();
+        Self { folder: tempfile::tempdir().unwrap(), protectors }
+    }
+
+    /// What officers approve of the second protector.
+    fn second(&self, service: &Service) -> Decision {
+        let info = self.protectors[1].describe().unwrap();
+        let custody = service.read().record().unwrap().custody;
+        Decision::AddProtector {
+            protector: crate::state::protector_id(custody, ProtectorKind::Pkcs11, &info),
+            kind: ProtectorKind::Pkcs11,
+            description: status::description(&info),
+        }
     }
 
     fn folder(&self) -> DiskFolder {
@@ -115,39 +130,41 @@ impl Box_ {
     fn operational(&self) -> (Service, Genesis) {
         let service = self.start();
         unlock(&service);
-        let keys = service.provision(SuiteId::Standard, true).unwrap();
-        let hash = |purpose| keys.iter().find(|key| key.purpose == purpose).unwrap().hash;
-        let genesis = Genesis {
-            version: 1,
-            suites: vec![SuiteId::Standard],
-            network: "lab".to_owned(),
-            organisation: Hash([1; 48]),
-            officers: (1..=3)
-                .map(|n| Officer { name: format!("officer {n}"), key: officer_hash(n) })
-                .collect(),
-            officers_required: 2,
-            enrollers: vec![hash(KeyPurpose::Enroller)],
-            validators: vec![Validator {
-                appliance: digest::appliance_id(hash(KeyPurpose::Identity)),
-                consensus: hash(KeyPurpose::Consensus),
-                tls: hash(KeyPurpose::Tls),
-                stake: 1,
-                custody: CustodyMode::WrappedByToken,
-            }],
-            shard_count: 1,
-            unlock: UnlockMode::Attended,
-            lab: true,
-            rotation: RotationPolicy { messages_max: 100, age_ms_max: 1000 },
-            created_at: Timestamp(1),
-            nonce: [3; 32],
-        };
+        let genesis = genesis(&service.provision(SuiteId::Standard, true).unwrap(), true);
         service.bind_genesis(&genesis.to_bytes()).unwrap();
         assert_eq!(service.status().state, StateKind::Operational);
         (service, genesis)
     }
 }
 
-fn pin() -> Pin {
+/// A genesis that tells the truth about these keys.
+pub(super) fn genesis(keys: &[zixt_hsm_protocol::KeyInfo], lab: bool) -> Genesis {
+    let hash = |purpose| keys.iter().find(|key| key.purpose == purpose).unwrap().hash;
+    Genesis {
+        version: 1,
+        suites: vec![SuiteId::Standard],
+        network: "lab".to_owned(),
+        organisation: Hash([1; 48]),
+        officers: (1..=3).map(|n| Officer { name: format!("officer {n}"), key: officer_hash(n) }).collect(),
+        officers_required: 2,
+        enrollers: vec![hash(KeyPurpose::Enroller)],
+        validators: vec![Validator {
+            appliance: digest::appliance_id(hash(KeyPurpose::Identity)),
+            consensus: hash(KeyPurpose::Consensus),
+            tls: hash(KeyPurpose::Tls),
+            stake: 1,
+            custody: CustodyMode::WrappedByToken,
+        }],
+        shard_count: 1,
+        unlock: UnlockMode::Attended,
+        lab,
+        rotation: RotationPolicy { messages_max: 100, age_ms_max: 1000 },
+        created_at: Timestamp(1),
+        nonce: [3; 32],
+    }
+}
+
+pub(super) fn pin() -> Pin {
     Pin::new(PIN.to_owned()).unwrap()
 }
 
@@ -188,7 +205,7 @@ fn signed(action: &Action, officers: &[u8]) -> Vec<u8> {
     zixt_ceremony::assemble(&bytes, approvals, &Reference).unwrap().to_bytes()
 }
 
-fn vote(genesis: &Genesis, height: u64, value: u8) -> Vec<u8> {
+pub(super) fn vote(genesis: &Genesis, height: u64, value: u8) -> Vec<u8> {
     Vote {
         version: 1,
         suite: genesis.suite(),
@@ -514,6 +531,28 @@ fn state_that_was_set_back_is_quarantined_until_officers_decide() {
     assert_eq!(unlock(&of.start()), StateKind::Operational);
 }
 
+/// It has to open, because only inside of it officers can end the quarantine.
+#[test]
+fn a_quarantined_state_that_is_set_back_again_opens_and_officers_end_it() {
+    let (of, _) = set_back();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    let reason = service.status().reason;
+    let kept = std::fs::read(of.folder().path(STATE_FILE)).unwrap();
+    for _ in 0..2 {
+        service.lock().unwrap();
+        assert_eq!(unlock(&service), StateKind::Quarantined);
+    }
+    service.shut_down();
+    std::fs::write(of.folder().path(STATE_FILE), kept).unwrap();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    assert_eq!(service.status().reason, reason, "the first one counts");
+    let transcript = activate_consensus(&service);
+    service.decide(&transcript, &[], &[]).unwrap();
+    assert_eq!(service.status().state, StateKind::Operational);
+}
+
 #[test]
 fn votes_that_were_set_back_alone_are_noticed_too() {
     let of = Box_::new();
@@ -566,22 +605,62 @@ fn a_state_file_that_was_edited_is_quarantined() {
 }
 
 #[test]
-fn production_needs_two_protectors_and_no_software() {
+fn production_signs_with_two_protectors_and_none_of_software() {
     let of = Box_::new();
     let service = of.start();
     unlock(&service);
     let software = service.provision(SuiteId::Standard, false);
     assert!(matches!(software, Err(CustodyError::LabOnly { .. })), "{software:?}");
-    let (record, _) = CustodyRecord::generate(
-        &*of.protectors[0],
-        &WrappedSeed::new(Box::new(Reference)),
-        SuiteId::Standard,
-        false,
-    )
-    .unwrap();
-    let genesis = Box_::new().operational().1;
-    // Whatever else it says: with one protector it is not even looked at as a production genesis.
-    assert!(record.check_genesis(&genesis).is_err());
+
+    let third = TestProtector::named("third");
+    let of = Box_::with([TestProtector::hardware("first"), TestProtector::hardware("second"), third]);
+    let service = of.start();
+    unlock(&service);
+    let genesis = genesis(&service.provision(SuiteId::Standard, false).unwrap(), false);
+    let lab = service.bind_genesis(&Genesis { lab: true, ..genesis.clone() }.to_bytes());
+    assert!(
+        matches!(&lab, Err(CustodyError::GenesisRefused { why }) if why.contains("made for production")),
+        "{lab:?}"
+    );
+    service.bind_genesis(&genesis.to_bytes()).unwrap();
+    let idle = |service: &Service| {
+        assert_eq!(service.status().state, StateKind::Unprovisioned);
+        assert_eq!(sign(service, &vote(&genesis, 1, 1)), Err(CustodyError::Unprovisioned));
+    };
+    idle(&service);
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Unprovisioned, "nor after a restart");
+    idle(&service);
+    let software = service.add_protector("third", &pin(), None);
+    assert!(matches!(software, Err(CustodyError::LabOnly { .. })), "{software:?}");
+    idle(&service);
+    let transcript = approved(&service, of.second(&service), &[1, 2]);
+    service.add_protector("second", &pin(), Some(&transcript)).unwrap();
+    assert_eq!(service.status().state, StateKind::Operational);
+    assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Operational);
+    let id = service.status().protectors[0].id.unwrap();
+    let remove = approved(&service, Decision::RemoveProtector { protector: id }, &[1, 2]);
+    let one_left = service.decide(&remove, &pins(), &[]);
+    assert!(matches!(one_left, Err(CustodyError::WrongProtector { .. })), "{one_left:?}");
+    assert_eq!(service.status().state, StateKind::Operational);
+}
+
+/// What the officers hold counts as the second way in.
+#[test]
+fn in_production_officers_shares_count_as_a_protector() {
+    let of = Box_::with([TestProtector::hardware("first")]);
+    let service = of.start();
+    unlock(&service);
+    let genesis = genesis(&service.provision(SuiteId::Standard, false).unwrap(), false);
+    service.bind_genesis(&genesis.to_bytes()).unwrap();
+    assert_eq!(service.status().state, StateKind::Unprovisioned);
+    set_recovery(&service);
+    assert_eq!(service.status().state, StateKind::Operational);
+    assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
 }
 
 #[test]
@@ -606,8 +685,8 @@ fn officer_kem(number: u8) -> zixt_crypto::hpke::OpeningKey {
     zixt_crypto::hpke::OpeningKey::new(&zixt_crypto::KemSeed::from_bytes(&[number; 64]))
 }
 
-/// Gives the three officers shares, any two of which recover.
-fn set_recovery(service: &Service) {
+/// Shares for the three officers, any two of which recover.
+fn recovery() -> (Decision, Vec<Card>) {
     let cards: Vec<_> =
         (1..=3).map(|n| Card { officer: officer_hash(n), kem: officer_kem(n).encapsulation_key() }).collect();
     let mut holders: Vec<_> = cards
@@ -615,7 +694,12 @@ fn set_recovery(service: &Service) {
         .map(|card| ShareHolder { officer: card.officer, kem: digest::kem_key_hash(&card.kem) })
         .collect();
     holders.sort();
-    let transcript = approved(service, Decision::SetRecovery { threshold: 2, holders }, &[1, 2]);
+    (Decision::SetRecovery { threshold: 2, holders }, cards)
+}
+
+fn set_recovery(service: &Service) {
+    let (decision, cards) = recovery();
+    let transcript = approved(service, decision, &[1, 2]);
     assert!(service.decide(&transcript, &pins(), &[]).is_err(), "the cards are missing");
     service.decide(&transcript, &pins(), &cards).unwrap();
 }
@@ -704,54 +788,293 @@ fn a_backup_with_other_officers_is_another_custody() {
     assert_eq!(service.status().state, StateKind::Unprovisioned);
 }
 
-/// Every change of state, with the power failing before each step of each file that it writes: afterwards the old state
-/// or the new one is whole, and never are two keys of a purpose active.
+/// A machine before a change of state, and what the change is.
+struct Before {
+    of: Box_,
+    service: Service,
+    genesis: Option<Genesis>,
+    change: Box<dyn Fn(&Service)>,
+}
+
+fn operational_with(make: impl Fn(&Box_, &Service) -> Box<dyn Fn(&Service)>) -> Before {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    assert!(sign(&service, &vote(&genesis, 7, 1)).is_ok());
+    let change = make(&of, &service);
+    Before { of, service, genesis: Some(genesis), change }
+}
+
+/// A change that officers decide.
+fn decided(service: &Service, decision: Decision) -> Box<dyn Fn(&Service)> {
+    let transcript = approved(service, decision, &[1, 2]);
+    Box::new(move |service| drop(service.decide(&transcript, &pins(), &[])))
+}
+
+fn add_second(of: &Box_, service: &Service) {
+    let transcript = approved(service, of.second(service), &[1, 2]);
+    service.add_protector("second", &pin(), Some(&transcript)).unwrap();
+}
+
+fn activate_consensus(service: &Service) -> Vec<u8> {
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    approved(service, activation(service, KeyPurpose::Consensus), &[1, 2])
+}
+
+/// A machine whose disk was put back to before its last vote.
+fn set_back() -> (Box_, Genesis) {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    service.lock().unwrap();
+    let old: Vec<_> = [STATE_FILE, crate::state::VOTES_FILE]
+        .map(|name| (name, std::fs::read(of.folder().path(name)).unwrap()))
+        .to_vec();
+    unlock(&service);
+    assert!(sign(&service, &vote(&genesis, 7, 1)).is_ok());
+    service.shut_down();
+    old.iter().for_each(|(name, bytes)| std::fs::write(of.folder().path(name), bytes).unwrap());
+    (of, genesis)
+}
+
+/// A change of state by its name, the state that it starts from, and the states that it may leave.
+type Change = (&'static str, fn() -> Before, &'static [StateKind]);
+
+/// Every one that there is.
+fn changes() -> Vec<Change> {
+    use StateKind::{Operational, Quarantined, Unprovisioned};
+    vec![
+        (
+            "provision",
+            || {
+                let of = Box_::new();
+                let service = of.start();
+                unlock(&service);
+                let change = Box::new(|service: &Service| drop(service.provision(SuiteId::Standard, true)));
+                Before { of, service, genesis: None, change }
+            },
+            &[Unprovisioned],
+        ),
+        (
+            "bind",
+            || {
+                let of = Box_::new();
+                let service = of.start();
+                unlock(&service);
+                let bytes = genesis(&service.provision(SuiteId::Standard, true).unwrap(), true).to_bytes();
+                let change = Box::new(move |service: &Service| drop(service.bind_genesis(&bytes)));
+                Before { of, service, genesis: None, change }
+            },
+            &[Unprovisioned, Operational],
+        ),
+        (
+            "unlock",
+            || {
+                operational_with(|_, service| {
+                    service.lock().unwrap();
+                    Box::new(|service| drop(service.unlock(&pin(), None, PinTry::Attended)))
+                })
+            },
+            &[Operational],
+        ),
+        ("lock", || operational_with(|_, _| Box::new(|service| drop(service.lock()))), &[Operational]),
+        (
+            "add protector",
+            || {
+                operational_with(|of, service| {
+                    let transcript = approved(service, of.second(service), &[1, 2]);
+                    Box::new(move |service| drop(service.add_protector("second", &pin(), Some(&transcript))))
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "remove protector",
+            || {
+                operational_with(|of, service| {
+                    add_second(of, service);
+                    let id = service.status().protectors[1].id.unwrap();
+                    decided(service, Decision::RemoveProtector { protector: id })
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "set recovery",
+            || {
+                operational_with(|_, service| {
+                    let (decision, cards) = recovery();
+                    let transcript = approved(service, decision, &[1, 2]);
+                    Box::new(move |service| drop(service.decide(&transcript, &pins(), &cards)))
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "rotate root",
+            || {
+                operational_with(|of, service| {
+                    add_second(of, service);
+                    decided(service, Decision::RotateRoot)
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "change PIN",
+            || {
+                operational_with(|_, _| {
+                    let new = Pin::new("135790".to_owned()).unwrap();
+                    Box::new(move |service| drop(service.change_pin("first", &pin(), &new)))
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "generate",
+            || operational_with(|_, _| Box::new(|service| drop(service.generate_key(KeyPurpose::Consensus)))),
+            &[Operational],
+        ),
+        (
+            "activate",
+            || {
+                operational_with(|_, service| {
+                    let transcript = activate_consensus(service);
+                    Box::new(move |service| drop(service.decide(&transcript, &[], &[])))
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "destroy",
+            || {
+                operational_with(|_, service| {
+                    let old = service.status().key(KeyPurpose::Consensus).unwrap().hash;
+                    let transcript = activate_consensus(service);
+                    service.decide(&transcript, &[], &[]).unwrap();
+                    decided(service, Decision::DestroyKey { purpose: KeyPurpose::Consensus, key: old })
+                })
+            },
+            &[Operational],
+        ),
+        (
+            "quarantine",
+            || {
+                let (of, _) = set_back();
+                let service = of.start();
+                let change =
+                    Box::new(|service: &Service| drop(service.unlock(&pin(), None, PinTry::Attended)));
+                Before { of, service, genesis: None, change }
+            },
+            &[Quarantined],
+        ),
+        (
+            "end of a quarantine",
+            || {
+                let (of, _) = set_back();
+                let service = of.start();
+                assert_eq!(unlock(&service), Quarantined);
+                let transcript = activate_consensus(&service);
+                let change = Box::new(move |service: &Service| drop(service.decide(&transcript, &[], &[])));
+                Before { of, service, genesis: None, change }
+            },
+            &[Quarantined, Operational],
+        ),
+        (
+            "recover",
+            || {
+                let lost = Box_::new();
+                let (service, _) = lost.operational();
+                set_recovery(&service);
+                let backup = service.backup().unwrap().custody;
+                let of = Box_::new();
+                let service = of.start();
+                unlock(&service);
+                let request = RecoveryRequest::parse(&service.begin_recovery(&backup).unwrap()).unwrap();
+                let transcript = signed(&request.action().unwrap(), &[1, 2]);
+                let released = releases(&request, &[1, 2]);
+                let change =
+                    Box::new(move |service: &Service| drop(service.finish_recovery(&transcript, &released)));
+                Before { of, service, genesis: None, change }
+            },
+            &[Unprovisioned, Quarantined],
+        ),
+    ]
+}
+
+/// Every change of state, with the process killed before each step of each file that it writes and before each thing that
+/// a device is told to keep or forget: afterwards the old state or the new one is whole and opens, never are two keys of a
+/// purpose active, what was voted stays voted, and a decision that counts is there for the ledger.
 #[test]
 fn a_crash_at_any_write_leaves_the_old_or_the_new_state() {
-    type Change = fn(&Service) -> bool;
-    let changes: [(&str, Change); 4] = [
-        ("generate", |service| service.generate_key(KeyPurpose::Consensus).is_ok()),
-        ("activate", |service| {
-            let _ = service.generate_key(KeyPurpose::Consensus);
-            let pending = service.status().keys.iter().any(|key| key.status == KeyStatus::Pending);
-            pending && {
-                let transcript = approved(service, activation(service, KeyPurpose::Consensus), &[1, 2]);
-                service.decide(&transcript, &[], &[]).is_ok()
-            }
-        }),
-        ("rotate", |service| {
-            service.decide(&approved(service, Decision::RotateRoot, &[1, 2]), &pins(), &[]).is_ok()
-        }),
-        ("lock", |service| service.lock().is_ok()),
-    ];
-    for (name, change) in changes {
+    for (name, before, leaves) in changes() {
+        let mut kinds = std::collections::BTreeSet::new();
         let mut fails_in = 0;
         loop {
-            let of = Box_::new();
-            let (service, genesis) = of.operational();
-            assert!(sign(&service, &vote(&genesis, 7, 1)).is_ok());
+            let Before { of, service, genesis, change } = before();
+            let at = format!("{name}, step {fails_in}");
+            let (sequence, had_keys) = (service.status().sequence, !service.status().keys.is_empty());
             faults::fail_in(fails_in);
             change(&service);
             let crashed = faults::recover();
             drop(service);
+
             let service = of.start();
-            let unlocked = service.unlock(&pin(), None, PinTry::Attended);
-            assert_eq!(unlocked, Ok(StateKind::Operational), "{name}, step {fails_in}");
-            for purpose in KeyPurpose::ALL {
-                let active = |key: &&zixt_hsm_protocol::KeyInfo| {
-                    key.purpose == purpose && key.status == KeyStatus::Active
-                };
-                assert_eq!(service.status().keys.iter().filter(active).count(), 1, "{name}, step {fails_in}");
+            let record = service.read().record().cloned();
+            let right =
+                record.as_ref().and_then(|record| of.protectors[0].pin_of(&record.protectors[0].enrolment));
+            let right = Pin::new(right.unwrap_or_else(|| PIN.to_owned())).unwrap();
+            let state = service
+                .unlock(&right, None, PinTry::Attended)
+                .unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert!(leaves.contains(&state), "{at}: {state}");
+            kinds.insert(state.to_string());
+            // Every protector that the state names opens it.
+            for enrolled in
+                service.read().record().map(|record| record.protectors.clone()).unwrap_or_default()
+            {
+                if let (Some(device), Ok(open)) = (service.device(&enrolled), service.read().open()) {
+                    device.open(Some(&enrolled.enrolment), &right, PinTry::Attended).unwrap();
+                    let opened = open.record.open_root(&enrolled, device);
+                    assert!(
+                        opened.is_ok_and(|root| root.expose() == open.root.expose()),
+                        "{at}: {}",
+                        enrolled.name
+                    );
+                }
             }
-            let taken = sign(&service, &vote(&genesis, 7, 2)).unwrap();
-            assert!(!matches!(taken, VoteOutcome::Signed { .. }), "{name}, step {fails_in}: {taken:?}");
-            assert!(sign(&service, &vote(&genesis, 8, 1)).is_ok(), "{name}, step {fails_in}");
+            let status = service.status();
+            if !status.keys.is_empty() {
+                for purpose in KeyPurpose::ALL {
+                    let active = |key: &&zixt_hsm_protocol::KeyInfo| {
+                        key.purpose == purpose && key.status == KeyStatus::Active
+                    };
+                    assert_eq!(status.keys.iter().filter(active).count(), 1, "{at}");
+                }
+                if had_keys {
+                    let taken: Vec<_> =
+                        service.decisions(sequence).unwrap().iter().map(|taken| taken.sequence).collect();
+                    let counted: Vec<_> = (sequence..status.sequence).collect();
+                    assert!(taken == counted && counted.len() <= 1, "{at}: what counts is kept: {taken:?}");
+                }
+            }
+            if let Some(genesis) = genesis {
+                let taken = sign(&service, &vote(&genesis, 7, 2)).unwrap();
+                assert!(!matches!(taken, VoteOutcome::Signed { .. }), "{at}: {taken:?}");
+                assert!(sign(&service, &vote(&genesis, 8, 1)).is_ok(), "{at}");
+            }
+            // What failed can be done again, and what was done is refused or does no harm.
+            drop(service);
+            assert!(of.start().unlock(&right, None, PinTry::Attended).is_ok(), "{at}: a second start");
             if !crashed {
                 break;
             }
             fails_in += 1;
         }
-        assert!(fails_in >= 4 || name == "lock", "{name} writes at least one file");
+        assert!(fails_in >= 4, "{name} writes at least one file");
+        assert_eq!(
+            kinds.len(),
+            leaves.len(),
+            "{name}: some steps leave the old state, others the new one: {kinds:?}"
+        );
     }
 }
 

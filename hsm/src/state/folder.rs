@@ -129,7 +129,7 @@ pub(crate) mod testing {
         FAILS_IN.take() == Some(0)
     }
 
-    pub(super) fn step() -> io::Result<()> {
+    pub(crate) fn step() -> io::Result<()> {
         match FAILS_IN.get() {
             Some(0) => Err(io::Error::other("the process was killed")),
             Some(steps) => {

@@ -2,8 +2,11 @@
 
 use crate::common::{Lab, Officers, key, pin, stdout, vote};
 use crate::requests::invite;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{RecoveryRequest, release};
 use zixt_crypto::{Backend as _, Reference, cose, digest, labels};
@@ -143,4 +146,99 @@ fn a_token_that_is_pulled_out_while_its_key_signs_is_told_apart() {
     let daemon = lab.start();
     assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational);
     votes(&daemon.client, &genesis, 2);
+}
+
+/// Over and over, while two clients vote with the key inside it, the token's database is taken away or emptied. A vote either
+/// comes, or the error is one that the documents name; custody ends locked and says why, and with the token back nothing is
+/// lost and nothing was signed twice.
+#[test]
+fn a_token_that_goes_in_the_midst_of_signatures_is_named_and_nothing_is_lost() {
+    let Some(lab) = kryoptic(
+        &["consensus"],
+        "ZIXT-SKIP: a_token_that_goes_in_the_midst_of_signatures_is_named_and_nothing_is_lost: Kryoptic is not built",
+    ) else {
+        return;
+    };
+    let (daemon, _, genesis) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    daemon.stop();
+    let database = lab.path("tokens").join("token.sql");
+    let height = AtomicU64::new(0);
+    let released: Mutex<BTreeMap<u64, zixt_types::Vote>> = Mutex::default();
+    let named = ["custody-token-absent", "custody-token-failed", "custody-locked"];
+    let mut refused_in_the_midst = 0;
+    for round in 0..20 {
+        let daemon = lab.start();
+        assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational, "round {round}");
+        let (begun, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        let errors: Vec<String> = std::thread::scope(|scope| {
+            let clients = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    let client = zixt_hsm_protocol::BlockingHsmClient::new(lab.socket());
+                    while !done.load(Ordering::Relaxed) {
+                        let height = height.fetch_add(1, Ordering::Relaxed) + 1;
+                        let value = u8::try_from(round + 1).unwrap();
+                        let wanted = vote(&genesis, height, 0, VoteStep::Precommit, value);
+                        match client.sign_vote(&wanted) {
+                            Ok(VoteOutcome::Signed { .. }) => {
+                                assert!(released.lock().unwrap().insert(height, wanted).is_none());
+                            }
+                            // The other client's vote was higher.
+                            Ok(VoteOutcome::Refused(_)) => {}
+                            Ok(other) => panic!("{other:?}"),
+                            Err(ClientError::Custody(error)) => return Some(error.code().to_owned()),
+                            Err(error) => panic!("{error}"),
+                        }
+                        begun.fetch_add(1, Ordering::Relaxed);
+                    }
+                    None
+                })
+            });
+            let votes = |more: u64| {
+                let from = begun.load(Ordering::Relaxed);
+                while begun.load(Ordering::Relaxed) < from + more && !clients.iter().all(|c| c.is_finished())
+                {
+                    std::thread::yield_now();
+                }
+            };
+            votes(4);
+            fs::copy(&database, lab.path("kept.sql")).unwrap();
+            match round % 2 {
+                0 => fs::rename(lab.path("tokens"), lab.path("pulled")).unwrap(),
+                _ => fs::OpenOptions::new().write(true).open(&database).unwrap().set_len(0).unwrap(),
+            }
+            votes(4);
+            done.store(true, Ordering::Relaxed);
+            clients.into_iter().filter_map(|client| client.join().unwrap()).collect()
+        });
+        assert!(errors.iter().all(|code| named.contains(&code.as_str())), "round {round}: {errors:?}");
+        refused_in_the_midst += errors.len();
+        daemon.client.lock().unwrap();
+        let Err(ClientError::Custody(error)) = daemon.client.unlock(pin("123456")) else {
+            panic!("round {round}")
+        };
+        assert!(named[..2].contains(&error.code()), "round {round}: {error:?}");
+        let status = daemon.client.status().unwrap();
+        assert!(status.state == StateKind::Locked && !status.reason.is_empty(), "round {round}: {status:?}");
+        daemon.stop();
+        match round % 2 {
+            0 => fs::rename(lab.path("pulled"), lab.path("tokens")).unwrap(),
+            _ => drop(fs::copy(lab.path("kept.sql"), &database).unwrap()),
+        }
+    }
+    println!(
+        "{} votes; {refused_in_the_midst} clients were refused in the midst",
+        released.lock().unwrap().len()
+    );
+    let daemon = lab.start();
+    daemon.client.unlock(pin("123456")).unwrap();
+    let released = released.into_inner().unwrap();
+    assert!(released.len() >= 20);
+    // What was released stays what it was; what was lost with the token took no slot.
+    for (height, vote_of) in released.iter().rev().take(3) {
+        let other = vote(&genesis, *height, 0, VoteStep::Precommit, 99);
+        let answer = daemon.client.sign_vote(&other).unwrap();
+        let kept = matches!(&answer, VoteOutcome::AlreadySigned { vote, .. } if *vote == vote_of.to_bytes());
+        assert!(kept || matches!(answer, VoteOutcome::Refused(_)), "{height}: {answer:?}");
+    }
+    votes(&daemon.client, &genesis, height.into_inner() + 1);
 }

@@ -2,9 +2,10 @@
 
 use crate::common::{Lab, copy, files_below, genesis, key, pin, refused, stderr, stdout, tls_content, vote};
 use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::Duration;
 use zixt_crypto::{Backend as _, Reference, cose, digest, labels};
 use zixt_hsm_protocol::{
@@ -279,6 +280,47 @@ fn two_daemons_never_share_a_state() {
     assert!(!second.status.success());
     assert!(stderr(&second).contains("another zixt-hsmd uses"), "{second:?}");
     assert_eq!(daemon.client.status().unwrap().state, StateKind::Unprovisioned, "the first one goes on");
+}
+
+/// Neither of two that start at the same moment waits for the other or takes its place.
+#[test]
+fn of_two_daemons_that_start_at_once_one_is_ready_and_the_other_says_why_not() {
+    let lab = Lab::new();
+    for round in 0..20 {
+        let mut started = [(); 2].map(|()| {
+            let mut command = lab.command(env!("CARGO_BIN_EXE_zixt-hsmd"));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        });
+        // Each says that it is ready, or ends, which closes its output.
+        let said = started.each_mut().map(|child| {
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            line
+        });
+        let ready = said.iter().filter(|line| line.starts_with("ready state=")).count();
+        assert_eq!(
+            (ready, said.iter().filter(|line| line.is_empty()).count()),
+            (1, 1),
+            "round {round}: {said:?}"
+        );
+        let (mut first, second) = match started {
+            [one, other] if said[1].is_empty() => (one, other),
+            [one, other] => (other, one),
+        };
+        let second = second.wait_with_output().unwrap();
+        assert!(
+            !second.status.success() && stderr(&second).contains("another zixt-hsmd uses"),
+            "round {round}: {second:?}"
+        );
+        let client = zixt_hsm_protocol::BlockingHsmClient::new(lab.socket());
+        assert_eq!(
+            client.status().unwrap().state,
+            StateKind::Unprovisioned,
+            "round {round}: the first one serves"
+        );
+        first.kill().unwrap();
+        first.wait().unwrap();
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! recovery does, on its own and without asking the daemon. So it knows what to look for, and nothing was built into
 //! the daemon to tell it. That looking works is shown where the secret has to be: the unlocked daemon holds the root.
 
-use crate::common::{Lab, Officers, files_below, pin, tls_content};
+use crate::common::{Lab, Officers, files_below, measure, pin, tls_content, tpm};
 use crate::search::{found, memory, recovery_record, secrets};
+use crate::swtpm::Swtpm;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use zixt_crypto::digest;
 use zixt_hsm_protocol::StateKind;
@@ -15,9 +17,21 @@ use zixt_types::{SuiteId, UnlockMode};
 
 #[test]
 fn secrets_are_in_the_unlocked_daemon_and_nowhere_else() {
-    let (officers, lab) = (Officers::three(), Lab::new());
+    only_in_the_unlocked_daemon(&Lab::new());
+}
+
+#[test]
+fn nor_are_they_elsewhere_where_a_tpm_keeps_them() {
+    let (swtpm, lab) = (Swtpm::start(), Lab::empty());
+    measure(&swtpm, 11);
+    lab.configure_with(true, &[&tpm(&swtpm)]);
+    only_in_the_unlocked_daemon(&lab);
+}
+
+fn only_in_the_unlocked_daemon(lab: &Lab) {
+    let officers = Officers::three();
     let (daemon, ..) = lab.operational_by(&officers, UnlockMode::Attended);
-    officers.set_recovery(&lab, &[]);
+    officers.set_recovery(lab, &[]);
     let content = tls_content("TLS 1.3, server CertificateVerify", &[1; 48]);
     let use_it = || (0..20).for_each(|_| drop(daemon.client.sign_tls(&content).unwrap()));
     use_it();
@@ -58,6 +72,50 @@ fn secrets_are_in_the_unlocked_daemon_and_nowhere_else() {
     }
     on_disk("locked");
     assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+}
+
+/// The kernel gives what is in /proc of a process that may be dumped to its user, and otherwise to root: nobody who merely
+/// runs as the daemon's user attaches to it or reads its memory. As root the daemon is started as somebody else, because
+/// of root's own processes this cannot be told.
+#[test]
+fn its_own_user_does_not_look_into_it() {
+    let lab = Lab::new();
+    let program = |program: &str| {
+        let own = nix::unistd::geteuid();
+        if !own.is_root() {
+            return (lab.command(program), own.as_raw());
+        }
+        let copy = lab.path("program");
+        fs::copy(program, &copy).unwrap();
+        let uid = 65_533;
+        let given = std::process::Command::new("chown")
+            .arg("-R")
+            .arg(uid.to_string())
+            .arg(lab.folder.path())
+            .status();
+        assert!(given.unwrap().success());
+        let mut command = lab.command("setpriv");
+        command.args(["--reuid", &uid.to_string(), "--clear-groups"]).arg(copy);
+        (command, uid)
+    };
+    let owner = |pid: u32| fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid();
+    // What may be dumped shows what would be seen.
+    let (mut sleep, uid) = program("/bin/sleep");
+    let mut sleep = sleep.arg("600").spawn().unwrap();
+    // Between fork and the program itself it is this test, then setpriv.
+    let started = || {
+        let exe = fs::read_link(format!("/proc/{}/exe", sleep.id())).unwrap();
+        exe != std::env::current_exe().unwrap() && !exe.ends_with("setpriv")
+    };
+    while !started() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(owner(sleep.id()), uid);
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    let daemon = lab.start_by(program(env!("CARGO_BIN_EXE_zixt-hsmd")).0);
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Unprovisioned);
+    assert_eq!(owner(daemon.child.id()), 0);
 }
 
 #[test]

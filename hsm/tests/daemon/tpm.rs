@@ -1,8 +1,10 @@
 //! A TPM as the only protector, and everything that can be wrong with one.
 
 use crate::common::{Lab, Officers, key, measure, pin, refused, tls_content, tpm};
+use crate::search::{opened_by, recovery_record};
 use crate::swtpm::Swtpm;
-use zixt_crypto::{Backend as _, Reference};
+use std::fs;
+use zixt_crypto::{Backend as _, Reference, digest};
 use zixt_hsm::state::CustodyRecord;
 use zixt_hsm_protocol::{CustodyError, KeyPurpose, StateKind};
 use zixt_tpm::{Enrolment, PinTry, TpmError, TpmProtector};
@@ -166,6 +168,68 @@ fn the_pin_of_a_tpm_changes() {
     assert_eq!(refused(daemon.client.unlock(pin("123456"))), CustodyError::PinIncorrect);
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert_eq!(daemon.client.unlock(pin("135790")).unwrap(), StateKind::Operational);
+}
+
+/// Puts back what the state file held, and tries to open it by the TPM.
+fn opens_a_copy(lab: &Lab, copy: &[u8], with: &str) -> CustodyError {
+    fs::write(lab.state("custody.cbor"), copy).unwrap();
+    let daemon = lab.start();
+    let refused = refused(daemon.client.unlock(pin(with)));
+    daemon.stop();
+    refused
+}
+
+/// A key is destroyed when no copy of any state gives it back: not with the TPM, its PIN and the file of the day before.
+/// Where something still does, the answer names it, and it is true.
+#[test]
+fn a_destroyed_key_comes_back_from_no_copy_and_what_still_opens_one_is_said() {
+    let officers = Officers::three();
+    let (_swtpm, lab) = lab(true);
+    let (daemon, keys, _) = lab.operational_by(&officers, UnlockMode::Attended);
+    let retired = key(&keys, KeyPurpose::Consensus).hash.to_string();
+    lab.activate_consensus(&officers);
+    let copy = fs::read(lab.state("custody.cbor")).unwrap();
+    let said = lab.decide(&officers, &["destroy", "consensus", &retired], &[]);
+    assert!(said.contains("tpm: its old wrapping key is destroyed"), "{said}");
+    assert!(said.contains(&format!("the consensus key {retired} is destroyed")), "{said}");
+    daemon.stop();
+    let newest = fs::read(lab.state("custody.cbor")).unwrap();
+    assert_eq!(opens_a_copy(&lab, &copy, "123456").code(), "custody-kek-missing");
+    fs::write(lab.state("custody.cbor"), &newest).unwrap();
+    let daemon = lab.start();
+    assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational, "it did no harm");
+
+    // Officers keep their shares over a rotation. So does whoever has M of them, and the file.
+    let said = officers.set_recovery(&lab, &[]);
+    assert!(said.contains("no copy of the state of before opens any more"), "nobody had shares yet: {said}");
+    let retired = daemon.client.status().unwrap().key(KeyPurpose::Consensus).unwrap().hash.to_string();
+    lab.activate_consensus(&officers);
+    let copy = fs::read(lab.state("custody.cbor")).unwrap();
+    let said = lab.decide(&officers, &["destroy", "consensus", &retired], &[]);
+    assert!(said.contains("taken out, but not destroyed"), "{said}");
+    assert!(said.contains("2 of the officers' 3 shares of before opens it"), "{said}");
+    let shared = recovery_record(&copy);
+    let shares: Vec<_> = (0..2)
+        .map(|n| {
+            let officer = digest::key_hash(SuiteId::Standard, officers.signing(n).public_key());
+            shared.share_of(&officer).unwrap().open(officers.opening(n)).unwrap()
+        })
+        .collect();
+    let record = CustodyRecord::parse(&copy).unwrap();
+    let seeds = opened_by(&copy, &shares);
+    assert_eq!(seeds.len(), 1 + record.keys.len(), "the root and every seed, the retired one too");
+    daemon.stop();
+    assert_eq!(opens_a_copy(&lab, &copy, "123456").code(), "custody-kek-missing", "by the TPM it does not");
+}
+
+#[test]
+fn a_changed_pin_leaves_nothing_that_the_old_one_opens() {
+    let (_swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    let copy = fs::read(lab.state("custody.cbor")).unwrap();
+    lab.must(&["change-pin", "tpm", "--pin-file", &lab.arg("pin"), "--new-pin-file", &lab.arg("new-pin")]);
+    daemon.stop();
+    assert_eq!(opens_a_copy(&lab, &copy, "123456").code(), "custody-kek-missing");
 }
 
 #[test]

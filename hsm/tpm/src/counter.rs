@@ -72,8 +72,8 @@ impl Tpm {
         index: u32,
         auth: &[u8; COUNTER_AUTH_BYTES],
     ) -> Result<(Counter, u64), TpmError> {
-        let (owner_auth, auth) = (owner_auth.auth()?, counter_auth(auth)?);
-        let public = nv_public(srk, index)?;
+        let (owner_auth, auth) = (owner_auth.auth()?, index_auth(auth)?);
+        let public = index_public(srk, index, NvIndexType::Counter, COUNTER_BYTES)?;
         let srk = srk.clone();
         self.call(move |owner| {
             owner.link()?.salted_as(&srk, ObjectHandle::Owner, owner_auth, |context, session| {
@@ -102,7 +102,7 @@ impl Tpm {
         let srk = srk.clone();
         self.call(move |owner| {
             owner.link()?.salted_as(&srk, ObjectHandle::Owner, owner_auth, |context, session| {
-                let handle = find(context, index)?;
+                let handle = find(context, index)?.ok_or(TpmError::CounterMissing { index })?;
                 session
                     .run(context, |context| context.nv_undefine_space(Provision::Owner, handle))
                     .map_err(of("NV_UndefineSpace"))
@@ -146,19 +146,32 @@ impl Tpm {
         auth: &[u8; COUNTER_AUTH_BYTES],
         run: impl FnOnce(&mut Context, Salted, NvIndexHandle) -> Result<u64, TpmError> + Send + 'static,
     ) -> Result<u64, TpmError> {
-        let (srk, counter, auth) = (srk.clone(), counter.clone(), counter_auth(auth)?);
+        let Counter { index, name } = counter.clone();
+        let missing = move || TpmError::CounterMissing { index };
+        self.with_index(srk, index, auth, missing, move |context, session, handle| {
+            // Computed from the public area: another kind of index with the same authorisation is not ours.
+            let found = context.tr_get_name(handle.into()).map_err(of("Name"))?;
+            if found.value() == name { run(context, session, handle) } else { Err(missing()) }
+        })
+    }
+
+    /// Runs with an NV index and its authorisation. `missing` is the error of there being none.
+    pub(crate) fn with_index<T: Send + 'static>(
+        &self,
+        srk: &Srk,
+        index: u32,
+        auth: &[u8; COUNTER_AUTH_BYTES],
+        missing: impl FnOnce() -> TpmError + Send + 'static,
+        run: impl FnOnce(&mut Context, Salted, NvIndexHandle) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let (srk, auth) = (srk.clone(), index_auth(auth)?);
         self.call(move |owner| {
             owner.link()?.salted(&srk, |context, session| {
-                let handle = find(context, counter.index)?;
-                let outcome = (|| {
-                    // Computed from the public area: another kind of index with the same authorisation is not ours.
-                    let found = context.tr_get_name(handle.into()).map_err(of("Name"))?;
-                    if found.value() != counter.name {
-                        return Err(TpmError::CounterMissing { index: counter.index });
-                    }
-                    context.tr_set_auth(handle.into(), auth).map_err(of("SetAuth"))?;
-                    run(context, session, handle)
-                })();
+                let handle = find(context, index)?.ok_or_else(missing)?;
+                let outcome = context
+                    .tr_set_auth(handle.into(), auth)
+                    .map_err(of("SetAuth"))
+                    .and_then(|()| run(context, session, handle));
                 let closed = context.tr_close(&mut ObjectHandle::from(handle)).map_err(of("close"));
                 let value = outcome?;
                 closed.map(|()| value)
@@ -167,20 +180,19 @@ impl Tpm {
     }
 }
 
-fn counter_auth(auth: &[u8; COUNTER_AUTH_BYTES]) -> Result<Auth, TpmError> {
+pub(crate) fn index_auth(auth: &[u8; COUNTER_AUTH_BYTES]) -> Result<Auth, TpmError> {
     if auth.last() == Some(&0) {
         return Err(TpmError::Unsupported { what: "take an authorisation that ends in zero".to_owned() });
     }
     Auth::try_from(&auth[..]).map_err(unexpected("take an authorisation of 32 bytes"))
 }
 
-fn find(context: &mut Context, index: u32) -> Result<NvIndexHandle, TpmError> {
-    let missing = TpmError::CounterMissing { index };
-    let Ok(handle) = NvIndexTpmHandle::new(index) else { return Err(missing) };
+fn find(context: &mut Context, index: u32) -> Result<Option<NvIndexHandle>, TpmError> {
+    let Ok(handle) = NvIndexTpmHandle::new(index) else { return Ok(None) };
     match context.tr_from_tpm_public(TpmHandle::NvIndex(handle)) {
-        Ok(object) => Ok(object.into()),
+        Ok(object) => Ok(Some(object.into())),
         Err(error) => match error::kind(error) {
-            Some(Kind::Handle | Kind::ReferenceH0) => Err(missing),
+            Some(Kind::Handle | Kind::ReferenceH0) => Ok(None),
             _ => Err(of("NV_ReadPublic")(error)),
         },
     }
@@ -200,23 +212,28 @@ fn read(context: &mut Context, session: Salted, handle: NvIndexHandle) -> Result
     bytes.map(u64::from_be_bytes).map_err(|_| TpmError::Unsupported { what: "read a counter".to_owned() })
 }
 
-/// Read and advanced with its authorisation only, by nobody without. Not subject to the dictionary-attack defence: the
+/// Read and changed with its authorisation only, by nobody without. Not subject to the dictionary-attack defence: the
 /// authorisation is 32 random bytes, and a lockout by wrong PINs must not stop a running appliance.
-fn nv_public(srk: &Srk, index: u32) -> Result<NvPublic, TpmError> {
+pub(crate) fn index_public(
+    srk: &Srk,
+    index: u32,
+    kind: NvIndexType,
+    bytes: u16,
+) -> Result<NvPublic, TpmError> {
     let attributes = NvIndexAttributesBuilder::new()
-        .with_nv_index_type(NvIndexType::Counter)
+        .with_nv_index_type(kind)
         .with_auth_read(true)
         .with_auth_write(true)
         .with_no_da(true)
         .build()
-        .map_err(unexpected("take a counter's attributes"))?;
+        .map_err(unexpected("take an index's attributes"))?;
     NvPublicBuilder::new()
-        .with_nv_index(NvIndexTpmHandle::new(index).map_err(unexpected("keep a counter at this index"))?)
+        .with_nv_index(NvIndexTpmHandle::new(index).map_err(unexpected("keep anything at this index"))?)
         .with_index_name_algorithm(srk.profile.into())
         .with_index_attributes(attributes)
-        .with_data_area_size(COUNTER_BYTES.into())
+        .with_data_area_size(bytes.into())
         .build()
-        .map_err(unexpected("take a counter's template"))
+        .map_err(unexpected("take an index's template"))
 }
 
 #[cfg(test)]

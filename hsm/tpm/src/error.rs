@@ -140,6 +140,18 @@ pub enum TpmError {
         /// Its NV index.
         index: u32,
     },
+    /// The TPM has no places for the keys of epochs, or something else is there.
+    #[error("the TPM holds no wrapping key of ours at {index:#010x}")]
+    EpochsMissing {
+        /// Its NV index.
+        index: u32,
+    },
+    /// What is to be opened was wrapped in an epoch whose key the TPM has erased.
+    #[error("the root was rotated since, and the TPM has erased the wrapping key {epoch} of before")]
+    EpochOver {
+        /// The epoch's name in hexadecimal.
+        epoch: String,
+    },
     /// All session slots are taken.
     #[error("the TPM has no free session slot")]
     NoSessionSlots,
@@ -217,6 +229,12 @@ impl TpmError {
             }
             Self::CounterRollback { .. } | Self::CounterReplaced { .. } | Self::CounterMissing { .. } => {
                 "Keys stay unused until officers decide: the state was restored, or somebody put an old one in its place."
+            }
+            Self::EpochsMissing { .. } => {
+                "The TPM was changed by somebody who has its owner authorisation. Use another protector, and remove this one."
+            }
+            Self::EpochOver { .. } => {
+                "This is a state from before a rotation, and is not to be opened any more. Restore the newest one."
             }
             Self::NoSessionSlots | Self::NoObjectSlots => {
                 "Another program holds the TPM's slots. Use /dev/tpmrm0, not /dev/tpm0; restarting the machine frees them."

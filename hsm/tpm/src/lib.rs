@@ -11,6 +11,7 @@
 mod attest;
 mod counter;
 mod dictionary;
+mod epoch;
 mod error;
 mod link;
 mod owner;
@@ -27,6 +28,7 @@ mod wire;
 pub use attest::{AttestationKey, CREDENTIAL_BYTES_MAX, Credential, EndorsementPublic};
 pub use counter::{COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter, Freshness, judge_state};
 pub use dictionary::{DictionaryParameters, DictionaryState, PinTry};
+pub use epoch::{EPOCH_KEY_BYTES, Epoch};
 pub use error::TpmError;
 pub use link::Srk;
 pub use owner::{TCTI_DEFAULT, Tpm};

@@ -1,10 +1,12 @@
 //! The TPM as one protector of an appliance's root key, with everything that it has to remember.
 //!
-//! The TPM seals a key of its own, drawn when the protector is made; that key wraps root keys. So a root key can be
-//! rotated without the PIN, and opening the protector tries the PIN before any root key is there.
+//! The TPM seals a key of its own, drawn when the protector is made; that key wraps root keys, together with one in the
+//! TPM's memory that a rotation erases ([`crate::Epoch`]). So a root key can be rotated without the PIN, what was wrapped
+//! before opens no more, and opening the protector tries the PIN before any root key is there.
 
 use crate::counter::{COUNTER_AUTH_BYTES, Counter};
 use crate::dictionary::{DictionaryState, PinTry};
+use crate::epoch::{EPOCH_KEY_BYTES, Epoch};
 use crate::error::{TpmError, hex};
 use crate::link::Srk;
 use crate::owner::Tpm;
@@ -42,18 +44,22 @@ pub struct Enrolment {
     approvals: Vec<Approval>,
     #[n(4)]
     counter: Counter,
+    /// Whose key wraps the root. Its place is beside the counter.
+    #[n(5)]
+    epoch: Epoch,
 }
 
 impl Canonical for Enrolment {
     const WHAT: &'static str = "TPM enrolment";
     const BYTES_MAX: usize = 10_000;
-    const VERSION: Option<u64> = Some(1);
+    const VERSION: Option<u64> = Some(2);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.approvals.len() > APPROVALS_MAX {
             return Err("it has too many approvals");
         }
         self.approvals.iter().try_for_each(Approval::check)?;
+        self.epoch.check()?;
         self.sealed.check()
     }
 }
@@ -75,6 +81,18 @@ impl Enrolment {
     #[must_use]
     pub fn binding(&self) -> &Binding {
         &self.sealed.binding
+    }
+
+    /// The epoch in which the root is wrapped.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The same in another epoch.
+    #[must_use]
+    pub fn in_epoch(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
     }
 
     /// The approvals that are kept, oldest first.
@@ -167,7 +185,8 @@ impl TpmProtector {
         let new = Opened::generate()?;
         let sealed = tpm.seal(&srk, &new.to_secret(), pin, selection, binding)?;
         let (counter, _) = tpm.create_counter(&srk, &provisioned.owner, counter_index, &new.counter_auth)?;
-        Ok(Self::new(tpm, Enrolment { version: 1, srk, sealed, approvals: Vec::new(), counter }))
+        let epoch = tpm.create_epochs(&srk, &provisioned.owner, counter_index, &new.counter_auth)?;
+        Ok(Self::new(tpm, Enrolment { version: 2, srk, sealed, approvals: Vec::new(), counter, epoch }))
     }
 
     /// The protector of an enrolment, locked. Touches no TPM.
@@ -234,33 +253,28 @@ impl TpmProtector {
         self.state().opened = None;
     }
 
-    /// Wraps a root key.
+    /// Wraps a root key in an epoch.
     ///
     /// # Errors
-    /// [`TpmError::NotOpen`], [`TpmError::Random`].
-    pub fn wrap_root(&self, root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, TpmError> {
-        let state = self.state();
-        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
-        let protector = id(&state.enrolment.srk);
-        let sealed = aead::seal(&wrapping_key(opened, &protector), &wrapping_aad(&protector), root)
-            .map_err(|_| TpmError::Random)?;
+    /// [`TpmError::NotOpen`], [`TpmError::Random`], and as [`Tpm::epoch_key`].
+    pub fn wrap_root(&self, epoch: Epoch, root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, TpmError> {
+        let (protector, key) = self.wrapping_key(epoch)?;
+        let sealed = aead::seal(&key, &wrapping_aad(&protector), root).map_err(|_| TpmError::Random)?;
         Ok(WrappedRoot { version: 1, protector, sealed }.to_bytes())
     }
 
-    /// Opens what [`TpmProtector::wrap_root`] made.
+    /// Opens what [`TpmProtector::wrap_root`] made in that epoch.
     ///
     /// # Errors
-    /// [`TpmError::NotOpen`], [`TpmError::CorruptBlob`].
-    pub fn unwrap_root(&self, blob: &[u8]) -> Result<Zeroizing<[u8; ROOT_BYTES]>, TpmError> {
+    /// [`TpmError::NotOpen`], [`TpmError::CorruptBlob`], and as [`Tpm::epoch_key`].
+    pub fn unwrap_root(&self, epoch: Epoch, blob: &[u8]) -> Result<Zeroizing<[u8; ROOT_BYTES]>, TpmError> {
         let corrupt = |why: String| TpmError::CorruptBlob { why };
         let blob = WrappedRoot::parse(blob).map_err(|error| corrupt(error.to_string()))?;
-        let state = self.state();
-        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
-        let protector = id(&state.enrolment.srk);
+        let (protector, key) = self.wrapping_key(epoch)?;
         if blob.protector != protector {
             return Err(corrupt("another protector wrapped it".to_owned()));
         }
-        let root = aead::open(&wrapping_key(opened, &protector), &wrapping_aad(&protector), &blob.sealed)
+        let root = aead::open(&key, &wrapping_aad(&protector), &blob.sealed)
             .map_err(|error| corrupt(error.to_string()))?;
         let mut out = Zeroizing::new([0; ROOT_BYTES]);
         match root.len() {
@@ -268,6 +282,41 @@ impl TpmProtector {
             _ => return Err(corrupt("it is no root key".to_owned())),
         }
         Ok(out)
+    }
+
+    /// Begins an epoch after the `present` one, which goes on until [`TpmProtector::end_epoch`].
+    ///
+    /// # Errors
+    /// [`TpmError::NotOpen`], and as [`Tpm::begin_epoch`].
+    pub fn begin_epoch(&self, present: Epoch) -> Result<Epoch, TpmError> {
+        let state = self.state();
+        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
+        let (srk, index) = (&state.enrolment.srk, state.enrolment.counter.index);
+        self.tpm.begin_epoch(srk, index, Some(present), &opened.counter_auth)
+    }
+
+    /// Ends an epoch: what was wrapped in it opens no more, wherever a copy is.
+    ///
+    /// # Errors
+    /// [`TpmError::NotOpen`], and as [`Tpm::end_epoch`].
+    pub fn end_epoch(&self, epoch: Epoch) -> Result<(), TpmError> {
+        let state = self.state();
+        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
+        let (srk, index) = (&state.enrolment.srk, state.enrolment.counter.index);
+        self.tpm.end_epoch(srk, index, epoch, &opened.counter_auth)
+    }
+
+    /// The key that wraps roots in an epoch, and whose it is.
+    fn wrapping_key(&self, epoch: Epoch) -> Result<([u8; ID_BYTES], AeadKey), TpmError> {
+        let state = self.state();
+        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
+        let (srk, index) = (&state.enrolment.srk, state.enrolment.counter.index);
+        let of_epoch = self.tpm.epoch_key(srk, index, epoch, &opened.counter_auth)?;
+        let mut both = Zeroizing::new([0; KEY_BYTES + EPOCH_KEY_BYTES]);
+        both[..KEY_BYTES].copy_from_slice(&opened.key[..]);
+        both[KEY_BYTES..].copy_from_slice(&of_epoch[..]);
+        let protector = id(srk);
+        Ok((protector, hash::derive_key(&[], &both[..], labels::TPM_ROOT_WRAP, &[&protector])))
     }
 
     /// The counter that state is anchored to. See [`crate::judge_state`].
@@ -374,10 +423,6 @@ fn id(srk: &Srk) -> [u8; ID_BYTES] {
     let mut id = [0; ID_BYTES];
     id.copy_from_slice(&hash::sha384(labels::TPM_PROTECTOR_ID, &[&srk.name]).0[..ID_BYTES]);
     id
-}
-
-fn wrapping_key(opened: &Opened, protector: &[u8; ID_BYTES]) -> AeadKey {
-    hash::derive_key(&[], &opened.key[..], labels::TPM_ROOT_WRAP, &[protector])
 }
 
 fn wrapping_aad(protector: &[u8; ID_BYTES]) -> Vec<u8> {

@@ -315,6 +315,33 @@ fn make_loose_kek(session: &Session, id: &KekId) {
     session.generate_key(&Mechanism::AesKeyGen, &template).unwrap();
 }
 
+/// What whoever is logged in could try to get the key out: none of it is for our code to prevent.
+pub fn the_kek_is_not_copied_wrapped_or_loosened() {
+    let module = module_with_token();
+    let token = open(&module).unwrap();
+    let kek = token.create_kek(&kek_id()).unwrap();
+    let blob = token.wrap(&kek, b"aad", b"secret").unwrap();
+    let session = Raw::new().session();
+    let handle = session.find_objects(&[Attribute::Id(kek_id().0)]).unwrap()[0];
+    let copied = session.copy_object(handle, &[Attribute::Sensitive(false), Attribute::Extractable(true)]);
+    let loosened = session.update_attributes(handle, &[Attribute::Extractable(true)]);
+    let wrapping = [
+        Attribute::Token(false),
+        Attribute::ValueLen(32.into()),
+        Attribute::Wrap(true),
+        Attribute::Unwrap(true),
+    ];
+    let wrapping = session.generate_key(&Mechanism::AesKeyGen, &wrapping).unwrap();
+    let wrapped = session.wrap_key(&Mechanism::AesKeyWrap, wrapping, handle);
+    let read = session.get_attributes(handle, &[AttributeType::Value]).unwrap();
+    assert!(read.is_empty(), "{read:?}");
+    assert_eq!(rv(copied), Some(RvError::ActionProhibited));
+    assert_eq!(rv(loosened), Some(RvError::ActionProhibited));
+    assert_eq!(rv(wrapped), Some(RvError::KeyUnextractable));
+    assert_eq!(token.unwrap(&kek, b"aad", &blob).unwrap().as_slice(), b"secret");
+    assert_eq!(token.objects().unwrap().len(), 1, "no copy was made");
+}
+
 pub fn lists_what_is_ours_and_what_is_wrong_with_it() {
     let module = module_with_token();
     let token = open(&module).unwrap();

@@ -62,6 +62,8 @@ fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
     let (counter, _) =
         tpm.create_counter(srk, &provisioned.owner, COUNTER_INDEX_DEFAULT, &counter_auth).unwrap();
     tpm.advance_counter(srk, &counter, &counter_auth).unwrap();
+    let epoch = tpm.create_epochs(srk, &provisioned.owner, COUNTER_INDEX_DEFAULT, &counter_auth).unwrap();
+    let epoch_key = tpm.epoch_key(srk, COUNTER_INDEX_DEFAULT, epoch, &counter_auth).unwrap();
     tpm.endorsement_key(srk, &provisioned.endorsement).unwrap();
     tpm.end_lockout(srk, &provisioned.lockout).unwrap();
     tpm.release(srk, &provisioned.lockout).unwrap();
@@ -78,6 +80,7 @@ fn neither_secret_nor_pin_nor_authorisation_is_on_the_wire() {
         ("authorisation of the PIN", &authorisation(&sealed, PIN)),
         ("authorisation of the wrong PIN", &authorisation(&sealed, wrong)),
         ("counter's authorisation", &counter_auth),
+        ("key of an epoch", &epoch_key[..]),
         ("owner's authorisation", provisioned.owner.as_bytes()),
         ("endorsement authorisation", provisioned.endorsement.as_bytes()),
         ("lockout authorisation", provisioned.lockout.as_bytes()),
