@@ -52,7 +52,8 @@ impl PcrSelection {
     }
 
     /// Whether the bits name registers at all: decoded ones need not.
-    pub(crate) fn is_valid(self) -> bool {
+    #[must_use]
+    pub fn is_valid(self) -> bool {
         self.valid().is_ok()
     }
 
@@ -151,7 +152,8 @@ impl PcrValues {
     }
 
     /// The digest that PolicyPCR and a quote are over.
-    pub(crate) fn digest(&self, profile: Profile) -> Vec<u8> {
+    #[must_use]
+    pub fn digest(&self, profile: Profile) -> Vec<u8> {
         profile.hash(&self.0.iter().map(|pcr| &pcr.value[..]).collect::<Vec<_>>())
     }
 

@@ -28,12 +28,20 @@ pub struct AttestationPublic {
     pub profile: Profile,
     /// TPMT_PUBLIC.
     #[cbor(n(2), with = "minicbor::bytes")]
-    pub(crate) public: Vec<u8>,
+    public: Vec<u8>,
 }
 
 impl AttestationPublic {
-    pub(crate) fn new(profile: Profile, public: Vec<u8>) -> Self {
+    /// A key by its TPMT_PUBLIC, as its TPM gave it out.
+    #[must_use]
+    pub fn new(profile: Profile, public: Vec<u8>) -> Self {
         Self { version: 1, profile, public }
+    }
+
+    /// TPMT_PUBLIC.
+    #[must_use]
+    pub fn public_area(&self) -> &[u8] {
+        &self.public
     }
 
     /// The Name by which a credential is bound to the key.
@@ -130,7 +138,9 @@ pub enum QuoteError {
 }
 
 impl Quote {
-    pub(crate) fn new(statement: Vec<u8>, r: &[u8], s: &[u8], values: PcrValues) -> Self {
+    /// A quote as its TPM made it, with the values that were read for it.
+    #[must_use]
+    pub fn new(statement: Vec<u8>, r: &[u8], s: &[u8], values: PcrValues) -> Self {
         Self { version: 1, statement, r: r.to_vec(), s: s.to_vec(), values }
     }
 
