@@ -5,6 +5,7 @@ use crate::wire::{Reader, WireError};
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use zixt_types::Canonical;
 
 /// Registers of the PC Client profile: 0 to 23.
 const PCR_MAX: u8 = 23;
@@ -116,6 +117,16 @@ impl fmt::Debug for Pcr {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub struct PcrValues(#[n(0)] Vec<Pcr>);
+
+impl Canonical for PcrValues {
+    const WHAT: &'static str = "register values";
+    /// 24 registers of at most 36 bytes.
+    const BYTES_MAX: usize = 1_000;
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.selection().map(|_| ()).map_err(|_| "its registers are not sorted, or do not exist")
+    }
+}
 
 impl PcrValues {
     /// Values by register, in any order.

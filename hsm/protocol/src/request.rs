@@ -146,6 +146,19 @@ pub enum Request {
         #[n(0)]
         from: u64,
     },
+    /// Seals a TPM's key anew: to the values of an image that will be started next, or to what the configuration says.
+    #[n(20)]
+    Reseal {
+        /// The protector's name.
+        #[n(0)]
+        protector: String,
+        /// Its PIN.
+        #[n(1)]
+        pin: Pin,
+        /// A `zixt_measured::PcrValues`.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        values: Option<Vec<u8>>,
+    },
 }
 
 /// A PIN and whose it is.
@@ -266,6 +279,7 @@ impl Request {
             | Self::BeginRecovery { .. }
             | Self::FinishRecovery { .. }
             | Self::ChangePin { .. }
+            | Self::Reseal { .. }
             | Self::SelfTest => Purpose::Manage,
             Self::Backup => Purpose::Backup,
             Self::Unlock { .. } | Self::Lock => Purpose::Unlock,

@@ -78,6 +78,9 @@ pub enum Response {
         #[n(1)]
         key: RowKey,
     },
+    /// To `Reseal`.
+    #[n(20)]
+    Resealed,
 }
 
 /// Something that `SelfTest` or `Doctor` found out.

@@ -12,12 +12,13 @@ mod tpm;
 pub use pkcs11::Pkcs11Protector;
 pub(crate) use pkcs11::custody_error;
 pub use software::SoftwareProtector;
-pub use tpm::{TpmProtector, TpmSettings};
+pub use tpm::{APPROVAL_EXTENSION, TpmProtector, TpmSettings, read_approval};
 
 use crate::root::ROOT_BYTES;
 use zeroize::Zeroizing;
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
+use zixt_measured::PcrValues;
 use zixt_types::ProtectorKind;
 
 /// A root key on its way out of a protector.
@@ -95,6 +96,17 @@ pub trait Protector: Send + Sync {
     /// # Errors
     /// `TokenLocked`, `TokenFailed`.
     fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError>;
+
+    /// Seals its wrapping key anew: to these values of registers, or to what the configuration says now.
+    ///
+    /// # Errors
+    /// `WrongProtector` for everything that is not sealed to registers; `PinIncorrect` and others as [`Self::open`].
+    fn reseal(&self, _: &[u8], _: &Pin, _: Option<&PcrValues>) -> Result<PinChange, CustodyError> {
+        Err(CustodyError::WrongProtector {
+            name: self.name().to_owned(),
+            why: "only a TPM is sealed to registers".to_owned(),
+        })
+    }
 
     /// Gives it another PIN. What it remembers may change with it.
     ///

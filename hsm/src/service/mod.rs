@@ -120,6 +120,9 @@ impl Service {
             Request::ChangePin { protector, old, new } => {
                 self.change_pin(protector, old, new).map(|()| Response::PinChanged)
             }
+            Request::Reseal { protector, pin, values } => {
+                self.reseal(protector, pin, values.as_deref()).map(|()| Response::Resealed)
+            }
             Request::SelfTest => Ok(Response::Findings(self.self_test())),
             Request::Doctor => Ok(Response::Findings(self.doctor())),
             Request::Decisions { from } => self.decisions(*from).map(Response::Decisions),

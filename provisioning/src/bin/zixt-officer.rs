@@ -15,9 +15,11 @@ use zixt_ceremony::{
 };
 use zixt_crypto::password::Params;
 use zixt_crypto::{Reference, digest};
+use zixt_measured::Profile;
 use zixt_provisioning::officer::{
-    Exit, Failure, KeyFile, Names, OfficerKey, Shown, code, confirm, modules, new_passphrase, passphrase,
-    read, read_text, show, words_table, write_new,
+    Exit, Failure, KeyFile, Names, OfficerKey, Shown, approve_registers, code, confirm, describe_registers,
+    make_image_key, modules, new_passphrase, passphrase, read, read_registers, read_text, show, words_table,
+    write_new,
 };
 use zixt_types::{Action, Approval, Canonical as _, Genesis, Hash, SuiteId, Timestamp, Transcript};
 
@@ -93,6 +95,42 @@ enum Command {
     /// Your share of the recovery key.
     #[command(subcommand)]
     Share(ShareCommand),
+    /// For whoever signs images: approve what TPMs will have measured once an image runs.
+    #[command(subcommand)]
+    Image(ImageCommand),
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Make the key whose approvals appliances take: a key file, sealed under a passphrase, and its public half.
+    Keygen {
+        /// p384, or p256 for TPMs that have no larger curve (`zixt-hsm doctor` tells).
+        #[arg(long, default_value = "p384", value_parser = curve)]
+        curve: Profile,
+        /// The key file to write. The public key is written beside it, with the ending .policy-key.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// A file with the new passphrase in its first line, instead of asking.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Show what registers will hold, ask, and sign the approval.
+    Approve {
+        /// A text: `11 = VALUE`, `11 + DIGEST` for each measured event in its order, or what tpm2_pcrread prints.
+        registers: PathBuf,
+        /// The approval to write; its name ends with .approval.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// The image key's file.
+        #[arg(long, env = "ZIXT_IMAGE_KEY")]
+        key: PathBuf,
+        /// A file with its passphrase in the first line, mode 0600, instead of asking.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+        /// Approve without asking. For scripts: you have compared the values before.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -170,6 +208,14 @@ fn suite(name: &str) -> Result<SuiteId, String> {
     SuiteId::from_name(name).ok_or_else(|| "the suites are standard and cnsa".to_owned())
 }
 
+fn curve(name: &str) -> Result<Profile, String> {
+    match name {
+        "p384" => Ok(Profile::P384),
+        "p256" => Ok(Profile::P256),
+        _ => Err("the curves are p384 and p256".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -245,6 +291,21 @@ fn run(command: Command, output: &Output) -> Result<Exit, Failure> {
         }
         Command::Share(ShareCommand::Release { request, out, words_file, yes, own, known }) => {
             share_release(&request, &out, words_file.as_deref(), yes, &own, &known, output)?;
+        }
+        Command::Image(ImageCommand::Keygen { curve, out, passphrase_file }) => {
+            let passphrase = new_passphrase(passphrase_file.as_deref())?;
+            let (document, words) = make_image_key(curve, &passphrase, &out)?;
+            output.result(&document, &words);
+        }
+        Command::Image(ImageCommand::Approve { registers, out, key, passphrase_file, yes }) => {
+            let values = read_registers(&registers)?;
+            output.words(&describe_registers(&values));
+            if !yes {
+                confirm("\nApprove exactly these values?")?;
+            }
+            let passphrase = passphrase(passphrase_file.as_deref())?;
+            let (document, words) = approve_registers(values, &key, &passphrase, &out)?;
+            output.result(&document, &words);
         }
     }
     Ok(Exit::Ok)

@@ -1,6 +1,7 @@
 //! `zixt-hsm`, the admin tool of the custody daemon.
 
 mod backup;
+mod image;
 mod propose;
 mod text;
 
@@ -15,6 +16,7 @@ use zixt_hsm::logging::chain;
 use zixt_hsm_protocol::{
     BlockingHsmClient, Card, ClientError, Finding, KeyPurpose, NamedPin, Pin, Request, Response, StateKind,
 };
+use zixt_measured::registers_to_text;
 use zixt_types::{Canonical as _, Transcript};
 
 /// Looks at, unlocks and changes the custody of the appliance's private keys.
@@ -77,6 +79,20 @@ enum Command {
         /// Read the new PIN from a file
         #[arg(long, value_name = "FILE")]
         new_pin_file: Option<PathBuf>,
+    },
+    /// Seal the TPM's key anew before an update: to what its registers will hold, or to what the configuration says now
+    Reseal {
+        /// What they will hold, as a text: `11 = VALUE`, or `11 + DIGEST` for each measured event in its order
+        #[arg(long, value_name = "FILE")]
+        registers: Option<PathBuf>,
+        /// Read the TPM's PIN from a file
+        #[arg(long, value_name = "FILE")]
+        pin_file: Option<PathBuf>,
+    },
+    /// Put an approval of the next image where custody looks for it. Needs no running zixt-hsmd
+    InstallApproval {
+        /// What `zixt-officer image approve` wrote
+        approval: PathBuf,
     },
     /// Enrol another protector of the configuration. Once the network is known, with the officers' approval
     AddProtector {
@@ -167,6 +183,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let Command::InstallApproval { approval } = &arguments.command {
+        return image::install_approval(&Config::read(&arguments.config)?, approval);
+    }
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
         None => Config::read(&arguments.config)?.socket,
@@ -208,6 +227,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let Response::PinChanged = client.call(&request)? else { return unexpected() };
             writeln!(out, "{name} has another PIN")?;
         }
+        Command::Reseal { registers, pin_file } => {
+            let values = registers.as_deref().map(image::read_registers).transpose()?;
+            let request = Request::Reseal {
+                protector: "tpm".to_owned(),
+                pin: pin(pin_file.as_deref(), "tpm")?,
+                values: values.as_ref().map(|values| values.to_bytes()),
+            };
+            let Response::Resealed = client.call(&request)? else { return unexpected() };
+            writeln!(out, "the TPM is sealed anew")?;
+            if let Some(values) = values {
+                write!(out, "after the next start it opens only with\n{}", registers_to_text(&values))?;
+            }
+        }
+        // Above, before there is a client.
+        Command::InstallApproval { .. } => return unexpected(),
         Command::AddProtector { name, pin_file, transcript } => {
             let transcript = transcript.as_deref().map(read_transcript).transpose()?;
             // A TPM takes its first PIN from here.
