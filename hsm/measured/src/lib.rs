@@ -3,6 +3,7 @@
 //! Whoever approves an image, or checks what a machine started, has no TPM and no library of one: nothing here touches
 //! either. `zixt-tpm` does what needs the device, by the same structures.
 
+mod attestation;
 mod pcr;
 mod policy;
 mod profile;
@@ -10,6 +11,7 @@ mod quote;
 mod text;
 mod wire;
 
+pub use attestation::{Attestation, AttestationError, QUOTE_EXTENSION};
 pub use pcr::{PCR_BYTES, Pcr, PcrSelection, PcrValues, SelectionError, predict};
 pub use policy::{
     Approval, ApprovalError, Binding, POLICY_REF_BYTES, PolicyKey, PolicyRef, PolicySigner, approval_digest,
@@ -17,5 +19,5 @@ pub use policy::{
 };
 pub use profile::Profile;
 pub use quote::{AttestationPublic, NONCE_BYTES, Quote, QuoteError, Quoted};
-pub use text::{RegistersError, registers_from_text, registers_to_text};
+pub use text::{RegistersError, nonce_from_hex, registers_from_text, registers_to_text};
 pub use wire::WireError;

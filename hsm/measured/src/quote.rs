@@ -38,6 +38,13 @@ impl AttestationPublic {
         Self { version: 1, profile, public }
     }
 
+    /// The first bytes of its Name, in hexadecimal, for people to compare.
+    #[must_use]
+    pub fn id(&self) -> String {
+        // What comes first is the hash's identifier, which all keys of a profile share.
+        self.name().iter().skip(2).take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// TPMT_PUBLIC.
     #[must_use]
     pub fn public_area(&self) -> &[u8] {
@@ -142,6 +149,12 @@ impl Quote {
     #[must_use]
     pub fn new(statement: Vec<u8>, r: &[u8], s: &[u8], values: PcrValues) -> Self {
         Self { version: 1, statement, r: r.to_vec(), s: s.to_vec(), values }
+    }
+
+    /// The values that came with it: the TPM's only once they are verified.
+    #[must_use]
+    pub fn values(&self) -> &PcrValues {
+        &self.values
     }
 
     /// Checks everything that does not depend on what the verifier expects the machine to run: that is a question to

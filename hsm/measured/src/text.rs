@@ -5,6 +5,7 @@
 //! `tpm2_pcrread sha256:…` is such a text.
 
 use crate::pcr::{PCR_BYTES, Pcr, PcrValues, SelectionError, predict};
+use crate::quote::NONCE_BYTES;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -106,6 +107,12 @@ pub fn registers_to_text(values: &PcrValues) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A verifier's nonce from its hexadecimal digits.
+#[must_use]
+pub fn nonce_from_hex(digits: &str) -> Option<[u8; NONCE_BYTES]> {
+    digest(digits)
 }
 
 fn digest(digits: &str) -> Option<[u8; PCR_BYTES]> {

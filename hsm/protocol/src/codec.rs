@@ -107,6 +107,7 @@ mod tests {
                 new,
             }),
             any::<u64>().prop_map(|from| Request::Decisions { from }),
+            any::<[u8; 32]>().prop_map(|nonce| Request::Quote { nonce }),
             (pin(), prop::option::of(bytes())).prop_map(|(pin, values)| Request::Reseal {
                 protector: "tpm".to_owned(),
                 pin,

@@ -159,6 +159,13 @@ pub enum Request {
         #[cbor(n(2), with = "minicbor::bytes")]
         values: Option<Vec<u8>>,
     },
+    /// Lets the TPM sign what it measured. Needs no PIN: what was started is asked before one is entered.
+    #[n(21)]
+    Quote {
+        /// Chosen by who will check it.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        nonce: [u8; 32],
+    },
 }
 
 /// A PIN and whose it is.
@@ -271,7 +278,9 @@ impl Request {
     #[must_use]
     pub const fn purpose(&self) -> Purpose {
         match self {
-            Self::Status | Self::Recovery | Self::Decisions { .. } | Self::Doctor => Purpose::Status,
+            Self::Status | Self::Recovery | Self::Decisions { .. } | Self::Doctor | Self::Quote { .. } => {
+                Purpose::Status
+            }
             Self::Provision { .. } | Self::BindGenesis { .. } => Purpose::Provision,
             Self::AddProtector { .. }
             | Self::GenerateKey { .. }
@@ -306,6 +315,7 @@ impl Request {
                 | Self::Recovery
                 | Self::SelfTest
                 | Self::Doctor
+                | Self::Quote { .. }
                 | Self::Decisions { .. }
         )
     }

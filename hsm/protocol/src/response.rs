@@ -81,6 +81,9 @@ pub enum Response {
     /// To `Reseal`.
     #[n(20)]
     Resealed,
+    /// To `Quote`: a `zixt_measured::Attestation`.
+    #[n(21)]
+    Quoted(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
 /// Something that `SelfTest` or `Doctor` found out.

@@ -1,6 +1,6 @@
 //! A TPM 2.0 as protector. The one place that maps the TPM's errors to the protocol's.
 
-use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Attested, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use std::fs::File;
 use std::io::Read as _;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
+use zixt_measured::Attestation;
 use zixt_tpm::{
-    AUTH_BYTES, Approval, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth, PcrSelection, PcrValues,
-    PolicyKey, PolicyRef, ProvisionOptions, Tpm, TpmError,
+    AUTH_BYTES, Approval, AttestationKey, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth,
+    NONCE_BYTES, PcrSelection, PcrValues, PolicyKey, PolicyRef, ProvisionOptions, Tpm, TpmError,
 };
 use zixt_types::{Canonical as _, ProtectorKind};
 
@@ -276,6 +277,37 @@ impl Protector for TpmProtector {
         self.close();
         self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
         Ok(Erased::Destroyed)
+    }
+
+    fn attest(
+        &self,
+        enrolment: &[u8],
+        key: Option<&[u8]>,
+        authorisation: Option<&[u8]>,
+        nonce: &[u8; NONCE_BYTES],
+    ) -> Result<Attested, CustodyError> {
+        let enrolment = parse(enrolment)?;
+        let (tpm, srk) = (self.tpm()?, enrolment.srk());
+        let quote = |key: AttestationKey| {
+            let quote = tpm.quote(srk, &key, self.settings.registers, nonce)?;
+            Ok((key, quote))
+        };
+        let kept = key.and_then(|key| AttestationKey::parse(key).ok()).map(quote);
+        let quoted = match kept {
+            // Officers notice a new key. A TPM that was exchanged has another storage key besides, and fails by that.
+            None | Some(Err(TpmError::CorruptBlob { .. })) => tpm.create_attestation_key(srk).and_then(quote),
+            Some(quoted) => quoted,
+        };
+        let (key, quote) = quoted.map_err(custody_error)?;
+        let endorsement = authorisation
+            .and_then(|auths| auths.get(AUTH_BYTES..2 * AUTH_BYTES))
+            .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
+            .map(|auth| tpm.endorsement_key(srk, &HierarchyAuth::from_bytes(auth)))
+            .transpose()
+            .map_err(custody_error)?;
+        let endorsement = endorsement.map(|key| key.to_bytes());
+        let attestation = Attestation::new(key.public.clone(), endorsement, quote);
+        Ok(Attested { key: key.to_bytes(), attestation: attestation.to_bytes() })
     }
 
     /// To the values that are given, or to what the configuration says now.

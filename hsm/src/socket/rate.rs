@@ -35,6 +35,7 @@ pub const fn kind(request: &Request) -> Option<Kind> {
         | Request::Lock => None,
         Request::Status | Request::Recovery | Request::Decisions { .. } => Some(Kind::Look),
         Request::Doctor
+        | Request::Quote { .. }
         | Request::SelfTest
         | Request::Unlock { .. }
         | Request::Provision { .. }

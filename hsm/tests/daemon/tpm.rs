@@ -5,6 +5,7 @@ use crate::swtpm::Swtpm;
 use zixt_crypto::{Backend as _, Reference};
 use zixt_hsm::state::CustodyRecord;
 use zixt_hsm_protocol::{CustodyError, KeyPurpose, StateKind};
+use zixt_measured::{Attestation, AttestationError, QuoteError};
 use zixt_tpm::{Enrolment, Pcr, PcrValues, PinTry, PolicyRef, PolicySigner, TpmError, TpmProtector, predict};
 use zixt_types::{Canonical as _, CustodyMode, SuiteId, UnlockMode};
 
@@ -267,6 +268,43 @@ fn without_a_policy_key_the_root_is_sealed_to_the_next_image_before_it_starts() 
     assert_eq!(refused(lab.start().client.unlock(pin("123456"))).code(), "custody-tpm-pcr-mismatch");
     power_cycle(&mut swtpm, &lab, true, 99);
     assert_eq!(lab.start().client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+}
+
+#[test]
+fn a_quote_tells_what_was_started_and_is_worth_nothing_twice() {
+    let (mut swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    let quote = |lab: &Lab, name: &str, nonce: u8| {
+        lab.must(&["quote", "--nonce", &format!("{nonce:02x}").repeat(32), "--out", &lab.arg(name)]);
+        Attestation::parse(&std::fs::read(lab.path(name)).unwrap()).unwrap()
+    };
+    let first = quote(&lab, "first", 1);
+    assert!(first.endorsement.is_some());
+    assert_eq!(first.verify(&[1; 32], None, Some(&registers_of(11))).unwrap().values, registers_of(11));
+    let second = quote(&lab, "second", 2);
+    assert!(second.verify(&[2; 32], Some(&first), None).is_ok());
+    let replayed = first.verify(&[2; 32], Some(&first), None);
+    assert_eq!(replayed, Err(AttestationError::Quote(QuoteError::Nonce)));
+    daemon.stop();
+
+    // Another image: it is told before a PIN is entered, by the key of before.
+    power_cycle(&mut swtpm, &lab, true, 99);
+    let daemon = lab.start();
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Locked);
+    let third = quote(&lab, "third", 3);
+    assert_eq!((third.key == first.key, &third.endorsement), (true, &None));
+    let changed = third.verify(&[3; 32], Some(&first), None);
+    assert_eq!(changed, Err(AttestationError::Started { changed: vec![11] }));
+    assert!(third.verify(&[3; 32], Some(&first), Some(&registers_of(99))).is_ok());
+    daemon.stop();
+
+    // A key that somebody put in the place of the TPM's is not the one of the reference.
+    std::fs::remove_file(lab.state("attestation-key")).unwrap();
+    let daemon = lab.start();
+    let other = quote(&lab, "other", 4);
+    let refused = other.verify(&[4; 32], Some(&first), Some(&registers_of(99)));
+    assert_eq!(refused, Err(AttestationError::OtherKey));
+    drop(daemon);
 }
 
 #[test]

@@ -14,12 +14,12 @@ use zixt_ceremony::{
     Share, action_hash, approve, assemble, describe_text, judge, release,
 };
 use zixt_crypto::password::Params;
-use zixt_crypto::{Reference, digest};
-use zixt_measured::Profile;
+use zixt_crypto::{Reference, digest, fill_random};
+use zixt_measured::{NONCE_BYTES, Profile, nonce_from_hex};
 use zixt_provisioning::officer::{
-    Exit, Failure, KeyFile, Names, OfficerKey, Shown, approve_registers, code, confirm, describe_registers,
-    make_image_key, modules, new_passphrase, passphrase, read, read_registers, read_text, show, words_table,
-    write_new,
+    Exit, Failure, KeyFile, Names, OfficerKey, Shown, approve_registers, check_quote, code, confirm,
+    describe_registers, make_image_key, modules, new_passphrase, passphrase, read, read_registers, read_text,
+    show, words_table, write_new,
 };
 use zixt_types::{Action, Approval, Canonical as _, Genesis, Hash, SuiteId, Timestamp, Transcript};
 
@@ -98,6 +98,29 @@ enum Command {
     /// For whoever signs images: approve what TPMs will have measured once an image runs.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Check what a machine says it started, by its TPM's quote.
+    #[command(subcommand)]
+    Quote(QuoteCommand),
+}
+
+#[derive(Subcommand)]
+enum QuoteCommand {
+    /// A fresh nonce, for `zixt-hsm quote` on the machine. Use each once.
+    Nonce,
+    /// Check a quote against your nonce, an earlier quote of the same machine, and what it should have started.
+    Check {
+        /// What `zixt-hsm quote` wrote.
+        file: PathBuf,
+        /// The nonce that you gave.
+        #[arg(long, value_parser = nonce)]
+        nonce: [u8; NONCE_BYTES],
+        /// The quote that you took when the machine was provisioned.
+        #[arg(long)]
+        reference: Option<PathBuf>,
+        /// What the registers should hold, if not what the reference says.
+        #[arg(long)]
+        registers: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -208,6 +231,10 @@ fn suite(name: &str) -> Result<SuiteId, String> {
     SuiteId::from_name(name).ok_or_else(|| "the suites are standard and cnsa".to_owned())
 }
 
+fn nonce(text: &str) -> Result<[u8; NONCE_BYTES], String> {
+    nonce_from_hex(text).ok_or_else(|| format!("a nonce has {} hexadecimal digits", 2 * NONCE_BYTES))
+}
+
 fn curve(name: &str) -> Result<Profile, String> {
     match name {
         "p384" => Ok(Profile::P384),
@@ -291,6 +318,16 @@ fn run(command: Command, output: &Output) -> Result<Exit, Failure> {
         }
         Command::Share(ShareCommand::Release { request, out, words_file, yes, own, known }) => {
             share_release(&request, &out, words_file.as_deref(), yes, &own, &known, output)?;
+        }
+        Command::Quote(QuoteCommand::Nonce) => {
+            let mut nonce = [0; NONCE_BYTES];
+            fill_random(&mut nonce).map_err(|error| Failure::new(Exit::Internal, error.to_string(), ""))?;
+            let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+            output.result(&json!({ "nonce": digits }), &digits);
+        }
+        Command::Quote(QuoteCommand::Check { file, nonce, reference, registers }) => {
+            let (document, words) = check_quote(&file, &nonce, reference.as_deref(), registers.as_deref())?;
+            output.result(&document, &words);
         }
         Command::Image(ImageCommand::Keygen { curve, out, passphrase_file }) => {
             let passphrase = new_passphrase(passphrase_file.as_deref())?;

@@ -14,8 +14,8 @@ use zixt_crypto::aead::{self, SealError};
 use zixt_crypto::password::{DeriveError, Params, SALT_BYTES};
 use zixt_crypto::{RandomError, fill_random, labels};
 use zixt_measured::{
-    ApprovalError, PcrValues, PolicyKey, PolicyRef, PolicySigner, Profile, RegistersError,
-    registers_from_text, registers_to_text,
+    ApprovalError, Attestation, AttestationError, NONCE_BYTES, PcrValues, PolicyKey, PolicyRef, PolicySigner,
+    Profile, QuoteError, RegistersError, registers_from_text, registers_to_text,
 };
 use zixt_types::{Canonical, limits};
 
@@ -234,6 +234,57 @@ pub fn approve_registers(
         format!(
             "Approved: {}\nOn the appliance, before the new image starts: zixt-hsm install-approval",
             out.display()
+        ),
+    ))
+}
+
+/// Checks a machine's quote. Returns the result as JSON and in words.
+///
+/// # Errors
+/// It is none, answers another nonce, is another TPM's, or the registers are not what was expected.
+pub fn check_quote(
+    path: &Path,
+    nonce: &[u8; NONCE_BYTES],
+    reference: Option<&Path>,
+    registers: Option<&Path>,
+) -> Result<(Value, String), Failure> {
+    let parse = |path: &Path| {
+        Attestation::parse(&read(path)?).map_err(|error| {
+            Failure::new(Exit::Usage, error.to_string(), "Give what `zixt-hsm quote` wrote.").about(path)
+        })
+    };
+    let told = parse(path)?;
+    let reference = reference.map(parse).transpose()?;
+    let expected = registers.map(read_registers).transpose()?;
+    let quoted = told.verify(nonce, reference.as_ref(), expected.as_ref()).map_err(|error| {
+        let advice = match error {
+            AttestationError::Quote(QuoteError::Nonce) => "It is an old quote, or another officer's: ask again.",
+            AttestationError::Started { .. } => {
+                "Was it updated? Then give the new values with --registers. If not, treat it as tampered with."
+            }
+            _ => "Have the machine inspected, and let nobody enter its PIN before.",
+        };
+        Failure::new(Exit::Altered, error.to_string(), advice).about(path)
+    })?;
+    let known = if reference.is_some() {
+        "the same TPM as in the reference"
+    } else {
+        "NOT COMPARED with an earlier quote: compare the key with the machine's own screen, and keep this file as reference"
+    };
+    Ok((
+        json!({
+            "key": told.key.id(),
+            "compared": reference.is_some(),
+            "expected": reference.is_some() || expected.is_some(),
+            "resets": quoted.resets,
+            "registers": quoted.values.pcrs().iter().map(|pcr| pcr.index).collect::<Vec<_>>(),
+        }),
+        format!(
+            "The quote is good: it answers this nonce.\nattestation key {} ({known})\nstarts so far {}\n{}Not proven: that \
+             the TPM is of a known maker. Its certificate is not read.",
+            told.key.id(),
+            quoted.resets,
+            registers_to_text(&quoted.values)
         ),
     ))
 }

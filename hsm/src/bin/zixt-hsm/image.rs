@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use zixt_hsm::config::Config;
 use zixt_hsm::protector::{APPROVAL_EXTENSION, read_approval};
-use zixt_measured::{PcrValues, PolicyRef, registers_from_text};
+use zixt_measured::{NONCE_BYTES, PcrValues, PolicyRef, nonce_from_hex, registers_from_text};
 use zixt_types::Canonical as _;
 
 /// Checks an approval as custody will, and puts it into the configured folder.
@@ -38,6 +38,10 @@ pub(crate) fn install_approval(config: &Config, path: &Path) -> Result<ExitCode,
     write().map_err(|error| format!("{}: {error}", installed.display()))?;
     println!("installed {}", installed.display());
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn nonce(text: &str) -> Result<[u8; NONCE_BYTES], String> {
+    nonce_from_hex(text).ok_or_else(|| format!("a nonce has {} hexadecimal digits", 2 * NONCE_BYTES))
 }
 
 /// Reads what registers will hold.

@@ -16,7 +16,7 @@ use zixt_hsm::logging::chain;
 use zixt_hsm_protocol::{
     BlockingHsmClient, Card, ClientError, Finding, KeyPurpose, NamedPin, Pin, Request, Response, StateKind,
 };
-use zixt_measured::registers_to_text;
+use zixt_measured::{Attestation, NONCE_BYTES, registers_to_text};
 use zixt_types::{Canonical as _, Transcript};
 
 /// Looks at, unlocks and changes the custody of the appliance's private keys.
@@ -88,6 +88,15 @@ enum Command {
         /// Read the TPM's PIN from a file
         #[arg(long, value_name = "FILE")]
         pin_file: Option<PathBuf>,
+    },
+    /// Let the TPM sign what the machine started, for an officer to check with `zixt-officer quote check`
+    Quote {
+        /// What `zixt-officer quote nonce` printed on the officer's machine
+        #[arg(long, value_name = "HEX", value_parser = image::nonce)]
+        nonce: [u8; NONCE_BYTES],
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// Put an approval of the next image where custody looks for it. Needs no running zixt-hsmd
     InstallApproval {
@@ -239,6 +248,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             if let Some(values) = values {
                 write!(out, "after the next start it opens only with\n{}", registers_to_text(&values))?;
             }
+        }
+        Command::Quote { nonce, out: path } => {
+            let Response::Quoted(bytes) = client.call(&Request::Quote { nonce: *nonce })? else {
+                return unexpected();
+            };
+            write_new(path, &bytes)?;
+            let attestation = Attestation::parse(&bytes)?;
+            writeln!(out, "attestation key {}", attestation.key.id())?;
+            write!(out, "{}", registers_to_text(attestation.quote.values()))?;
+            writeln!(out, "written to {}; officer: zixt-officer quote check", path.display())?;
         }
         // Above, before there is a client.
         Command::InstallApproval { .. } => return unexpected(),
