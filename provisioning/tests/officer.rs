@@ -19,7 +19,7 @@ use zixt_ceremony::{
 };
 use zixt_crypto::hpke::OpeningKey;
 use zixt_crypto::{KemSeed, Reference, digest};
-use zixt_measured::{Pcr, PcrSelection, PolicyKey, PolicyRef, predict};
+use zixt_measured::{Pcr, PcrSelection, PcrValues, PolicyKey, PolicyRef, predict, registers_to_text};
 use zixt_types::{
     Action, ApplianceId, Approval, Canonical as _, CustodyMode, Decision, Genesis, Hash, RotationPolicy,
     ShareHolder, SuiteId, Timestamp, Transcript, UnlockMode, Validator,
@@ -544,4 +544,42 @@ fn images_are_approved_by_a_key_under_a_passphrase() {
     own[8] = "wrong";
     room.refused(&own, 3, "passphrase is wrong");
     assert!(!room.path("other.approval").exists() && !room.path("zeros.approval").exists());
+}
+
+#[test]
+fn a_quote_is_checked_offline() {
+    let room = Room::new();
+    // Of a TPM simulator: `first` and `second` by one key with the nonces 01… and 02…, `other` by another key with 02….
+    for name in ["first", "second", "other"] {
+        let file = format!("{}/tests/quotes/{name}.zixt-quote", env!("CARGO_MANIFEST_DIR"));
+        fs::copy(file, room.path(name)).unwrap();
+    }
+    let held = |image| {
+        let pcr = |index, event| Pcr { index, value: predict([0; 32], &[[event; 32]]) };
+        registers_to_text(&PcrValues::new(vec![pcr(7, 7), pcr(11, image)]).unwrap())
+    };
+    room.write("runs.txt", held(11).as_bytes());
+    room.write("next.txt", held(99).as_bytes());
+    let (one, two) = ("01".repeat(32), "02".repeat(32));
+    let alone = room.json(&["quote", "check", "first", "--nonce", &one]);
+    assert_eq!(alone["compared"], false);
+    let check = |file, nonce| ["quote", "check", file, "--nonce", nonce, "--reference", "first"];
+    let good = room.json(&[&check("second", &two)[..], &["--registers", "runs.txt"]].concat());
+    assert_eq!((&good["compared"], &good["key"]), (&Value::Bool(true), &alone["key"]));
+    room.json(&check("second", &two));
+    room.refused(&check("first", &two), 6, "the nonce is not");
+    room.refused(&check("other", &two), 6, "another attestation key");
+    room.refused(
+        &[&check("second", &two)[..], &["--registers", "next.txt"]].concat(),
+        6,
+        "registers [11] differ",
+    );
+    let mut forged = room.read("second");
+    let at = forged.len() - 10;
+    forged[at] ^= 1;
+    room.write("forged", &forged);
+    room.refused(&check("forged", &two), 6, "not those that the TPM signed");
+    room.refused(&check("runs.txt", &two), 64, "quote of a machine");
+    let nonces = [room.json(&["quote", "nonce"]), room.json(&["quote", "nonce"])];
+    assert!(nonces[0] != nonces[1] && nonces[0]["nonce"].as_str().unwrap().len() == 64);
 }

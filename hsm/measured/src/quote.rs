@@ -111,13 +111,14 @@ pub struct Quoted {
     pub values: PcrValues,
     /// Milliseconds that the TPM has been running.
     pub clock_ms: u64,
-    /// Starts of the machine that the TPM has seen.
+    /// Starts of the machine that the TPM has seen, and an offset that the TPM adds for this key: what counts is how many
+    /// more they are than in an earlier quote of the same key.
     pub resets: u32,
-    /// Resumes since the last start.
+    /// Resumes since the last start, with such an offset.
     pub restarts: u32,
     /// Whether the clock cannot have been set back by a power cut.
     pub clock_is_safe: bool,
-    /// The firmware's version.
+    /// The firmware's version, with such an offset.
     pub firmware: u64,
 }
 

@@ -276,14 +276,12 @@ pub fn check_quote(
             "key": told.key.id(),
             "compared": reference.is_some(),
             "expected": reference.is_some() || expected.is_some(),
-            "resets": quoted.resets,
             "registers": quoted.values.pcrs().iter().map(|pcr| pcr.index).collect::<Vec<_>>(),
         }),
         format!(
-            "The quote is good: it answers this nonce.\nattestation key {} ({known})\nstarts so far {}\n{}Not proven: that \
+            "The quote is good: it answers this nonce.\nattestation key {} ({known})\n{}Not proven: that \
              the TPM is of a known maker. Its certificate is not read.",
             told.key.id(),
-            quoted.resets,
             registers_to_text(&quoted.values)
         ),
     ))
