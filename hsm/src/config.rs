@@ -12,7 +12,7 @@ use std::sync::Arc;
 use zixt_hsm_pkcs11::TokenSelector;
 use zixt_hsm_protocol::{Pin, PinError, Purpose};
 use zixt_tpm::{PcrSelection, PolicyKey};
-use zixt_types::KeyPurpose;
+use zixt_types::{Canonical as _, KeyPurpose};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_PATH: &str = "/etc/zixt/hsmd.toml";
@@ -74,10 +74,10 @@ pub struct TpmConfig {
     pub tcti: String,
     /// The registers (SHA-256 bank) that the root is sealed to: Secure Boot's policy and the image if nothing is said.
     pub registers: Option<Vec<u8>>,
-    /// File with the key whose approvals of register values count (`zixt_tpm::PolicyKey`, CBOR). Without one the root is
-    /// sealed to the values of the moment, and every update needs a new sealing before it.
+    /// File with the key whose approvals of register values count (`zixt-officer image keygen` makes it). Without
+    /// one the root is sealed to the values of the moment, and every update needs a new sealing before it.
     pub policy_key: Option<PathBuf>,
-    /// Folder of approvals (`*.approval`) that updates bring along.
+    /// Folder of approvals (`*.approval`) that updates bring along. It has to exist when the daemon starts.
     pub approvals: Option<PathBuf>,
 }
 
@@ -281,7 +281,11 @@ impl Config {
 }
 
 impl TpmConfig {
-    fn settings(&self) -> Result<TpmSettings, ConfigError> {
+    /// What the TPM's protector is made from.
+    ///
+    /// # Errors
+    /// [`ConfigError::Protectors`], [`ConfigError::Read`], [`ConfigError::PolicyKey`].
+    pub fn settings(&self) -> Result<TpmSettings, ConfigError> {
         let registers = match &self.registers {
             Some(indices) => PcrSelection::new(indices)
                 .map_err(|error| ConfigError::Protectors(format!("registers of the TPM: {error}")))?,
@@ -290,7 +294,7 @@ impl TpmConfig {
         let policy_key = self.policy_key.as_ref().map(|path| {
             let bytes =
                 std::fs::read(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-            minicbor::decode::<PolicyKey>(&bytes)
+            PolicyKey::parse(&bytes)
                 .map_err(|error| ConfigError::PolicyKey { path: path.clone(), why: error.to_string() })
         });
         Ok(TpmSettings {

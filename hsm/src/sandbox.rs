@@ -1,8 +1,8 @@
 //! What the kernel refuses the daemon from its start on, whatever code runs in it: a token's module is foreign C.
 //!
 //! Landlock leaves it the files that it and its tokens need, and no TCP; a seccomp filter leaves it the system calls
-//! that it makes and refuses the rest with `EPERM`: no program is started, no other process is traced or read, no
-//! network socket is opened. A module that needs more has to be configured so ([`Needs`]).
+//! that it makes and refuses the rest with `EPERM`: no process is forked, no program is started, no other process is
+//! traced or read, no network socket is opened. A module that needs more has to be configured so ([`Needs`]).
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr as _,
@@ -78,6 +78,8 @@ pub enum SandboxError {
 /// See [`SandboxError`]. What a kernel does not know of Landlock is no error; see [`Confinement`].
 pub fn confine(needs: &Needs) -> Result<Confinement, SandboxError> {
     let confinement = restrict_files(needs)?;
+    // Two, because one filter has one way to refuse. The kernel takes the stricter answer of both.
+    seccompiler::apply_filter(&no_clone3()?)?;
     seccompiler::apply_filter(&filter(needs.network)?)?;
     Ok(confinement)
 }
@@ -109,8 +111,26 @@ fn restrict_files(needs: &Needs) -> Result<Confinement, SandboxError> {
     })
 }
 
+/// Answers `clone3` as a kernel without it would, so that the C library makes its threads by `clone`, whose flags a filter
+/// can see: those of `clone3` lie in memory.
+fn no_clone3() -> Result<BpfProgram, SandboxError> {
+    let missing = SeccompAction::Errno(u32::try_from(libc::ENOSYS).unwrap_or_default());
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let target = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, missing, target)?.try_into()?)
+}
+
+/// Threads of this process, and no process: what a token's module holds is undefined in a child (PKCS#11 3.0, section
+/// 5.4), and a child would have a copy of every key.
+fn threads_only() -> Result<SeccompRule, SandboxError> {
+    let thread = u64::try_from(libc::CLONE_VM | libc::CLONE_THREAD).unwrap_or(u64::MAX);
+    let flags = SeccompCmpOp::MaskedEq(thread);
+    Ok(SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Qword, flags, thread)?])?)
+}
+
 fn filter(network: bool) -> Result<BpfProgram, SandboxError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    rules.insert(libc::SYS_clone, vec![threads_only()?]);
     if network {
         rules.extend(NETWORK.iter().map(|call| (*call, Vec::new())));
     } else {
@@ -180,8 +200,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_mlockall,
     libc::SYS_memfd_create,
     libc::SYS_membarrier,
-    // Threads and signals; a new process could start no program.
-    libc::SYS_clone,
+    // Threads and signals. `clone` has a rule of its own; `clone3` is refused by the first filter, as if it were missing.
     libc::SYS_clone3,
     libc::SYS_exit,
     libc::SYS_exit_group,

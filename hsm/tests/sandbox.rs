@@ -50,6 +50,8 @@ fn a_confined_process_reads_writes_and_starts_only_what_it_may() {
     // What it may not: also from a thread that is started later.
     std::thread::spawn(move || {
         assert!(denied(Command::new("/bin/true").spawn().unwrap_err()));
+        // By the C library's fork; a child would go on here, and fail.
+        assert_eq!(nix::unistd::daemon(true, true), Err(Errno::EPERM));
         let inet = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None);
         assert_eq!(inet.unwrap_err(), Errno::EPERM);
         assert!(denied(TcpListener::bind("127.0.0.1:0").unwrap_err()));

@@ -19,6 +19,7 @@ use zixt_ceremony::{
 };
 use zixt_crypto::hpke::OpeningKey;
 use zixt_crypto::{KemSeed, Reference, digest};
+use zixt_measured::{Pcr, PcrSelection, PcrValues, PolicyKey, PolicyRef, predict, registers_to_text};
 use zixt_types::{
     Action, ApplianceId, Approval, Canonical as _, CustodyMode, Decision, Genesis, Hash, RotationPolicy,
     ShareHolder, SuiteId, Timestamp, Transcript, UnlockMode, Validator,
@@ -506,4 +507,79 @@ fn every_file_is_shown_in_words() {
     shown("r.zixt-recovery", &["any 2 of 3", "bob"]);
     shown("s.zixt-share", &["number 1; any 2"]);
     shown("genesis.cbor", &["officers required"]);
+}
+
+#[test]
+fn images_are_approved_by_a_key_under_a_passphrase() {
+    let room = Room::new();
+    let made =
+        room.json(&["image", "keygen", "-o", "image.zixt-image-key", "--passphrase-file", "passphrase"]);
+    assert_eq!(made["public"], "image.policy-key");
+    let key = PolicyKey::parse(&room.read("image.policy-key")).unwrap();
+    let text = format!("7 = {}\n11 + {}\n", "07".repeat(32), "0b".repeat(32));
+    room.write("next.txt", text.as_bytes());
+    let approve = |registers, out| {
+        let own = ["--key", "image.zixt-image-key", "--passphrase-file", "passphrase", "--yes"];
+        [&["image", "approve", registers, "-o", out][..], &own].concat()
+    };
+    room.json(&approve("next.txt", "next.approval"));
+    let approval = zixt_measured::Approval::parse(&room.read("next.approval")).unwrap();
+    assert_eq!(approval.verify(&key, &PolicyRef::images(), PcrSelection::DEFAULT), Ok(()));
+    let held = |index, value| Pcr { index, value };
+    let expected = vec![held(7, [7; 32]), held(11, predict([0; 32], &[[11; 32]]))];
+    assert_eq!(approval.values.pcrs(), expected);
+
+    room.refused(&approve("next.txt", "next.approval"), 7, "next.approval");
+    room.refused(&approve("next.txt", "next.cbor"), 64, "would not find");
+    room.write("bad.txt", b"7 = 07");
+    room.refused(&approve("bad.txt", "bad.approval"), 64, "line 1");
+    room.write("zeros.txt", format!("7 = {0}\n11 = {0}", "00".repeat(32)).as_bytes());
+    room.refused(&approve("zeros.txt", "zeros.approval"), 5, "nothing is measured");
+    let mut own = approve("next.txt", "other.approval");
+    own.retain(|argument| *argument != "--yes");
+    room.refused(&own, 1, "not confirmed");
+    room.write("wrong", b"another passphrase\n");
+    fs::set_permissions(room.path("wrong"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut own = approve("next.txt", "other.approval");
+    own[8] = "wrong";
+    room.refused(&own, 3, "passphrase is wrong");
+    assert!(!room.path("other.approval").exists() && !room.path("zeros.approval").exists());
+}
+
+#[test]
+fn a_quote_is_checked_offline() {
+    let room = Room::new();
+    // Of a TPM simulator: `first` and `second` by one key with the nonces 01… and 02…, `other` by another key with 02….
+    for name in ["first", "second", "other"] {
+        let file = format!("{}/tests/quotes/{name}.zixt-quote", env!("CARGO_MANIFEST_DIR"));
+        fs::copy(file, room.path(name)).unwrap();
+    }
+    let held = |image| {
+        let pcr = |index, event| Pcr { index, value: predict([0; 32], &[[event; 32]]) };
+        registers_to_text(&PcrValues::new(vec![pcr(7, 7), pcr(11, image)]).unwrap())
+    };
+    room.write("runs.txt", held(11).as_bytes());
+    room.write("next.txt", held(99).as_bytes());
+    let (one, two) = ("01".repeat(32), "02".repeat(32));
+    let alone = room.json(&["quote", "check", "first", "--nonce", &one]);
+    assert_eq!(alone["compared"], false);
+    let check = |file, nonce| ["quote", "check", file, "--nonce", nonce, "--reference", "first"];
+    let good = room.json(&[&check("second", &two)[..], &["--registers", "runs.txt"]].concat());
+    assert_eq!((&good["compared"], &good["key"]), (&Value::Bool(true), &alone["key"]));
+    room.json(&check("second", &two));
+    room.refused(&check("first", &two), 6, "the nonce is not");
+    room.refused(&check("other", &two), 6, "another attestation key");
+    room.refused(
+        &[&check("second", &two)[..], &["--registers", "next.txt"]].concat(),
+        6,
+        "registers [11] differ",
+    );
+    let mut forged = room.read("second");
+    let at = forged.len() - 10;
+    forged[at] ^= 1;
+    room.write("forged", &forged);
+    room.refused(&check("forged", &two), 6, "not those that the TPM signed");
+    room.refused(&check("runs.txt", &two), 64, "quote of a machine");
+    let nonces = [room.json(&["quote", "nonce"]), room.json(&["quote", "nonce"])];
+    assert!(nonces[0] != nonces[1] && nonces[0]["nonce"].as_str().unwrap().len() == 64);
 }

@@ -122,6 +122,8 @@ labels! {
     HPKE_RECOVERY_ROOT = "hpke/recovery-root";
     /// AAD of an officer's private keys in their file.
     OFFICER_KEY = "officer-key";
+    /// AAD of the private key that approves images, in its file.
+    IMAGE_KEY = "image-key";
     /// HPKE info: the seed of a key that is imported into a token, sealed to the officers' recovery key.
     HPKE_KEY_ESCROW = "hpke/key-escrow";
     /// AAD of a wrapped key seed.

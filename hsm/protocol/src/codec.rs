@@ -123,6 +123,12 @@ mod tests {
                 new,
             }),
             any::<u64>().prop_map(|from| Request::Decisions { from }),
+            any::<[u8; 32]>().prop_map(|nonce| Request::Quote { nonce }),
+            (pin(), prop::option::of(bytes())).prop_map(|(pin, values)| Request::Reseal {
+                protector: "tpm".to_owned(),
+                pin,
+                values,
+            }),
             Just(Request::Lock),
             bytes().prop_map(|content| Request::SignTls { content }),
             bytes().prop_map(|vote| Request::SignVote { vote }),

@@ -270,6 +270,14 @@ pub enum CustodyError {
         #[n(0)]
         why: String,
     },
+    /// This user asks too often.
+    #[n(35)]
+    #[error("too many requests; the next one is possible in {retry_after_ms} ms")]
+    TooManyRequests {
+        /// Milliseconds to wait.
+        #[n(0)]
+        retry_after_ms: u64,
+    },
 }
 
 impl CustodyError {
@@ -312,6 +320,7 @@ impl CustodyError {
             Self::LabOnly { .. } => "custody-lab-only",
             Self::RecoveryRefused { .. } => "custody-recovery-refused",
             Self::WrongState { .. } => "custody-wrong-state",
+            Self::TooManyRequests { .. } => "custody-too-many-requests",
         }
     }
 
@@ -393,6 +402,9 @@ impl CustodyError {
                 "Check that backup, action and releases belong together: `zixt-officer show` tells for each."
             }
             Self::WrongState { .. } => "Look at `zixt-hsm status`.",
+            Self::TooManyRequests { .. } => {
+                "Wait; if nobody runs a script, find out which program of this user asks so often."
+            }
         }
     }
 }

@@ -146,6 +146,26 @@ pub enum Request {
         #[n(0)]
         from: u64,
     },
+    /// Seals a TPM's key anew: to the values of an image that will be started next, or to what the configuration says.
+    #[n(20)]
+    Reseal {
+        /// The protector's name.
+        #[n(0)]
+        protector: String,
+        /// Its PIN.
+        #[n(1)]
+        pin: Pin,
+        /// A `zixt_measured::PcrValues`.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        values: Option<Vec<u8>>,
+    },
+    /// Lets the TPM sign what it measured. Needs no PIN: what was started is asked before one is entered.
+    #[n(21)]
+    Quote {
+        /// Chosen by who will check it.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        nonce: [u8; 32],
+    },
 }
 
 /// A PIN and whose it is.
@@ -258,7 +278,9 @@ impl Request {
     #[must_use]
     pub const fn purpose(&self) -> Purpose {
         match self {
-            Self::Status | Self::Recovery | Self::Decisions { .. } | Self::Doctor => Purpose::Status,
+            Self::Status | Self::Recovery | Self::Decisions { .. } | Self::Doctor | Self::Quote { .. } => {
+                Purpose::Status
+            }
             Self::Provision { .. } | Self::BindGenesis { .. } => Purpose::Provision,
             Self::AddProtector { .. }
             | Self::GenerateKey { .. }
@@ -266,6 +288,7 @@ impl Request {
             | Self::BeginRecovery { .. }
             | Self::FinishRecovery { .. }
             | Self::ChangePin { .. }
+            | Self::Reseal { .. }
             | Self::SelfTest => Purpose::Manage,
             Self::Backup => Purpose::Backup,
             Self::Unlock { .. } | Self::Lock => Purpose::Unlock,
@@ -292,6 +315,7 @@ impl Request {
                 | Self::Recovery
                 | Self::SelfTest
                 | Self::Doctor
+                | Self::Quote { .. }
                 | Self::Decisions { .. }
         )
     }

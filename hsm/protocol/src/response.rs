@@ -78,6 +78,12 @@ pub enum Response {
         #[n(1)]
         key: RowKey,
     },
+    /// To `Reseal`.
+    #[n(20)]
+    Resealed,
+    /// To `Quote`: a `zixt_measured::Attestation`.
+    #[n(21)]
+    Quoted(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
 /// Something that `SelfTest` or `Doctor` found out.

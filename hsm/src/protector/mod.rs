@@ -12,12 +12,13 @@ mod tpm;
 pub use pkcs11::Pkcs11Protector;
 pub(crate) use pkcs11::custody_error;
 pub use software::SoftwareProtector;
-pub use tpm::{TpmProtector, TpmSettings};
+pub use tpm::{APPROVAL_EXTENSION, TpmProtector, TpmSettings, read_approval};
 
 use crate::root::ROOT_BYTES;
 use zeroize::Zeroizing;
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
+use zixt_measured::{NONCE_BYTES, PcrValues};
 use zixt_types::ProtectorKind;
 
 /// A root key on its way out of a protector.
@@ -96,6 +97,35 @@ pub trait Protector: Send + Sync {
     /// `TokenLocked`, `TokenFailed`.
     fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError>;
 
+    /// Signs what the machine measured, by the attestation key that is given or, if there is none or another device made it,
+    /// by a new one. `authorisation` is what [`Enrolled::authorisation`] was, where it is known.
+    ///
+    /// # Errors
+    /// `WrongProtector` for everything that measures nothing; `TokenAbsent`, `TpmReplaced`, `TokenFailed`.
+    fn attest(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: Option<&[u8]>,
+        _: &[u8; NONCE_BYTES],
+    ) -> Result<Attested, CustodyError> {
+        Err(CustodyError::WrongProtector {
+            name: self.name().to_owned(),
+            why: "only a TPM measures what was started".to_owned(),
+        })
+    }
+
+    /// Seals its wrapping key anew: to these values of registers, or to what the configuration says now.
+    ///
+    /// # Errors
+    /// `WrongProtector` for everything that is not sealed to registers; `PinIncorrect` and others as [`Self::open`].
+    fn reseal(&self, _: &[u8], _: &Pin, _: Option<&PcrValues>) -> Result<PinChange, CustodyError> {
+        Err(CustodyError::WrongProtector {
+            name: self.name().to_owned(),
+            why: "only a TPM is sealed to registers".to_owned(),
+        })
+    }
+
     /// Gives it another PIN. What it remembers may change with it.
     ///
     /// # Errors
@@ -112,6 +142,15 @@ pub struct Enrolled {
     pub anchor: Option<u64>,
     /// Authorisations of the device that exist nowhere else: to be sealed under the root.
     pub authorisation: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A device's word for what was started.
+#[derive(Debug)]
+pub struct Attested {
+    /// The attestation key, to be kept for the next one. Not secret: only its device can use it.
+    pub key: Vec<u8>,
+    /// A `zixt_measured::Attestation`.
+    pub attestation: Vec<u8>,
 }
 
 /// What a change of PIN leads to.

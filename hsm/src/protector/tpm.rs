@@ -1,17 +1,19 @@
 //! A TPM 2.0 as protector. The one place that maps the TPM's errors to the protocol's.
 
-use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Attested, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
-use zixt_crypto::{hash, labels};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
+use zixt_measured::Attestation;
 use zixt_tpm::{
-    AUTH_BYTES, Approval, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth, PcrSelection, PolicyKey,
-    PolicyRef, ProvisionOptions, Tpm, TpmError,
+    AUTH_BYTES, Approval, AttestationKey, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth,
+    NONCE_BYTES, PcrSelection, PcrValues, PolicyKey, PolicyRef, ProvisionOptions, Tpm, TpmError,
 };
 use zixt_types::{Canonical as _, ProtectorKind};
 
@@ -28,6 +30,11 @@ pub struct TpmSettings {
     /// A folder of approvals (`*.approval`) that updates bring along; read at each unlock.
     pub approvals: Option<PathBuf>,
 }
+
+/// The end of an approval's file name.
+pub const APPROVAL_EXTENSION: &str = "approval";
+/// Approvals that are looked at, the newest ones.
+const APPROVAL_FILES_MAX: usize = 64;
 
 /// How long a TPM is believed to be what it last said it is: status is asked often, and a TPM takes its time.
 const SEEN_MAX: Duration = Duration::from_secs(10);
@@ -60,24 +67,35 @@ impl TpmProtector {
 
     fn binding(&self, tpm: &Tpm) -> Result<Binding, CustodyError> {
         match &self.settings.policy_key {
-            Some(key) => Ok(Binding::Approved { key: key.clone(), reference: reference() }),
+            Some(key) => Ok(Binding::Approved { key: key.clone(), reference: PolicyRef::images() }),
             None => tpm.pcrs(self.settings.registers).map(Binding::Fixed).map_err(custody_error),
         }
     }
 
-    /// Approvals of images that were installed since; one that is refused is said and left out.
+    /// Approvals of images that were installed since, the newest last, so that the oldest go where there are too many.
+    /// One that is refused is said and left out.
     fn add_approvals(&self, protector: &zixt_tpm::TpmProtector) {
-        let Some(folder) = &self.settings.approvals else { return };
-        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let (Some(folder), Some(_)) = (&self.settings.approvals, &self.settings.policy_key) else { return };
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                log::warn!(
+                    "no approvals: {}: {error}. It has to exist when zixt-hsmd starts",
+                    folder.display()
+                );
+                return;
+            }
+        };
         let files = entries.filter_map(Result::ok).map(|entry| entry.path());
-        let mut files: Vec<_> =
-            files.filter(|path| path.extension().is_some_and(|end| end == "approval")).collect();
+        let mut files: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|end| end == APPROVAL_EXTENSION))
+            .map(|path| (path.metadata().and_then(|file| file.modified()).ok(), path))
+            .collect();
         files.sort();
-        for path in files.into_iter().take(zixt_tpm::APPROVALS_MAX) {
-            let added = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
-                let approval = Approval::parse(&bytes).map_err(|error| error.to_string())?;
-                protector.add_approval(approval).map_err(|error| error.to_string())
-            });
+        let old = files.len().saturating_sub(APPROVAL_FILES_MAX);
+        for (_, path) in files.into_iter().skip(old) {
+            let added = read_approval(&path)
+                .and_then(|approval| protector.add_approval(approval).map_err(|error| error.to_string()));
             if let Err(why) = added {
                 log::warn!("the approval {} is not used: {why}", path.display());
             }
@@ -119,12 +137,16 @@ impl TpmProtector {
     }
 }
 
-/// What policy keys approve for us. One for all appliances: an image is approved for all that trust its signer.
-fn reference() -> PolicyRef {
-    let mut bytes = [0; zixt_tpm::POLICY_REF_BYTES];
-    let hash = hash::sha384(labels::TPM_POLICY_REFERENCE, &[]);
-    bytes.copy_from_slice(&hash.as_bytes()[..zixt_tpm::POLICY_REF_BYTES]);
-    PolicyRef(bytes)
+/// Reads an approval; not more of a file than an approval has.
+///
+/// # Errors
+/// Why it is none.
+pub fn read_approval(path: &Path) -> Result<Approval, String> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(Approval::BYTES_MAX).unwrap_or(u64::MAX);
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    Approval::parse(&bytes).map_err(|error| error.to_string())
 }
 
 impl Protector for TpmProtector {
@@ -208,6 +230,7 @@ impl Protector for TpmProtector {
             pin.expose().as_bytes(),
         );
         let opened = made.and_then(|made| {
+            self.add_approvals(&made);
             made.open(pin.expose().as_bytes(), zixt_tpm::PinTry::Attended)?;
             let anchor = made.read_anchor()?;
             Ok((made, anchor))
@@ -262,6 +285,66 @@ impl Protector for TpmProtector {
         self.close();
         self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
         Ok(Erased::Destroyed)
+    }
+
+    fn attest(
+        &self,
+        enrolment: &[u8],
+        key: Option<&[u8]>,
+        authorisation: Option<&[u8]>,
+        nonce: &[u8; NONCE_BYTES],
+    ) -> Result<Attested, CustodyError> {
+        let enrolment = parse(enrolment)?;
+        let (tpm, srk) = (self.tpm()?, enrolment.srk());
+        let quote = |key: AttestationKey| {
+            let quote = tpm.quote(srk, &key, self.settings.registers, nonce)?;
+            Ok((key, quote))
+        };
+        let kept = key.and_then(|key| AttestationKey::parse(key).ok()).map(quote);
+        let quoted = match kept {
+            // Officers notice a new key. A TPM that was exchanged has another storage key besides, and fails by that.
+            None | Some(Err(TpmError::CorruptBlob { .. })) => tpm.create_attestation_key(srk).and_then(quote),
+            Some(quoted) => quoted,
+        };
+        let (key, quote) = quoted.map_err(custody_error)?;
+        let endorsement = authorisation
+            .and_then(|auths| auths.get(AUTH_BYTES..2 * AUTH_BYTES))
+            .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
+            .map(|auth| tpm.endorsement_key(srk, &HierarchyAuth::from_bytes(auth)))
+            .transpose()
+            .map_err(custody_error)?;
+        let endorsement = endorsement.map(|key| key.to_bytes());
+        let attestation = Attestation::new(key.public.clone(), endorsement, quote);
+        Ok(Attested { key: key.to_bytes(), attestation: attestation.to_bytes() })
+    }
+
+    /// To the values that are given, or to what the configuration says now.
+    fn reseal(
+        &self,
+        enrolment: &[u8],
+        pin: &Pin,
+        values: Option<&PcrValues>,
+    ) -> Result<PinChange, CustodyError> {
+        let wrong = |why: &str| CustodyError::WrongProtector { name: "tpm".to_owned(), why: why.to_owned() };
+        let binding = match (values, &self.settings.policy_key) {
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    "whoever holds the policy key approves other values: install their approval",
+                ));
+            }
+            (Some(values), None) if values.selection() != Ok(self.settings.registers) => {
+                return Err(wrong(&format!("it is sealed to {}, and to no other", self.settings.registers)));
+            }
+            (Some(values), None) => Binding::Fixed(values.clone()),
+            (None, _) => self.binding(&self.tpm()?)?,
+        };
+        self.open(Some(enrolment), pin, PinTry::Attended)?;
+        self.with_open(|protector| {
+            let secret = pin.expose().as_bytes();
+            protector.reseal(secret, secret, self.settings.registers, binding)?;
+            self.add_approvals(protector);
+            Ok(PinChange::Enrolment(protector.enrolment().to_bytes()))
+        })
     }
 
     fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {

@@ -1,5 +1,6 @@
 //! Decides what to do with a request in the state that custody is in.
 
+mod attest;
 mod decide;
 mod doctor;
 mod provision;
@@ -140,6 +141,10 @@ impl Service {
             Request::ChangePin { protector, old, new } => {
                 self.change_pin(protector, old, new).map(|()| Response::PinChanged)
             }
+            Request::Reseal { protector, pin, values } => {
+                self.reseal(protector, pin, values.as_deref()).map(|()| Response::Resealed)
+            }
+            Request::Quote { nonce } => self.quote(nonce).map(Response::Quoted),
             Request::SelfTest => Ok(Response::Findings(self.self_test())),
             Request::Doctor => Ok(Response::Findings(self.doctor())),
             Request::Decisions { from } => self.decisions(*from).map(Response::Decisions),

@@ -1,9 +1,11 @@
 //! First keys, the genesis, and further protectors.
 
 use super::{Service, now};
+use crate::protector::{PinChange, Protector};
 use crate::state::{Custody, CustodyRecord, EnrolledProtector, Held, Open, protector_id, store_guard};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, KeyInfo, Pin};
+use zixt_measured::PcrValues;
 use zixt_types::{Canonical, Decision, Genesis, Hash, ProtectorId, SuiteId};
 
 impl Service {
@@ -143,7 +145,27 @@ impl Service {
     }
 
     pub(super) fn change_pin(&self, name: &str, old: &Pin, new: &Pin) -> Result<(), CustodyError> {
-        use crate::protector::PinChange;
+        self.enrol_anew(name, |protector, enrolment| protector.change_pin(enrolment, old, new))?;
+        log::info!("{name} has another PIN");
+        Ok(())
+    }
+
+    pub(super) fn reseal(&self, name: &str, pin: &Pin, values: Option<&[u8]>) -> Result<(), CustodyError> {
+        let malformed = |why: String| CustodyError::Malformed { why };
+        let values: Option<PcrValues> = values
+            .map(|bytes| PcrValues::parse(bytes).map_err(|error| malformed(error.to_string())))
+            .transpose()?;
+        self.enrol_anew(name, |protector, enrolment| protector.reseal(enrolment, pin, values.as_ref()))?;
+        log::info!("{name} is sealed to other values of its registers");
+        Ok(())
+    }
+
+    /// Lets a protector change what it remembers, with its PIN, and keeps that.
+    fn enrol_anew(
+        &self,
+        name: &str,
+        change: impl FnOnce(&dyn Protector, &[u8]) -> Result<PinChange, CustodyError>,
+    ) -> Result<(), CustodyError> {
         let _change = self.changing();
         let mut custody = self.write();
         let open = custody.open_mut()?;
@@ -152,8 +174,7 @@ impl Service {
         let (protector, enrolled) = self.enrolled(Some(name), &open.record)?;
         let (id, before) = (enrolled.id, enrolled.clone());
         same_device(&open.record, enrolled, protector)?;
-        let changed =
-            self.try_pin(PinTry::Attended, || protector.change_pin(&enrolled.enrolment, old, new))?;
+        let changed = self.try_pin(PinTry::Attended, || change(protector, &enrolled.enrolment))?;
         if let PinChange::Enrolment(enrolment) = changed {
             // Its wrapping key is another one now: what is stored opens with the old PIN until this is durable.
             let mut next = open.record.clone();
@@ -169,7 +190,6 @@ impl Service {
                 log::warn!("a copy of the state of before still opens with the old PIN: {why}");
             }
         }
-        log::info!("{name} has another PIN");
         Ok(())
     }
 
@@ -184,7 +204,7 @@ impl Service {
         }
     }
 
-    fn is_of(&self, enrolled: &EnrolledProtector, protector: &dyn crate::protector::Protector) -> bool {
+    fn is_of(&self, enrolled: &EnrolledProtector, protector: &dyn Protector) -> bool {
         enrolled.name == protector.name() && enrolled.kind == protector.kind()
     }
 

@@ -1140,7 +1140,7 @@ impl Tried {
     }
 
     fn anchor(&self) -> u64 {
-        self.of.protectors[0].counter.load(Ordering::Relaxed)
+        self.of.protectors[0].counter()
     }
 
     fn restart(&mut self) {

@@ -1,8 +1,13 @@
 //! The socket: accepts peers, reads frames, answers. One thread per connection; a thread is cheap beside a signature.
 
+mod rate;
+
+pub use rate::Rate;
+
 use crate::caller::Caller;
 use crate::policy::Policy;
 use crate::service::Service;
+use crate::socket::rate::{Buckets, Kind};
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
@@ -32,6 +37,10 @@ pub struct Limits {
     pub idle: Duration,
     /// Longest wait for the rest of a request.
     pub request: Duration,
+    /// How often one user may look at the state.
+    pub looks: Rate,
+    /// How often one user may change it, try a PIN or have everything tested.
+    pub changes: Rate,
 }
 
 impl Default for Limits {
@@ -43,6 +52,9 @@ impl Default for Limits {
             connections_per_user: 16,
             idle: Duration::from_secs(60),
             request: Duration::from_secs(10),
+            // A server asks every other second, a person less often; a script that provisions makes some dozen changes.
+            looks: Rate { burst: 400, every: Duration::from_millis(10) },
+            changes: Rate { burst: 60, every: Duration::from_millis(500) },
         }
     }
 }
@@ -54,6 +66,7 @@ pub struct Server {
     limits: Limits,
     connections: Mutex<Connections>,
     closed: Condvar,
+    buckets: Mutex<Buckets>,
 }
 
 #[derive(Default)]
@@ -94,7 +107,14 @@ impl Server {
     /// A server of `service` for the peers of `policy`.
     #[must_use]
     pub fn new(service: Arc<Service>, policy: Policy, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { service, policy, limits, connections: Mutex::default(), closed: Condvar::new() })
+        Arc::new(Self {
+            service,
+            policy,
+            limits,
+            connections: Mutex::default(),
+            closed: Condvar::new(),
+            buckets: Mutex::default(),
+        })
     }
 
     /// Accepts connections; runs until the process ends.
@@ -206,7 +226,24 @@ impl Server {
             log::warn!("user {} (process {}) asked for {}", caller.uid, caller.pid, request.purpose());
             return Response::Error(error);
         }
+        if let Err(error) = self.in_time(caller, request) {
+            return Response::Error(error);
+        }
         self.service.answer(request)
+    }
+
+    /// Counts a request that one user may make only so often.
+    fn in_time(&self, caller: Caller, request: &Request) -> Result<(), CustodyError> {
+        let Some(kind) = rate::kind(request) else { return Ok(()) };
+        let rate = match kind {
+            Kind::Look => self.limits.looks,
+            Kind::Change => self.limits.changes,
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take(caller.uid, kind, rate, Instant::now()).map_err(|wait| {
+            let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            CustodyError::TooManyRequests { retry_after_ms }
+        })
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -310,6 +347,32 @@ mod tests {
         assert!(drips < 40, "a request may not take for ever");
         assert!(is_closed(&mut silent));
         client.status().unwrap();
+    }
+
+    #[test]
+    fn a_user_who_asks_without_end_is_told_to_wait_and_signing_is_not() {
+        let looks = Rate { burst: 3, every: Duration::from_millis(300) };
+        let changes = Rate { burst: 2, every: Duration::from_secs(3600) };
+        let (_dir, client) = serve(Limits { looks, changes, ..Limits::default() });
+        let asked = |request: &Request| match client.call(request) {
+            Err(zixt_hsm_protocol::ClientError::Custody(error)) => error.code(),
+            _ => "",
+        };
+        let answers: Vec<_> = (0..4).map(|_| asked(&Request::Status)).collect();
+        assert_eq!(answers, ["", "", "", "custody-too-many-requests"]);
+        let Err(zixt_hsm_protocol::ClientError::Custody(error)) = client.status() else { panic!() };
+        let CustodyError::TooManyRequests { retry_after_ms } = error else { panic!("{error}") };
+        assert!((1..=300).contains(&retry_after_ms), "{retry_after_ms}");
+        std::thread::sleep(Duration::from_millis(retry_after_ms));
+        assert_eq!(asked(&Request::Status), "", "the time that it says is the time to wait");
+        let answers: Vec<_> = (0..3).map(|_| asked(&Request::Doctor)).collect();
+        assert_eq!(answers, ["", "", "custody-too-many-requests"]);
+        for _ in 0..50 {
+            for request in [Request::UnsealRowKey, Request::SignVote { vote: Vec::new() }] {
+                assert_eq!(asked(&request), "custody-unprovisioned");
+            }
+            assert_eq!(asked(&Request::Lock), "");
+        }
     }
 
     #[test]

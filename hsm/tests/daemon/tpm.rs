@@ -7,7 +7,8 @@ use std::fs;
 use zixt_crypto::{Backend as _, Reference, digest};
 use zixt_hsm::state::CustodyRecord;
 use zixt_hsm_protocol::{CustodyError, KeyPurpose, StateKind};
-use zixt_tpm::{Enrolment, PinTry, TpmError, TpmProtector};
+use zixt_measured::{Attestation, AttestationError, QuoteError};
+use zixt_tpm::{Enrolment, Pcr, PcrValues, PinTry, PolicyRef, PolicySigner, TpmError, TpmProtector, predict};
 use zixt_types::{Canonical as _, CustodyMode, SuiteId, UnlockMode};
 
 /// A measured TPM, and a lab that has nothing else.
@@ -230,6 +231,144 @@ fn a_changed_pin_leaves_nothing_that_the_old_one_opens() {
     lab.must(&["change-pin", "tpm", "--pin-file", &lab.arg("pin"), "--new-pin-file", &lab.arg("new-pin")]);
     daemon.stop();
     assert_eq!(opens_a_copy(&lab, &copy, "123456").code(), "custody-kek-missing");
+}
+
+/// What the registers hold once an image was started that is measured as [`measure`] does.
+fn registers_of(image: u8) -> PcrValues {
+    let held = |index, event| Pcr { index, value: predict([0; 32], &[[event; 32]]) };
+    PcrValues::new(vec![held(7, 7), held(11, image)]).unwrap()
+}
+
+fn write_approval(path: &std::path::Path, signer: &PolicySigner, image: u8) {
+    let approval = signer.approve(registers_of(image), PolicyRef::images()).unwrap();
+    std::fs::write(path, approval.to_bytes()).unwrap();
+}
+
+#[test]
+fn an_approved_update_opens_the_root_and_no_other_image_does() {
+    let (mut swtpm, lab) = (Swtpm::start(), Lab::empty());
+    let signer = PolicySigner::generate(zixt_tpm::Profile::P384).unwrap();
+    std::fs::write(lab.path("image.policy-key"), signer.public().unwrap().to_bytes()).unwrap();
+    std::fs::create_dir(lab.path("approvals")).unwrap();
+    let configure = |swtpm: &Swtpm, lab: &Lab| {
+        let (key, folder) = (lab.path("image.policy-key"), lab.path("approvals"));
+        let more = format!("policy_key = {key:?}\napprovals = {folder:?}\n");
+        lab.configure_with(true, &[&tpm(swtpm), &more]);
+    };
+    let start_image = |swtpm: &mut Swtpm, lab: &Lab, image: u8| {
+        swtpm.kill();
+        swtpm.power_on();
+        measure(swtpm, image);
+        configure(swtpm, lab);
+    };
+    let install = |lab: &Lab, name: &str, signer: &PolicySigner, image| {
+        write_approval(&lab.path(name), signer, image);
+        lab.admin(&["install-approval", &lab.arg(name)])
+    };
+    measure(&swtpm, 11);
+    configure(&swtpm, &lab);
+    // Nobody approved the image that runs: the TPM is not taken into use, and not lost either.
+    let daemon = lab.start();
+    let refused_first = refused(daemon.client.provision(SuiteId::Standard, true));
+    assert_eq!(refused_first.code(), "custody-tpm-pcr-mismatch");
+    daemon.stop();
+    assert!(install(&lab, "now.approval", &signer, 11).status.success());
+    let daemon = lab.operational(SuiteId::Standard, UnlockMode::Attended).0;
+    daemon.stop();
+
+    // An update without an approval, and with a stranger's, past the tool that would have refused it.
+    start_image(&mut swtpm, &lab, 99);
+    let stranger = PolicySigner::generate(zixt_tpm::Profile::P384).unwrap();
+    let forged = install(&lab, "forged.approval", &stranger, 99);
+    assert!(crate::common::stderr(&forged).contains("not of this policy key"), "{forged:?}");
+    let daemon = lab.start();
+    for forged in [false, true] {
+        if forged {
+            write_approval(&lab.path("approvals/forged.approval"), &stranger, 99);
+        }
+        let mismatch = refused(daemon.client.unlock(pin("123456")));
+        assert_eq!(mismatch, CustodyError::TpmPcrMismatch { registers: vec![11] }, "forged: {forged}");
+        let status = daemon.client.status().unwrap();
+        assert!(status.advice.contains("install the approval"), "{status:?}");
+    }
+    // What the advice says, with the daemon as it is.
+    assert!(install(&lab, "update.approval", &signer, 99).status.success());
+    assert_eq!(
+        refused(daemon.client.unlock(pin("654321"))),
+        CustodyError::PinIncorrect,
+        "the PIN still counts"
+    );
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(daemon.client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+    let log = daemon.stop();
+    assert!(log.contains("forged.approval is not used"), "{log}");
+
+    // The former image is still approved; one that nobody approved opens nothing.
+    start_image(&mut swtpm, &lab, 11);
+    assert_eq!(lab.start().client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+    start_image(&mut swtpm, &lab, 55);
+    assert_eq!(refused(lab.start().client.unlock(pin("123456"))).code(), "custody-tpm-pcr-mismatch");
+}
+
+#[test]
+fn without_a_policy_key_the_root_is_sealed_to_the_next_image_before_it_starts() {
+    let (mut swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    let text = zixt_measured::registers_to_text(&registers_of(99));
+    std::fs::write(lab.path("next"), &text).unwrap();
+    std::fs::write(lab.path("half"), text.lines().next().unwrap()).unwrap();
+    let (next, half, right, wrong) = (lab.arg("next"), lab.arg("half"), lab.arg("pin"), lab.arg("wrong-pin"));
+    let reseal = |registers: &str, pin: &str| {
+        let output = lab.admin(&["reseal", "--registers", registers, "--pin-file", pin]);
+        (output.status.success(), crate::common::stderr(&output))
+    };
+    assert!(reseal(&half, &right).1.contains("custody-wrong-protector"), "other registers than configured");
+    assert!(reseal(&next, &wrong).1.contains("custody-pin-incorrect"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(reseal(&next, &right), (true, String::new()));
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Operational, "it goes on");
+    daemon.stop();
+    power_cycle(&mut swtpm, &lab, true, 11);
+    assert_eq!(refused(lab.start().client.unlock(pin("123456"))).code(), "custody-tpm-pcr-mismatch");
+    power_cycle(&mut swtpm, &lab, true, 99);
+    assert_eq!(lab.start().client.unlock(pin("123456")).unwrap(), StateKind::Operational);
+}
+
+#[test]
+fn a_quote_tells_what_was_started_and_is_worth_nothing_twice() {
+    let (mut swtpm, lab) = lab(true);
+    let (daemon, ..) = lab.operational(SuiteId::Standard, UnlockMode::Attended);
+    let quote = |lab: &Lab, name: &str, nonce: u8| {
+        lab.must(&["quote", "--nonce", &format!("{nonce:02x}").repeat(32), "--out", &lab.arg(name)]);
+        Attestation::parse(&std::fs::read(lab.path(name)).unwrap()).unwrap()
+    };
+    let first = quote(&lab, "first", 1);
+    assert!(first.endorsement.is_some());
+    assert_eq!(first.verify(&[1; 32], None, Some(&registers_of(11))).unwrap().values, registers_of(11));
+    let second = quote(&lab, "second", 2);
+    assert!(second.verify(&[2; 32], Some(&first), None).is_ok());
+    let replayed = first.verify(&[2; 32], Some(&first), None);
+    assert_eq!(replayed, Err(AttestationError::Quote(QuoteError::Nonce)));
+    daemon.stop();
+
+    // Another image: it is told before a PIN is entered, by the key of before.
+    power_cycle(&mut swtpm, &lab, true, 99);
+    let daemon = lab.start();
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Locked);
+    let third = quote(&lab, "third", 3);
+    assert_eq!((third.key == first.key, &third.endorsement), (true, &None));
+    let changed = third.verify(&[3; 32], Some(&first), None);
+    assert_eq!(changed, Err(AttestationError::Started { changed: vec![11] }));
+    assert!(third.verify(&[3; 32], Some(&first), Some(&registers_of(99))).is_ok());
+    daemon.stop();
+
+    // A key that somebody put in the place of the TPM's is not the one of the reference.
+    std::fs::remove_file(lab.state("attestation-key")).unwrap();
+    let daemon = lab.start();
+    let other = quote(&lab, "other", 4);
+    let refused = other.verify(&[4; 32], Some(&first), Some(&registers_of(99)));
+    assert_eq!(refused, Err(AttestationError::OtherKey));
+    drop(daemon);
 }
 
 #[test]

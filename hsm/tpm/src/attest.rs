@@ -1,12 +1,9 @@
 //! Attestation: a key that signs what only this TPM says, and the proof that it is in this TPM.
 
 use crate::error::{self, TpmError, of, unexpected};
-use crate::link::{Salted, Srk, only_authorise, selection_list, with_object, with_policy};
+use crate::link::{Salted, Srk, hashing, only_authorise, selection_list, with_object, with_policy};
 use crate::owner::Tpm;
-use crate::pcr::PcrSelection;
-use crate::profile::Profile;
 use crate::provision::{HierarchyAuth, curve};
-use crate::quote::{AttestationPublic, NONCE_BYTES, Quote};
 use crate::seal::PART_BYTES_MAX;
 use minicbor::{Decode, Encode};
 use tss_esapi::Context;
@@ -24,6 +21,7 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 use zeroize::Zeroizing;
+use zixt_measured::{AttestationPublic, NONCE_BYTES, PcrSelection, Profile, Quote};
 use zixt_types::Canonical;
 
 /// Most bytes of a credential's secret: what the smallest name algorithm allows.
@@ -294,7 +292,7 @@ fn create_endorsement(
 
 fn load(context: &mut Context, session: Salted, key: &AttestationKey) -> Result<KeyHandle, TpmError> {
     let corrupt = || TpmError::CorruptBlob { why: "the attestation key is not this TPM's".to_owned() };
-    let public = Public::unmarshall(&key.public.public).map_err(|_| corrupt())?;
+    let public = Public::unmarshall(key.public.public_area()).map_err(|_| corrupt())?;
     let private = Private::try_from(&key.private[..]).map_err(|_| corrupt())?;
     session.run(context, |context| context.load(session.srk, private, public)).map_err(|error| {
         match error::kind(error) {
@@ -321,7 +319,7 @@ fn attestation_template(profile: Profile) -> Result<Public, TpmError> {
         .map_err(unexpected("take an attestation key's attributes"))?;
     let parameters = PublicEccParametersBuilder::new()
         .with_symmetric(SymmetricDefinitionObject::Null)
-        .with_ecc_scheme(EccScheme::EcDsa(HashScheme::new(profile.into())))
+        .with_ecc_scheme(EccScheme::EcDsa(HashScheme::new(hashing(profile))))
         .with_curve(curve(profile))
         .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
         .with_is_signing_key(true)
@@ -330,7 +328,7 @@ fn attestation_template(profile: Profile) -> Result<Public, TpmError> {
         .map_err(unexpected("take an attestation key's parameters"))?;
     PublicBuilder::new()
         .with_public_algorithm(PublicAlgorithm::Ecc)
-        .with_name_hashing_algorithm(profile.into())
+        .with_name_hashing_algorithm(hashing(profile))
         .with_object_attributes(attributes)
         .with_ecc_parameters(parameters)
         .with_ecc_unique_identifier(EccPoint::default())

@@ -4,7 +4,7 @@
 //! removing it denies service but hides no rollback (TPM 2.0 Library, Part 1, Section 37.2.4).
 
 use crate::error::{self, TpmError, of, unexpected};
-use crate::link::{Salted, Srk};
+use crate::link::{Salted, Srk, hashing};
 use crate::owner::Tpm;
 use crate::provision::HierarchyAuth;
 use minicbor::{Decode, Encode};
@@ -229,7 +229,7 @@ pub(crate) fn index_public(
         .map_err(unexpected("take an index's attributes"))?;
     NvPublicBuilder::new()
         .with_nv_index(NvIndexTpmHandle::new(index).map_err(unexpected("keep anything at this index"))?)
-        .with_index_name_algorithm(srk.profile.into())
+        .with_index_name_algorithm(hashing(srk.profile))
         .with_index_attributes(attributes)
         .with_data_area_size(bytes.into())
         .build()

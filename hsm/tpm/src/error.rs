@@ -1,9 +1,9 @@
 //! What can go wrong with a TPM, and how the response codes of the TPM and of the software stack map to it.
 
-use crate::policy::ApprovalError;
 use bitfield::BitRange;
 use tss_esapi::Error;
 use tss_esapi::constants::response_code::{Tss2ResponseCode, Tss2ResponseCodeKind as Kind};
+use zixt_measured::ApprovalError;
 
 /// Why the TPM did not do what was asked. [`TpmError::advice`] says what a person can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

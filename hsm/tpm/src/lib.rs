@@ -15,15 +15,10 @@ mod epoch;
 mod error;
 mod link;
 mod owner;
-mod pcr;
-mod policy;
-mod profile;
 mod protector;
 mod provision;
-mod quote;
 mod raw;
 mod seal;
-mod wire;
 
 pub use attest::{AttestationKey, CREDENTIAL_BYTES_MAX, Credential, EndorsementPublic};
 pub use counter::{COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter, Freshness, judge_state};
@@ -32,11 +27,11 @@ pub use epoch::{EPOCH_KEY_BYTES, Epoch};
 pub use error::TpmError;
 pub use link::Srk;
 pub use owner::{TCTI_DEFAULT, Tpm};
-pub use pcr::{PCR_BYTES, Pcr, PcrSelection, PcrValues, SelectionError, predict};
-pub use policy::{Approval, ApprovalError, Binding, POLICY_REF_BYTES, PolicyKey, PolicyRef, PolicySigner};
-pub use profile::Profile;
 pub use protector::{APPROVALS_MAX, Enrolment, ROOT_BYTES, TpmProtector};
 pub use provision::{AUTH_BYTES, HierarchyAuth, ProvisionOptions, Provisioned, SRK_HANDLE_DEFAULT, TpmInfo};
-pub use quote::{AttestationPublic, NONCE_BYTES, Quote, QuoteError, Quoted};
 pub use seal::{PIN_BYTES_MAX, SECRET_BYTES_MAX, Sealed};
-pub use wire::WireError;
+pub use zixt_measured::{
+    Approval, ApprovalError, AttestationPublic, Binding, NONCE_BYTES, PCR_BYTES, POLICY_REF_BYTES, Pcr,
+    PcrSelection, PcrValues, PolicyKey, PolicyRef, PolicySigner, Profile, Quote, QuoteError, Quoted,
+    SelectionError, WireError, predict,
+};

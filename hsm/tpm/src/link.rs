@@ -3,8 +3,6 @@
 
 use crate::dictionary::{DictionaryParameters, DictionaryState};
 use crate::error::{self, TpmError, hex, of, unexpected};
-use crate::pcr::{PCR_BYTES, Pcr, PcrSelection, PcrValues};
-use crate::profile::Profile;
 use minicbor::{Decode, Encode};
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
@@ -17,6 +15,7 @@ use tss_esapi::structures::{
     Auth, CapabilityData, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SymmetricDefinition,
 };
 use tss_esapi::tcti_ldr::TctiNameConf;
+use zixt_measured::{PCR_BYTES, Pcr, PcrSelection, PcrValues, Profile};
 
 /// Registers that one PCR_Read returns (TPM 2.0 Library, Part 2: TPML_DIGEST holds 8).
 const PCR_READ_MAX: usize = 8;
@@ -57,12 +56,10 @@ impl Srk {
     }
 }
 
-impl From<Profile> for HashingAlgorithm {
-    fn from(profile: Profile) -> Self {
-        match profile {
-            Profile::P384 => Self::Sha384,
-            Profile::P256 => Self::Sha256,
-        }
+pub(crate) fn hashing(profile: Profile) -> HashingAlgorithm {
+    match profile {
+        Profile::P384 => HashingAlgorithm::Sha384,
+        Profile::P256 => HashingAlgorithm::Sha256,
     }
 }
 
@@ -301,7 +298,7 @@ fn start(
     let cipher = srk.session_cipher();
     context
         .execute_without_session(|context| {
-            context.start_auth_session(Some(key), None, None, session_type, cipher, srk.profile.into())
+            context.start_auth_session(Some(key), None, None, session_type, cipher, hashing(srk.profile))
         })
         .map_err(of("StartAuthSession"))?
         .ok_or(TpmError::NoSessionSlots)

@@ -10,14 +10,13 @@ use crate::epoch::{EPOCH_KEY_BYTES, Epoch};
 use crate::error::{TpmError, hex};
 use crate::link::Srk;
 use crate::owner::Tpm;
-use crate::pcr::PcrSelection;
-use crate::policy::{Approval, ApprovalError, Binding};
 use crate::provision::{HierarchyAuth, Provisioned, TpmInfo, fill_auth};
 use crate::seal::Sealed;
 use minicbor::{Decode, Encode};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 use zixt_crypto::{AeadKey, aead, hash, labels};
+use zixt_measured::{Approval, ApprovalError, Binding, PcrSelection};
 use zixt_types::Canonical;
 
 /// Bytes of a root key.

@@ -3,12 +3,10 @@
 use crate::dictionary::{DictionaryParameters, DictionaryState, PinTry};
 use crate::error::{TpmError, of, unexpected};
 use crate::link::{
-    Link, PERMANENT_ENDORSEMENT_AUTH_SET, PERMANENT_LOCKOUT_AUTH_SET, PERMANENT_OWNER_AUTH_SET, Srk,
+    Link, PERMANENT_ENDORSEMENT_AUTH_SET, PERMANENT_LOCKOUT_AUTH_SET, PERMANENT_OWNER_AUTH_SET, Srk, hashing,
     properties, with_object,
 };
 use crate::owner::Tpm;
-use crate::pcr::{PCR_BYTES, PcrSelection, PcrValues};
-use crate::profile::Profile;
 use crate::raw;
 use tss_esapi::Context;
 use tss_esapi::attributes::ObjectAttributesBuilder;
@@ -24,6 +22,7 @@ use tss_esapi::structures::{
     PublicEccParametersBuilder, PublicParameters, SymmetricDefinitionObject,
 };
 use zeroize::Zeroizing;
+use zixt_measured::{PCR_BYTES, PcrSelection, PcrValues, Profile};
 
 /// Where the storage key is kept: in the owner's range, away from the handles that other software takes.
 pub const SRK_HANDLE_DEFAULT: u32 = 0x8100_5A01;
@@ -333,7 +332,7 @@ fn srk_template(profile: Profile) -> Result<Public, TpmError> {
         .map_err(unexpected("take a storage key's parameters"))?;
     PublicBuilder::new()
         .with_public_algorithm(PublicAlgorithm::Ecc)
-        .with_name_hashing_algorithm(profile.into())
+        .with_name_hashing_algorithm(hashing(profile))
         .with_object_attributes(attributes)
         .with_ecc_parameters(parameters)
         .with_ecc_unique_identifier(EccPoint::default())

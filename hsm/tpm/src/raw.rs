@@ -5,10 +5,9 @@
 
 use crate::dictionary::DictionaryParameters;
 use crate::error::{self, TpmError, hex};
-use crate::link::Srk;
+use crate::link::{Srk, hashing};
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
-use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::Auth;
 use tss_esapi::tss2_esys as esys;
 use zeroize::Zeroize;
@@ -123,7 +122,7 @@ impl Connection {
         }
         let symmetric: esys::TPMT_SYM_DEF =
             srk.session_cipher().try_into().map_err(error::unexpected("the session's cipher"))?;
-        let hash: u16 = HashingAlgorithm::from(srk.profile).into();
+        let hash: u16 = hashing(srk.profile).into();
         #[allow(
             unsafe_code,
             reason = "no safe wrapper; the cipher lives across the call, a null nonce means: draw one"

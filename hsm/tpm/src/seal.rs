@@ -2,13 +2,8 @@
 
 use crate::dictionary::PinTry;
 use crate::error::{self, TpmError, of, unexpected};
-use crate::link::{Srk, selection_list, with_object, with_policy};
+use crate::link::{Srk, hashing, selection_list, with_object, with_policy};
 use crate::owner::{Owner, Tpm};
-use crate::pcr::{PcrSelection, PcrValues};
-use crate::policy::{
-    Approval, ApprovalError, Binding, PolicyKey, approval_digest, pcr_policy, sealing_policy,
-};
-use crate::profile::Profile;
 use minicbor::{Decode, Encode};
 use tss_esapi::Context;
 use tss_esapi::attributes::ObjectAttributesBuilder;
@@ -24,6 +19,10 @@ use tss_esapi::structures::{
 use tss_esapi::traits::{Marshall, UnMarshall};
 use zeroize::{Zeroize, Zeroizing};
 use zixt_crypto::{hash, labels};
+use zixt_measured::{
+    Approval, ApprovalError, Binding, PcrSelection, PcrValues, PolicyKey, Profile, approval_digest,
+    pcr_policy, sealing_policy,
+};
 
 /// Longest PIN, in bytes.
 pub const PIN_BYTES_MAX: usize = 128;
@@ -320,10 +319,10 @@ fn verify_in_tpm(
     selection: PcrSelection,
 ) -> Result<tss_esapi::structures::VerifiedTicket, TpmError> {
     let refused = |_| TpmError::ApprovalRefused(ApprovalError::Signature);
-    let public = Public::unmarshall(&key.public()).map_err(unexpected("take the policy key"))?;
+    let public = Public::unmarshall(&key.public_area()).map_err(unexpected("take the policy key"))?;
     let (r, s) = approval.signature();
     let (r, s) = (EccParameter::try_from(r).map_err(refused)?, EccParameter::try_from(s).map_err(refused)?);
-    let signature = Signature::EcDsa(EccSignature::create(profile.into(), r, s).map_err(refused)?);
+    let signature = Signature::EcDsa(EccSignature::create(hashing(profile), r, s).map_err(refused)?);
     let digest = digest(&approval_digest(profile, selection, &approval.values, &approval.reference))?;
     // Loaded in the owner hierarchy: a ticket of the null hierarchy is worth nothing.
     let loaded: KeyHandle = context
@@ -352,7 +351,7 @@ fn template(profile: Profile, policy: &[u8]) -> Result<Public, TpmError> {
         .map_err(unexpected("take a sealed object's attributes"))?;
     PublicBuilder::new()
         .with_public_algorithm(PublicAlgorithm::KeyedHash)
-        .with_name_hashing_algorithm(profile.into())
+        .with_name_hashing_algorithm(hashing(profile))
         .with_object_attributes(attributes)
         .with_auth_policy(digest(policy)?)
         .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::Null))

@@ -14,10 +14,12 @@ use zixt_ceremony::{
     Share, action_hash, approve, assemble, describe_text, judge, release,
 };
 use zixt_crypto::password::Params;
-use zixt_crypto::{Backend, Reference, digest, selftest};
+use zixt_crypto::{Backend, Reference, digest, fill_random, selftest};
+use zixt_measured::{NONCE_BYTES, Profile, nonce_from_hex};
 use zixt_provisioning::officer::{
-    Exit, Failure, KeyFile, Names, OfficerKey, Shown, code, confirm, modules, new_passphrase, passphrase,
-    read, read_text, show, words_table, write_new,
+    Exit, Failure, KeyFile, Names, OfficerKey, Shown, approve_registers, check_quote, code, confirm,
+    describe_registers, make_image_key, modules, new_passphrase, passphrase, read, read_registers, read_text,
+    show, words_table, write_new,
 };
 use zixt_types::{Action, Approval, Canonical as _, Genesis, Hash, SuiteId, Timestamp, Transcript};
 
@@ -93,6 +95,65 @@ enum Command {
     /// Your share of the recovery key.
     #[command(subcommand)]
     Share(ShareCommand),
+    /// For whoever signs images: approve what TPMs will have measured once an image runs.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Check what a machine says it started, by its TPM's quote.
+    #[command(subcommand)]
+    Quote(QuoteCommand),
+}
+
+#[derive(Subcommand)]
+enum QuoteCommand {
+    /// A fresh nonce, for `zixt-hsm quote` on the machine. Use each once.
+    Nonce,
+    /// Check a quote against your nonce, an earlier quote of the same machine, and what it should have started.
+    Check {
+        /// What `zixt-hsm quote` wrote.
+        file: PathBuf,
+        /// The nonce that you gave.
+        #[arg(long, value_parser = nonce)]
+        nonce: [u8; NONCE_BYTES],
+        /// The quote that you took when the machine was provisioned.
+        #[arg(long)]
+        reference: Option<PathBuf>,
+        /// What the registers should hold, if not what the reference says.
+        #[arg(long)]
+        registers: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Make the key whose approvals appliances take: a key file, sealed under a passphrase, and its public half.
+    Keygen {
+        /// p384, or p256 for TPMs that have no larger curve (`zixt-hsm doctor` tells).
+        #[arg(long, default_value = "p384", value_parser = curve)]
+        curve: Profile,
+        /// The key file to write. The public key is written beside it, with the ending .policy-key.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// A file with the new passphrase in its first line, instead of asking.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Show what registers will hold, ask, and sign the approval.
+    Approve {
+        /// A text: `11 = VALUE`, `11 + DIGEST` for each measured event in its order, or what tpm2_pcrread prints.
+        registers: PathBuf,
+        /// The approval to write; its name ends with .approval.
+        #[arg(short, long)]
+        out: PathBuf,
+        /// The image key's file.
+        #[arg(long, env = "ZIXT_IMAGE_KEY")]
+        key: PathBuf,
+        /// A file with its passphrase in the first line, mode 0600, instead of asking.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+        /// Approve without asking. For scripts: you have compared the values before.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -168,6 +229,18 @@ struct Known {
 
 fn suite(name: &str) -> Result<SuiteId, String> {
     SuiteId::from_name(name).ok_or_else(|| "the suites are standard and cnsa".to_owned())
+}
+
+fn nonce(text: &str) -> Result<[u8; NONCE_BYTES], String> {
+    nonce_from_hex(text).ok_or_else(|| format!("a nonce has {} hexadecimal digits", 2 * NONCE_BYTES))
+}
+
+fn curve(name: &str) -> Result<Profile, String> {
+    match name {
+        "p384" => Ok(Profile::P384),
+        "p256" => Ok(Profile::P256),
+        _ => Err("the curves are p384 and p256".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -247,6 +320,31 @@ fn run(command: Command, output: &Output, backend: &dyn Backend) -> Result<Exit,
         }
         Command::Share(ShareCommand::Release { request, out, words_file, yes, own, known }) => {
             share_release(&request, &out, words_file.as_deref(), yes, &own, &known, output)?;
+        }
+        Command::Quote(QuoteCommand::Nonce) => {
+            let mut nonce = [0; NONCE_BYTES];
+            fill_random(&mut nonce).map_err(|error| Failure::new(Exit::Internal, error.to_string(), ""))?;
+            let digits: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+            output.result(&json!({ "nonce": digits }), &digits);
+        }
+        Command::Quote(QuoteCommand::Check { file, nonce, reference, registers }) => {
+            let (document, words) = check_quote(&file, &nonce, reference.as_deref(), registers.as_deref())?;
+            output.result(&document, &words);
+        }
+        Command::Image(ImageCommand::Keygen { curve, out, passphrase_file }) => {
+            let passphrase = new_passphrase(passphrase_file.as_deref())?;
+            let (document, words) = make_image_key(curve, &passphrase, &out)?;
+            output.result(&document, &words);
+        }
+        Command::Image(ImageCommand::Approve { registers, out, key, passphrase_file, yes }) => {
+            let values = read_registers(&registers)?;
+            output.words(&describe_registers(&values));
+            if !yes {
+                confirm("\nApprove exactly these values?")?;
+            }
+            let passphrase = passphrase(passphrase_file.as_deref())?;
+            let (document, words) = approve_registers(values, &key, &passphrase, &out)?;
+            output.result(&document, &words);
         }
     }
     Ok(Exit::Ok)

@@ -146,8 +146,7 @@ impl KeyFile {
         // `check` has seen the numbers; if they are out of range after all, no passphrase opens the file.
         let cost =
             Params::new(self.memory_kib, self.passes, self.lanes).map_err(|_| KeyFileError::Rejected)?;
-        let derived = password::derive(cost, &self.salt, passphrase.as_bytes())?;
-        Ok(hash::derive_key(&self.salt, derived.as_slice(), labels::OFFICER_KEY, &[]))
+        Ok(sealing_key(cost, &self.salt, passphrase, labels::OFFICER_KEY)?)
     }
 
     fn context(&self) -> Vec<u8> {
@@ -155,6 +154,17 @@ impl KeyFile {
         aad.extend_from_slice(&Self { sealed: Vec::new(), ..self.clone() }.to_bytes());
         aad
     }
+}
+
+/// The key that a file is sealed under, from its passphrase.
+pub(super) fn sealing_key(
+    cost: Params,
+    salt: &[u8; SALT_BYTES],
+    passphrase: &str,
+    label: &[u8],
+) -> Result<AeadKey, DeriveError> {
+    let derived = password::derive(cost, salt, passphrase.as_bytes())?;
+    Ok(hash::derive_key(salt, derived.as_slice(), label, &[]))
 }
 
 /// An officer's keys, opened.

@@ -1,6 +1,7 @@
 //! `zixt-hsm`, the admin tool of the custody daemon.
 
 mod backup;
+mod image;
 mod propose;
 mod text;
 
@@ -16,6 +17,7 @@ use zixt_hsm::logging::chain;
 use zixt_hsm_protocol::{
     BlockingHsmClient, Card, ClientError, Finding, KeyPurpose, NamedPin, Pin, Request, Response, StateKind,
 };
+use zixt_measured::{Attestation, NONCE_BYTES, registers_to_text};
 use zixt_types::{Canonical as _, Transcript};
 
 /// Looks at, unlocks and changes the custody of the appliance's private keys.
@@ -78,6 +80,29 @@ enum Command {
         /// Read the new PIN from a file
         #[arg(long, value_name = "FILE")]
         new_pin_file: Option<PathBuf>,
+    },
+    /// Seal the TPM's key anew before an update: to what its registers will hold, or to what the configuration says now
+    Reseal {
+        /// What they will hold, as a text: `11 = VALUE`, or `11 + DIGEST` for each measured event in its order
+        #[arg(long, value_name = "FILE")]
+        registers: Option<PathBuf>,
+        /// Read the TPM's PIN from a file
+        #[arg(long, value_name = "FILE")]
+        pin_file: Option<PathBuf>,
+    },
+    /// Let the TPM sign what the machine started, for an officer to check with `zixt-officer quote check`
+    Quote {
+        /// What `zixt-officer quote nonce` printed on the officer's machine
+        #[arg(long, value_name = "HEX", value_parser = image::nonce)]
+        nonce: [u8; NONCE_BYTES],
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Put an approval of the next image where custody looks for it. Needs no running zixt-hsmd
+    InstallApproval {
+        /// What `zixt-officer image approve` wrote
+        approval: PathBuf,
     },
     /// Enrol another protector of the configuration. Once the network is known, with the officers' approval
     AddProtector {
@@ -177,6 +202,9 @@ fn run(arguments: &Arguments, backend: &dyn Backend) -> Result<ExitCode, Failure
     {
         selftest::run(backend)?;
     }
+    if let Command::InstallApproval { approval } = &arguments.command {
+        return image::install_approval(&Config::read(&arguments.config)?, approval);
+    }
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
         None => Config::read(&arguments.config)?.socket,
@@ -218,6 +246,31 @@ fn run(arguments: &Arguments, backend: &dyn Backend) -> Result<ExitCode, Failure
             let Response::PinChanged = client.call(&request)? else { return unexpected() };
             writeln!(out, "{name} has another PIN")?;
         }
+        Command::Reseal { registers, pin_file } => {
+            let values = registers.as_deref().map(image::read_registers).transpose()?;
+            let request = Request::Reseal {
+                protector: "tpm".to_owned(),
+                pin: pin(pin_file.as_deref(), "tpm")?,
+                values: values.as_ref().map(|values| values.to_bytes()),
+            };
+            let Response::Resealed = client.call(&request)? else { return unexpected() };
+            writeln!(out, "the TPM is sealed anew")?;
+            if let Some(values) = values {
+                write!(out, "after the next start it opens only with\n{}", registers_to_text(&values))?;
+            }
+        }
+        Command::Quote { nonce, out: path } => {
+            let Response::Quoted(bytes) = client.call(&Request::Quote { nonce: *nonce })? else {
+                return unexpected();
+            };
+            write_new(path, &bytes)?;
+            let attestation = Attestation::parse(&bytes)?;
+            writeln!(out, "attestation key {}", attestation.key.id())?;
+            write!(out, "{}", registers_to_text(attestation.quote.values()))?;
+            writeln!(out, "written to {}; officer: zixt-officer quote check", path.display())?;
+        }
+        // Above, before there is a client.
+        Command::InstallApproval { .. } => return unexpected(),
         Command::AddProtector { name, pin_file, transcript } => {
             let transcript = transcript.as_deref().map(read_transcript).transpose()?;
             // A TPM takes its first PIN from here.

@@ -27,7 +27,8 @@ impl Profile {
     }
 
     /// The plain hash of the parts one after another, as the TPM computes it. Formats of the TCG carry no label of ours.
-    pub(crate) fn hash(self, parts: &[&[u8]]) -> Vec<u8> {
+    #[must_use]
+    pub fn hash(self, parts: &[&[u8]]) -> Vec<u8> {
         fn over<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
             let mut hasher = D::new();
             parts.iter().for_each(|part| hasher.update(part));

@@ -28,12 +28,27 @@ pub struct AttestationPublic {
     pub profile: Profile,
     /// TPMT_PUBLIC.
     #[cbor(n(2), with = "minicbor::bytes")]
-    pub(crate) public: Vec<u8>,
+    public: Vec<u8>,
 }
 
 impl AttestationPublic {
-    pub(crate) fn new(profile: Profile, public: Vec<u8>) -> Self {
+    /// A key by its TPMT_PUBLIC, as its TPM gave it out.
+    #[must_use]
+    pub fn new(profile: Profile, public: Vec<u8>) -> Self {
         Self { version: 1, profile, public }
+    }
+
+    /// The first bytes of its Name, in hexadecimal, for people to compare.
+    #[must_use]
+    pub fn id(&self) -> String {
+        // What comes first is the hash's identifier, which all keys of a profile share.
+        self.name().iter().skip(2).take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// TPMT_PUBLIC.
+    #[must_use]
+    pub fn public_area(&self) -> &[u8] {
+        &self.public
     }
 
     /// The Name by which a credential is bound to the key.
@@ -96,13 +111,14 @@ pub struct Quoted {
     pub values: PcrValues,
     /// Milliseconds that the TPM has been running.
     pub clock_ms: u64,
-    /// Starts of the machine that the TPM has seen.
+    /// Starts of the machine that the TPM has seen, and an offset that the TPM adds for this key: what counts is how many
+    /// more they are than in an earlier quote of the same key.
     pub resets: u32,
-    /// Resumes since the last start.
+    /// Resumes since the last start, with such an offset.
     pub restarts: u32,
     /// Whether the clock cannot have been set back by a power cut.
     pub clock_is_safe: bool,
-    /// The firmware's version.
+    /// The firmware's version, with such an offset.
     pub firmware: u64,
 }
 
@@ -130,8 +146,16 @@ pub enum QuoteError {
 }
 
 impl Quote {
-    pub(crate) fn new(statement: Vec<u8>, r: &[u8], s: &[u8], values: PcrValues) -> Self {
+    /// A quote as its TPM made it, with the values that were read for it.
+    #[must_use]
+    pub fn new(statement: Vec<u8>, r: &[u8], s: &[u8], values: PcrValues) -> Self {
         Self { version: 1, statement, r: r.to_vec(), s: s.to_vec(), values }
+    }
+
+    /// The values that came with it: the TPM's only once they are verified.
+    #[must_use]
+    pub fn values(&self) -> &PcrValues {
+        &self.values
     }
 
     /// Checks everything that does not depend on what the verifier expects the machine to run: that is a question to

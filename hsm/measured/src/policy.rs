@@ -11,6 +11,7 @@ use minicbor::{Decode, Encode};
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use std::fmt;
 use zeroize::Zeroizing;
+use zixt_crypto::{hash, labels};
 use zixt_types::Canonical;
 
 /// TPM_CC_PolicyPCR, TPM_CC_PolicyAuthorize, TPM_CC_PolicyAuthValue.
@@ -64,6 +65,16 @@ pub struct PolicyKey {
     y: Vec<u8>,
 }
 
+impl Canonical for PolicyKey {
+    const WHAT: &'static str = "policy key";
+    const BYTES_MAX: usize = 128;
+    const VERSION: Option<u64> = None;
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.is_valid() { Ok(()) } else { Err("it is no point of its curve") }
+    }
+}
+
 impl PolicyKey {
     /// Reads an uncompressed point (SEC 1: `04`, x, y).
     ///
@@ -92,19 +103,22 @@ impl PolicyKey {
     }
 
     /// Whether it is a point of its curve: a decoded one need not be.
-    pub(crate) fn is_valid(&self) -> bool {
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
         let sizes = [&self.x, &self.y].iter().all(|half| half.len() == self.profile.bytes());
         sizes && verifier(self.profile, &self.to_sec1()).is_some()
     }
 
     /// TPMT_PUBLIC, as it is loaded to verify.
-    pub(crate) fn public(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn public_area(&self) -> Vec<u8> {
         wire::verify_only_public(self.profile, &Point { x: self.x.clone(), y: self.y.clone() })
     }
 
     /// The Name by which policies mean it.
-    pub(crate) fn name(&self) -> Vec<u8> {
-        wire::name_of(self.profile, &self.public())
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        wire::name_of(self.profile, &self.public_area())
     }
 }
 
@@ -135,14 +149,16 @@ pub enum Binding {
 }
 
 /// The digest of `PolicyPCR` over these values.
-pub(crate) fn pcr_policy(profile: Profile, selection: PcrSelection, values: &PcrValues) -> Vec<u8> {
+#[must_use]
+pub fn pcr_policy(profile: Profile, selection: PcrSelection, values: &PcrValues) -> Vec<u8> {
     let start = vec![0; profile.bytes()];
     let command = CC_POLICY_PCR.to_be_bytes();
     profile.hash(&[&start, &command, &selection.to_wire(), &values.digest(profile)])
 }
 
 /// The policy of a sealed secret.
-pub(crate) fn sealing_policy(profile: Profile, selection: PcrSelection, binding: &Binding) -> Vec<u8> {
+#[must_use]
+pub fn sealing_policy(profile: Profile, selection: PcrSelection, binding: &Binding) -> Vec<u8> {
     let before_pin = match binding {
         Binding::Fixed(values) => pcr_policy(profile, selection, values),
         Binding::Approved { key, reference } => {
@@ -216,13 +232,15 @@ impl Approval {
     }
 
     /// The two halves of the signature, big-endian.
-    pub(crate) fn signature(&self) -> (&[u8], &[u8]) {
+    #[must_use]
+    pub fn signature(&self) -> (&[u8], &[u8]) {
         (&self.r, &self.s)
     }
 }
 
 /// What `PolicyAuthorize` takes a signature of: the hash of the approved policy and the reference.
-pub(crate) fn approval_digest(
+#[must_use]
+pub fn approval_digest(
     profile: Profile,
     selection: PcrSelection,
     values: &PcrValues,
@@ -309,6 +327,18 @@ impl PolicySigner {
         .map_err(|_| ApprovalError::Key)?;
         let (r, s) = signature.split_at(self.profile.bytes());
         Ok(Approval { version: 1, values, reference, r: r.to_vec(), s: s.to_vec() })
+    }
+}
+
+impl PolicyRef {
+    /// What keys of image signers approve for us. One for all appliances: an image is approved for all that trust its
+    /// signer.
+    #[must_use]
+    pub fn images() -> Self {
+        let mut bytes = [0; POLICY_REF_BYTES];
+        let hash = hash::sha384(labels::TPM_POLICY_REFERENCE, &[]);
+        bytes.copy_from_slice(&hash.as_bytes()[..POLICY_REF_BYTES]);
+        Self(bytes)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::wire::{Reader, WireError};
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use zixt_types::Canonical;
 
 /// Registers of the PC Client profile: 0 to 23.
 const PCR_MAX: u8 = 23;
@@ -52,7 +53,8 @@ impl PcrSelection {
     }
 
     /// Whether the bits name registers at all: decoded ones need not.
-    pub(crate) fn is_valid(self) -> bool {
+    #[must_use]
+    pub fn is_valid(self) -> bool {
         self.valid().is_ok()
     }
 
@@ -116,6 +118,16 @@ impl fmt::Debug for Pcr {
 #[cbor(transparent)]
 pub struct PcrValues(#[n(0)] Vec<Pcr>);
 
+impl Canonical for PcrValues {
+    const WHAT: &'static str = "register values";
+    /// 24 registers of at most 36 bytes.
+    const BYTES_MAX: usize = 1_000;
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.selection().map(|_| ()).map_err(|_| "its registers are not sorted, or do not exist")
+    }
+}
+
 impl PcrValues {
     /// Values by register, in any order.
     ///
@@ -151,7 +163,8 @@ impl PcrValues {
     }
 
     /// The digest that PolicyPCR and a quote are over.
-    pub(crate) fn digest(&self, profile: Profile) -> Vec<u8> {
+    #[must_use]
+    pub fn digest(&self, profile: Profile) -> Vec<u8> {
         profile.hash(&self.0.iter().map(|pcr| &pcr.value[..]).collect::<Vec<_>>())
     }
 
