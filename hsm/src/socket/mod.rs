@@ -241,7 +241,8 @@ impl Server {
         };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.take(caller.uid, kind, rate, Instant::now()).map_err(|wait| {
-            let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+            // Rounded up: who waits as long as it is told to is not refused again.
+            let retry_after_ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             CustodyError::TooManyRequests { retry_after_ms }
         })
     }
