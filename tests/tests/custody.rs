@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use zixt_hsm_protocol::{BlockingHsmClient, ClientError, KeyPurpose, StateKind, VoteOutcome};
 use zixt_tests::copy::copy_folder;
 use zixt_tests::{Appliance, text};
-use zixt_types::{Canonical as _, Genesis, Hash, Height, Round, Vote, VoteStep};
+use zixt_types::{Body, Canonical as _, Genesis, Hash, Height, Payload, Round, Vote, VoteStep};
 
 /// The officers of a lab, with their key files, in a folder that outlives the appliance.
 struct Officers {
@@ -94,6 +94,16 @@ impl Officers {
         let given: Vec<&str> = cards.iter().flat_map(|card| ["--card", card]).collect();
         by.hsm(&[&["apply", &transcript], &given[..]].concat());
     }
+}
+
+/// Numbers and names of the decisions in the system thread, as a file of evidence has it.
+fn decisions(evidence: &str) -> Vec<(u64, &'static str)> {
+    let evidence = zixt_ledger::evidence::Evidence::parse(&fs::read(evidence).unwrap()).unwrap();
+    let decision = |body: &[u8]| match Body::parse(body).unwrap().payload {
+        Payload::Decision { action } => (action.sequence, action.decision.name()),
+        other => panic!("{other:?}"),
+    };
+    evidence.system.unwrap().entries.iter().map(|entry| decision(&entry.body)).collect()
 }
 
 /// A vote of this network that contradicts nothing yet.
@@ -182,6 +192,10 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     let old_key = old.key(KeyPurpose::Consensus).unwrap().hash;
 
     appliance.stop_zixtd();
+    // Decided while nobody brings it into the ledger: it is lost with the machine, if the backup has it not.
+    appliance.hsm(&["generate", "consensus"]);
+    let unrecorded = officers.proposed(&appliance, &["activate", "consensus"], [2, 3]);
+    appliance.hsm(&["apply", &unrecorded]);
     let server = appliance.state().join("server");
     let backup = officers.arg("all.zixt-backup");
     appliance.hsm(&["backup", "--server", server.to_str().unwrap(), "-o", &backup]);
@@ -252,6 +266,11 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
     assert!(bob.must(&["read", "alice"]).contains("after the fire"));
     let after = officers.arg("after.zixt-evidence");
     alice.must(&["evidence", "export", "bob", "--with-content", "-o", &after]);
+    // All that custody decided is in the ledger, in its order, whichever machine it was.
+    assert_eq!(
+        decisions(&after),
+        [(0, "add-protector"), (1, "set-recovery"), (2, "activate-key"), (3, "recover"), (4, "activate-key")]
+    );
     let verdict = verify(&fresh, &after);
     assert!(verdict.status.success() && text(&verdict).contains("after the fire"), "{}", text(&verdict));
     let verdict = verify(&fresh, &evidence);

@@ -353,6 +353,7 @@ impl Engine {
                 let valid = host.validate(height, &about.header, content, Source::Log);
                 if valid.map_err(EngineError::host("validate the log's content"))?
                     && certifiers(height, about.header, host)?.is_some()
+                    && host.signs_for(&about.header).map_err(EngineError::host("tell its key"))?
                 {
                     return Ok(false);
                 }

@@ -420,9 +420,12 @@ impl SampleNetwork {
     /// The entry that records a decision next. `key` is the public key that it activates, if it does.
     #[must_use]
     pub fn decision(&self, transcript: &Transcript, key: Option<&[u8]>) -> Submission {
-        let action = Action::parse(&transcript.action).expect("an action");
         let seq = self.head(&digest::system_thread(self.state.genesis_hash));
-        let seq = seq.map_or(Seq(0), |head| head.seq.next());
+        self.decision_at(seq.map_or(Seq(0), |head| head.seq.next()), transcript, key)
+    }
+
+    fn decision_at(&self, seq: Seq, transcript: &Transcript, key: Option<&[u8]>) -> Submission {
+        let action = Action::parse(&transcript.action).expect("an action");
         let body = crate::system::decision_body(&self.state.genesis, self.state.genesis_hash, seq, action);
         let approvals = crate::system::approvals_bytes(&transcript.approvals);
         let attachments = key.map(|key| Attachment(key.to_vec())).into_iter().collect();
@@ -431,31 +434,57 @@ impl SampleNetwork {
 
     /// The activation of another consensus key for the validator at this place, approved, with the key.
     pub fn activation(&mut self, validator: usize) -> (Box<dyn SigningKey>, Transcript, Submission) {
-        let key = self.key();
+        self.activations(validator, 1).remove(0)
+    }
+
+    /// Activations of one consensus key after the other, to be recorded in one height, which the last key certifies.
+    pub fn activations(
+        &mut self,
+        validator: usize,
+        count: usize,
+    ) -> Vec<(Box<dyn SigningKey>, Transcript, Submission)> {
         let appliance = self.state.genesis.validators[validator].appliance;
-        let present = self.state.system.validator(&appliance).expect("a validator");
-        let decision = Decision::ActivateKey {
-            purpose: KeyPurpose::Consensus,
-            retires: present.consensus,
-            activates: digest::key_hash(self.suite, key.public_key()),
-            suite: self.suite,
-            custody: CustodyMode::SealedByTpm,
-        };
-        let action = self.action(validator, decision);
         let required = usize::from(self.state.genesis.officers_required);
-        let transcript = self.approve(&action, required);
-        let submission = self.decision(&transcript, Some(key.public_key()));
-        (key, transcript, submission)
+        let mut retires = self.state.system.validator(&appliance).expect("a validator").consensus;
+        let head = self.head(&digest::system_thread(self.state.genesis_hash));
+        let mut seq = head.map_or(Seq(0), |head| head.seq.next());
+        let mut activations = Vec::new();
+        while activations.len() < count {
+            let key = self.key();
+            let activates = digest::key_hash(self.suite, key.public_key());
+            let decision = Decision::ActivateKey {
+                purpose: KeyPurpose::Consensus,
+                retires,
+                activates,
+                suite: self.suite,
+                custody: CustodyMode::SealedByTpm,
+            };
+            let mut action = self.action(validator, decision);
+            action.sequence += activations.len() as u64;
+            let transcript = self.approve(&action, required);
+            let submission = self.decision_at(seq, &transcript, Some(key.public_key()));
+            activations.push((key, transcript, submission));
+            (retires, seq) = (activates, seq.next());
+        }
+        activations
     }
 
     /// Rotates a validator's consensus key: records the activation in a height that the new key certifies.
     pub fn rotate(&mut self, validator: usize) -> (ProposedBlock, Certificate) {
-        let (key, _, submission) = self.activation(validator);
+        self.rotate_often(validator, 1)
+    }
+
+    /// The same by several activations in one height.
+    pub fn rotate_often(&mut self, validator: usize, count: usize) -> (ProposedBlock, Certificate) {
         let appliance = self.state.genesis.validators[validator].appliance;
-        if let Some(known) = self.validators.iter_mut().find(|(known, _)| *known == appliance) {
-            known.1 = key;
+        let mut submissions = Vec::new();
+        for (key, _, submission) in self.activations(validator, count) {
+            if let Some(known) = self.validators.iter_mut().find(|(known, _)| *known == appliance) {
+                known.1 = key;
+            }
+            submissions.push(submission);
         }
-        self.seal(vec![submission])
+        self.seal(submissions)
     }
 
     /// The head of a thread.

@@ -325,6 +325,47 @@ fn evidence_from_before_and_after_verifies_with_the_same_genesis() {
     assert!(parsed.keyring.get(&network.state.validators[0].consensus).is_some());
 }
 
+/// Two rotations that nobody recorded in between end in one height. The key in the middle certifies nothing.
+#[test]
+fn of_several_activations_in_a_height_the_last_key_certifies() {
+    let mut network = network(&[1]);
+    let genesis = network.state.genesis_hash;
+    let (_, bob, thread) = talk(&mut network);
+    let before = network.evidence(thread, 1..=1, false, false);
+    let (keys, submissions): (Vec<_>, Vec<_>) =
+        network.activations(0, 2).into_iter().map(|(key, _, submission)| (key, submission)).unzip();
+    let block = network.propose(submissions).unwrap();
+    assert_eq!(block.validators[0].consensus, hash_of(&*keys[1]));
+    assert_eq!(block.validator_key(&network.state, &block.validators[0]), Some(keys[1].public_key()));
+    let rebuilt = ProposedBlock::rebuild(&network.state, block.batch.clone(), &Reference).unwrap();
+    assert_eq!(rebuilt.header_hash, block.header_hash);
+    let [middle, last] = <[_; 2]>::try_from(keys).ok().unwrap();
+    network.validators[0].1 = middle;
+    let by_middle = network.certify(&block);
+    network.validators[0].1 = last;
+    let certificate = network.certify(&block);
+    network.state.apply(&block);
+    let known = &network.state.keyring;
+    let verify =
+        |certificate| verify_certificate(block.header(), certificate, &block.validators, known, &Reference);
+    assert_eq!(verify(&certificate), Ok(()));
+    assert!(verify(&by_middle).is_err());
+    network.blocks.push((block, certificate));
+    network.say(thread, &bob, "after");
+    let after = network.evidence(thread, 0..=2, true, true);
+    for evidence in [before, Evidence::parse(&after.to_bytes()).unwrap()] {
+        let report = evidence.verify(genesis, &Reference).unwrap();
+        assert!(report.is_ok(), "{report:?}");
+    }
+    // Evidence of the very height: its header by the last key too.
+    let system = digest::system_thread(genesis);
+    let entries: Vec<_> = network.entries_of(system).map(|entry| entry.item.position.time).collect();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0], entries[1]);
+    let activation = network.activation(0);
+    assert_eq!(Action::parse(&activation.1.action).unwrap().sequence, 2);
+}
+
 #[test]
 fn forged_under_approved_and_replayed_activations_prove_nothing() {
     let mut network = network(&[1]);

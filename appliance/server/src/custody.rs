@@ -1,7 +1,7 @@
 //! The custody daemon as the server sees it: it signs votes and handshakes, and gives the key of sealed columns.
 
 use crate::names::Names;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -13,16 +13,16 @@ use zixt_hsm_protocol::{
     BlockingHsmClient, ClientError, KeyStatus, Request, Response, StateKind, Status, TakenDecision,
     VoteOutcome, VoteRefusal,
 };
-use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Vote};
+use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Transcript, Vote};
 
 /// How often the state is asked for while keys are usable.
 const POLL_OPERATIONAL: Duration = Duration::from_secs(2);
 /// How often it is asked for while they are not.
 const POLL_WAITING: Duration = Duration::from_millis(250);
 
-/// A key that custody uses now.
+/// A key that custody uses, or used before officers replaced it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PresentKey {
+pub struct CustodyKey {
     /// What it is for.
     pub purpose: KeyPurpose,
     /// Its hash.
@@ -31,12 +31,14 @@ pub struct PresentKey {
     pub public_key: Vec<u8>,
     /// Where it lives.
     pub custody: CustodyMode,
+    /// Whether custody signs with it; otherwise it is retired.
+    pub active: bool,
 }
 
 /// What the server asks of custody. All calls block for some milliseconds.
 pub trait Custody: Send + Sync + 'static {
-    /// Its state and the keys that it uses, asked now.
-    fn seen(&self) -> (CustodyState, Vec<PresentKey>);
+    /// Its state, the keys that it uses and those that it used, asked now.
+    fn seen(&self) -> (CustodyState, Vec<CustodyKey>);
     /// Its state, asked now.
     fn state(&self) -> CustodyState {
         self.seen().0
@@ -89,37 +91,42 @@ pub fn is_passing(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The custody daemon behind its socket.
 #[derive(Debug)]
-pub struct Hsmd(BlockingHsmClient);
+pub struct Hsmd {
+    client: BlockingHsmClient,
+    /// The folder in which a recovery left decisions that the lost machine's custody took.
+    kept: Option<PathBuf>,
+}
 
 impl Hsmd {
     /// The daemon at this socket. Connects when first asked.
     #[must_use]
-    pub fn new(socket: &Path) -> Self {
-        Self(BlockingHsmClient::new(socket))
+    pub fn new(socket: &Path, kept: Option<PathBuf>) -> Self {
+        Self { client: BlockingHsmClient::new(socket), kept }
     }
 
     /// Everything that it tells; `None` if it cannot be reached.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
-        self.0.status().ok()
+        self.client.status().ok()
     }
 }
 
 impl Custody for Hsmd {
-    fn seen(&self) -> (CustodyState, Vec<PresentKey>) {
+    fn seen(&self) -> (CustodyState, Vec<CustodyKey>) {
         let Some(status) = self.status() else { return (CustodyState::Absent, Vec::new()) };
-        let active = status.keys.iter().filter(|key| key.status == KeyStatus::Active);
-        let keys = active.map(|key| PresentKey {
+        let in_use = status.keys.iter().filter(|key| key.status != KeyStatus::Pending);
+        let keys = in_use.map(|key| CustodyKey {
             purpose: key.purpose,
             hash: key.hash,
             public_key: key.public_key.clone(),
             custody: key.custody,
+            active: key.status == KeyStatus::Active,
         });
         (state_of(status.state), keys.collect())
     }
 
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
-        match self.0.sign_vote(vote) {
+        match self.client.sign_vote(vote) {
             Ok(VoteOutcome::Signed { signature }) => Ok(SignOutcome::Signed(signature)),
             Ok(VoteOutcome::AlreadySigned { vote, signature }) => {
                 Ok(SignOutcome::AlreadySigned { vote: Vote::parse(&vote)?, signature })
@@ -131,7 +138,7 @@ impl Custody for Hsmd {
     }
 
     fn last_precommit(&self) -> Result<Option<(Height, Round, Hash)>, HostError> {
-        let status = self.0.status().map_err(NotNow::from)?;
+        let status = self.client.status().map_err(NotNow::from)?;
         if status.state != StateKind::Operational {
             // It knows its votes only while unlocked; none must not be taken for an answer. It is asked again then.
             return Err(NotNow::State(status.state).into());
@@ -140,15 +147,43 @@ impl Custody for Hsmd {
     }
 
     fn row_key(&self) -> Result<AeadKey, HostError> {
-        Ok(self.0.unseal_row_key()?)
+        Ok(self.client.unseal_row_key()?)
     }
 
     fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError> {
-        match self.0.call(&Request::Decisions { from })? {
-            Response::Decisions(decisions) => Ok(decisions),
-            _ => Err(Box::new(ClientError::Unexpected)),
+        let Response::Decisions(mut decisions) = self.client.call(&Request::Decisions { from })? else {
+            return Err(Box::new(ClientError::Unexpected));
+        };
+        // What lies beyond this page comes with a later one.
+        let until = decisions.last().map_or(u64::MAX, |last| last.sequence);
+        if let Some(folder) = &self.kept {
+            let taken: Vec<u64> = decisions.iter().map(|decision| decision.sequence).collect();
+            let wanted = |sequence: u64| (from..=until).contains(&sequence) && !taken.contains(&sequence);
+            decisions.extend(kept(folder, wanted)?);
+            decisions.sort_by_key(|decision| decision.sequence);
+        }
+        Ok(decisions)
+    }
+}
+
+/// Decisions in files of a folder, as `zixt-hsm recover` leaves them.
+fn kept(folder: &Path, wanted: impl Fn(u64) -> bool) -> std::io::Result<Vec<TakenDecision>> {
+    let mut decisions = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("decision-"));
+        let number = number.and_then(|name| name.strip_suffix(".zixt-transcript"));
+        let Some(sequence) = number.and_then(|number| number.parse().ok()).filter(|number| wanted(*number))
+        else {
+            continue;
+        };
+        match zixt_ceremony::file::from_file::<Transcript>(&std::fs::read(entry.path())?) {
+            Ok(transcript) => decisions.push(TakenDecision { sequence, transcript: transcript.to_bytes() }),
+            Err(error) => log::error!("{}: {error}", entry.path().display()),
         }
     }
+    Ok(decisions)
 }
 
 const fn state_of(state: StateKind) -> CustodyState {
@@ -166,8 +201,8 @@ pub struct CustodyWatch {
     custody: Arc<dyn Custody>,
     state: tokio::sync::watch::Sender<CustodyState>,
     names: RwLock<Option<Arc<Names>>>,
-    /// The keys that custody uses, as last seen.
-    keys: RwLock<Vec<PresentKey>>,
+    /// The keys that custody uses and used, as last seen.
+    keys: RwLock<Vec<CustodyKey>>,
     /// The consensus key that the ledger knows of.
     recorded: RwLock<Option<Hash>>,
 }
@@ -207,9 +242,16 @@ impl CustodyWatch {
 
     /// The key that custody uses for a purpose, as last seen.
     #[must_use]
-    pub fn present(&self, purpose: KeyPurpose) -> Option<PresentKey> {
+    pub fn present(&self, purpose: KeyPurpose) -> Option<CustodyKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().find(|key| key.purpose == purpose).cloned()
+        keys.iter().find(|key| key.purpose == purpose && key.active).cloned()
+    }
+
+    /// A key that custody uses or used for a purpose, as last seen.
+    #[must_use]
+    pub fn key(&self, purpose: KeyPurpose, hash: &Hash) -> Option<CustodyKey> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().find(|key| key.purpose == purpose && key.hash == *hash).cloned()
     }
 
     /// Says which consensus key the ledger has for this appliance. Custody's may be another: then it awaits its
@@ -318,5 +360,31 @@ impl TlsSigner for HsmdTlsKey {
             log::warn!("no signature for a handshake: {}", crate::logging::chain(&error));
             SignError::Backend { backend: "zixt-hsmd" }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zixt_types::Approval;
+
+    #[test]
+    fn decisions_that_a_recovery_left_are_read_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let approval =
+            Approval { suite: zixt_crypto::SuiteId::Standard, public_key: vec![1], signature: vec![2] };
+        let transcript = |n| Transcript { version: 1, action: vec![n], approvals: vec![approval.clone()] };
+        let put = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        for n in [3, 4, 10] {
+            put(&format!("decision-{n}.zixt-transcript"), &zixt_ceremony::file::to_file(&transcript(n)));
+        }
+        put("decision-5.zixt-transcript", b"damaged");
+        put("decision-x.zixt-transcript", b"");
+        put("ledger.sqlite", b"");
+        let mut found = kept(folder.path(), |number| number > 3).unwrap();
+        found.sort_by_key(|decision| decision.sequence);
+        let found: Vec<_> =
+            found.into_iter().map(|decision| (decision.sequence, decision.transcript)).collect();
+        assert_eq!(found, [4, 10].map(|n| (u64::from(n), transcript(n).to_bytes())));
     }
 }

@@ -127,7 +127,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         if genesis.lab { ", LAB: not for production" } else { "" }
     );
     let vitals = Arc::new(Vitals::new(config.server()));
-    let hsmd = Arc::new(Hsmd::new(&config.hsmd));
+    let hsmd = Arc::new(Hsmd::new(&config.hsmd, Some(config.server())));
     let custody: Arc<dyn Custody> = Arc::clone(&hsmd) as _;
     let custody =
         blocking(move || CustodyWatch::new(custody)).await.map(Arc::new).ok_or(DaemonError::Vanished)?;

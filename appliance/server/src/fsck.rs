@@ -9,7 +9,7 @@ use thiserror::Error;
 use zixt_crypto::digest;
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::HsmClient;
-use zixt_ledger::Account;
+use zixt_ledger::{Account, System};
 use zixt_storage::{FindingKind, FsckReport, OpenError, Store, StoreError};
 use zixt_types::Genesis;
 
@@ -64,12 +64,39 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Findings beyond those listed.
     pub more: u64,
+    /// What officers decided about each appliance, as the ledger has it; nothing of a damaged one.
+    pub appliances: Vec<Known>,
+    /// The hashes of the enrollers' present keys.
+    pub enrollers: Vec<String>,
+}
+
+/// How far the ledger has an appliance's decisions: custody whose state is older goes on from there.
+#[derive(Serialize, Debug)]
+pub struct Known {
+    /// The appliance.
+    pub appliance: String,
+    /// The hash of its consensus key.
+    pub consensus: String,
+    /// The number of its last decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<u64>,
+}
+
+fn known(system: &System) -> Vec<Known> {
+    let known = system.validators.iter().map(|validator| Known {
+        appliance: validator.appliance.to_string(),
+        consensus: validator.consensus.to_hex(),
+        last_decision: system.sequence(&validator.appliance),
+    });
+    known.collect()
 }
 
 impl Report {
     fn new(report: FsckReport, names_unchecked: Option<String>) -> Self {
         Self {
             names_unchecked,
+            appliances: Vec::new(),
+            enrollers: Vec::new(),
             clean: report.is_clean(),
             heights: report.heights,
             entries: report.entries,
@@ -117,9 +144,17 @@ pub async fn fsck(state: &Path, hsmd: &Path) -> Result<Report, FsckError> {
         names.as_ref().map_or(Ok(()), |names| judge_name(names, account, tag, sealed))
     };
     let store = Store::open(&path).await?;
-    let report = zixt_storage::fsck(&store, genesis, keyring, &AwsLc, Some(&judge)).await;
+    let report = zixt_storage::fsck(&store, genesis.clone(), keyring.clone(), &AwsLc, Some(&judge)).await;
+    let sound = report.as_ref().is_ok_and(FsckReport::is_clean);
+    let loaded = if sound { store.load(genesis, keyring, &AwsLc).await.ok() } else { None };
     store.close().await?;
-    Ok(Report::new(report?, unchecked))
+    let mut report = Report::new(report?, unchecked);
+    if let Some(state) = loaded {
+        report.appliances = known(&state.system);
+        let present = state.system.enrollers.iter().filter(|enroller| enroller.until.is_none());
+        report.enrollers = present.map(|enroller| enroller.key.to_hex()).collect();
+    }
+    Ok(report)
 }
 
 /// The keys of the names, or why there are none.

@@ -1,7 +1,7 @@
 //! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
 
 use crate::app::{About, App, Parts};
-use crate::custody::{Custody, CustodyWatch, NotNow, PresentKey};
+use crate::custody::{Custody, CustodyKey, CustodyWatch, NotNow};
 use crate::health::{Vitals, now};
 use crate::http::{Peer, admin_router, client_router};
 use crate::push::Push;
@@ -23,12 +23,13 @@ use zixt_api::{AdminInvitation, Bytes64, CustodyState, Problem, Receipt, Submiss
 use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, digest};
 use zixt_crypto_fast::AwsLc;
-use zixt_hsm_protocol::StateKind;
+use zixt_hsm_protocol::{StateKind, TakenDecision};
 use zixt_ledger::Submission;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_storage::Store;
 use zixt_types::{
-    Attachment, Canonical as _, CustodyMode, Hash, Height, KeyPurpose, Payload, Round, Salt, Vote, VoteStep,
+    Action, Attachment, Canonical as _, CustodyMode, Hash, Height, KeyPurpose, Payload, Round, Salt,
+    Transcript, Vote, VoteStep,
 };
 
 /// The salt that [`SampleNetwork`] commits to names with.
@@ -39,6 +40,10 @@ type Slot = (Height, Round, VoteStep);
 /// Custody in software, with the double-sign guard of the real one. Outlives restarts of the server.
 pub struct SoftCustody {
     key: Mutex<Box<dyn SigningKey>>,
+    /// Public keys that were retired.
+    retired: Mutex<Vec<Vec<u8>>>,
+    /// Decisions that it carried out.
+    taken: Mutex<Vec<TakenDecision>>,
     state: Mutex<CustodyState>,
     signed: Mutex<HashMap<Slot, (Vote, Vec<u8>)>>,
     /// Signs that many more votes, then locks itself.
@@ -62,7 +67,16 @@ impl SoftCustody {
 
     /// Another consensus key becomes active, and the one before retires at once.
     pub fn activate(&self, key: Box<dyn SigningKey>) -> Box<dyn SigningKey> {
-        std::mem::replace(&mut *self.key.lock().unwrap(), key)
+        let old = std::mem::replace(&mut *self.key.lock().unwrap(), key);
+        self.retired.lock().unwrap().push(old.public_key().to_vec());
+        old
+    }
+
+    /// Keeps a decision, as custody does when it has carried it out.
+    pub fn take(&self, transcript: &Transcript) {
+        let sequence = Action::parse(&transcript.action).unwrap().sequence;
+        let transcript = transcript.to_bytes();
+        self.taken.lock().unwrap().push(TakenDecision { sequence, transcript });
     }
 
     pub fn unlock(&self) {
@@ -72,15 +86,17 @@ impl SoftCustody {
 }
 
 impl Custody for SoftCustody {
-    fn seen(&self) -> (CustodyState, Vec<PresentKey>) {
-        let key = self.key.lock().unwrap();
-        let present = PresentKey {
+    fn seen(&self) -> (CustodyState, Vec<CustodyKey>) {
+        let key = |public_key: &[u8], active| CustodyKey {
             purpose: KeyPurpose::Consensus,
-            hash: digest::key_hash(SuiteId::Standard, key.public_key()),
-            public_key: key.public_key().to_vec(),
+            hash: digest::key_hash(SuiteId::Standard, public_key),
+            public_key: public_key.to_vec(),
             custody: CustodyMode::WrappedByToken,
+            active,
         };
-        (*self.state.lock().unwrap(), vec![present])
+        let mut keys = vec![key(self.key.lock().unwrap().public_key(), true)];
+        keys.extend(self.retired.lock().unwrap().iter().map(|public_key| key(public_key, false)));
+        (*self.state.lock().unwrap(), keys)
     }
 
     fn sign_vote(&self, vote: &Vote) -> Result<SignOutcome, HostError> {
@@ -122,8 +138,10 @@ impl Custody for SoftCustody {
         Ok(AeadKey::from_bytes(&[7; 32]))
     }
 
-    fn decisions(&self, _: u64) -> Result<Vec<zixt_hsm_protocol::TakenDecision>, HostError> {
-        Ok(Vec::new())
+    fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError> {
+        let taken = self.taken.lock().unwrap();
+        // One at a time: the daemon's pages are small as well.
+        Ok(taken.iter().filter(|decision| decision.sequence >= from).take(1).cloned().collect())
     }
 }
 
@@ -178,6 +196,8 @@ impl Stack {
         let (_, key) = net.validators.pop().unwrap();
         let custody = Arc::new(SoftCustody {
             key: Mutex::new(key),
+            retired: Mutex::default(),
+            taken: Mutex::default(),
             state: Mutex::new(CustodyState::Operational),
             signed: Mutex::default(),
             votes_left: Mutex::default(),
@@ -262,6 +282,11 @@ impl Stack {
     /// Takes over the server's state, so that new bodies have the right counters and heads.
     pub fn follow(&mut self) {
         self.net.state = self.app.view.read().state.clone();
+    }
+
+    /// What the task does now that brings custody's decisions into the ledger.
+    pub async fn record_decisions(&self, records: &mut crate::decisions::Records) {
+        records.go_on(&self.app, &self.watch).await;
     }
 
     /// What the watch task would do now.

@@ -15,6 +15,9 @@ pub(super) const DECISION_LIFE_MS: u64 = 14 * 86_400_000;
 /// Decisions in one answer: of a frame's size whatever the number of officers.
 const DECISIONS_PAGE: usize = 2;
 
+/// Numbers that a decision may leave out in quarantine: far more than a network decides, and few enough to look for all.
+const AHEAD_MAX: u64 = 10_000;
+
 /// The file of a decision that was taken.
 pub(super) fn decision_file(sequence: u64) -> String {
     format!("decision-{sequence}")
@@ -43,7 +46,8 @@ impl Service {
         let rule = OfficerRule { officers: pinned.officers.clone(), required: pinned.required };
         let approved = zixt_ceremony::judge(transcript, &rule, pinned.genesis, &*self.devices.crypto)
             .map_err(not_approved)?;
-        approved.check_due(record.appliance()?, record.sequence, now).map_err(not_approved)?;
+        let due = due(record, approved.action());
+        approved.check_due(record.appliance()?, due, now).map_err(not_approved)?;
         Ok(approved.action().clone())
     }
 
@@ -58,6 +62,7 @@ impl Service {
         let mut custody = self.write();
         let record = custody.open()?.record.clone();
         let action = self.judge(&record, transcript, now())?;
+        let sequence = action.sequence;
         let done = match action.decision {
             Decision::RotateRoot => {
                 self.with_decision(&mut custody, transcript, pins, |_, _| Ok(())).map(in_words)
@@ -74,7 +79,7 @@ impl Service {
             }
             Decision::ActivateKey { purpose, retires, activates, suite, custody: mode } => {
                 let activation = Activation { purpose, retires, activates, suite, custody: mode };
-                self.activate(&mut custody, transcript, &activation)
+                self.activate(&mut custody, transcript, sequence, &activation)
             }
             Decision::DestroyKey { purpose, key } => {
                 self.destroy_key(&mut custody, transcript, pins, purpose, key)
@@ -86,7 +91,7 @@ impl Service {
                 why: "recovery is for a machine without keys: `zixt-hsm recover`".to_owned(),
             }),
         }?;
-        log::info!("decision {} of the officers: {}", record.sequence, done.join("; "));
+        log::info!("decision {sequence} of the officers: {}", done.join("; "));
         self.complete(&mut custody)?;
         Ok(done)
     }
@@ -178,11 +183,13 @@ impl Service {
     }
 
     /// Puts a pending key in the place of the active one. In quarantine this is what ends it: a consensus key that no
-    /// other machine has, with a vote guard of its own.
+    /// other machine has, with a vote guard of its own. State that is older than the ledger does not know the key that the
+    /// ledger retires; officers do.
     fn activate(
         &self,
         custody: &mut Custody,
         transcript: &[u8],
+        sequence: u64,
         activation: &Activation,
     ) -> Result<Vec<String>, CustodyError> {
         let Activation { purpose, .. } = *activation;
@@ -190,7 +197,7 @@ impl Service {
         let open = custody.open_mut()?;
         let mut next = open.record.clone();
         let active = next.key(purpose)?.hash();
-        if active != activation.retires {
+        if active != activation.retires && next.quarantine.is_none() {
             return Err(CustodyError::NoSuchKey {
                 why: format!("the active {} key is {active}", purpose.name()),
             });
@@ -222,7 +229,7 @@ impl Service {
         }
         // Active ones first, in the order of all purposes.
         next.keys.sort_by_key(|key| (key.status != KeyStatus::Active, key.purpose, key.version));
-        next.sequence += 1;
+        next.sequence = sequence + 1;
         let ends_quarantine = purpose == KeyPurpose::Consensus
             && (next.quarantine.is_some() || matches!(custody, Custody::Quarantined(..)));
         let open = custody.open_mut()?;
@@ -232,7 +239,7 @@ impl Service {
             // Before the state that names it: until that is durable, the quarantine stands.
             store_guard(&self.folder, &next.open_guard_key(&open.root)?)?;
         }
-        self.keep_decision(open.record.sequence, transcript)?;
+        self.keep_decision(sequence, transcript)?;
         // The point of no return: from here on the old key signs nothing.
         open.record = self.commit(&open.root, next)?;
         let before = std::mem::replace(custody, super::in_between());
@@ -321,6 +328,14 @@ fn done(activation: &Activation) -> Vec<String> {
         format!("the {name} key {} signs", activation.activates),
         format!("the {name} key {} is retired and signs nothing any more", activation.retires),
     ]
+}
+
+/// The number of the next decision. State in quarantine may be older than the ledger, which takes only higher numbers than
+/// it has: then custody goes on from where officers say that the ledger is.
+fn due(record: &CustodyRecord, action: &Action) -> u64 {
+    let ahead = action.sequence.checked_sub(record.sequence).is_some_and(|ahead| ahead <= AHEAD_MAX);
+    let activates = matches!(action.decision, Decision::ActivateKey { .. });
+    if record.quarantine.is_some() && activates && ahead { action.sequence } else { record.sequence }
 }
 
 /// The ledger follows these two; the others stand in the genesis for ever.

@@ -553,6 +553,73 @@ fn a_quarantined_state_that_is_set_back_again_opens_and_officers_end_it() {
     assert_eq!(service.status().state, StateKind::Operational);
 }
 
+/// Custody's state is older than the ledger: officers name the key that the ledger has, and a number that it takes.
+#[test]
+fn in_quarantine_officers_go_on_from_where_the_ledger_is() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    let of_ledger = Hash([9; 48]);
+    let numbered = |service: &Service, sequence, decision| {
+        let action = Action {
+            version: 1,
+            genesis: service.status().genesis.unwrap(),
+            appliance: service.status().appliance.unwrap(),
+            sequence,
+            expires_at: Timestamp(now().0 + 60_000),
+            decision,
+        };
+        signed(&action, &[1, 2])
+    };
+    let ahead = |service: &Service, sequence, retired: Option<Hash>| {
+        let mut decision = activation(service, KeyPurpose::Consensus);
+        if let (Decision::ActivateKey { retires, .. }, Some(retired)) = (&mut decision, retired) {
+            *retires = retired;
+        }
+        numbered(service, sequence, decision)
+    };
+    let next = service.status().sequence;
+    // Not while it works.
+    let decide = |service: &Service, transcript: &[u8]| service.decide(transcript, &[], &[]);
+    assert!(matches!(
+        decide(&service, &ahead(&service, next + 3, None)),
+        Err(CustodyError::NotApproved { .. })
+    ));
+    assert!(matches!(
+        decide(&service, &ahead(&service, next, Some(of_ledger))),
+        Err(CustodyError::NoSuchKey { .. })
+    ));
+    service.lock().unwrap();
+    let old: Vec<_> = [STATE_FILE, crate::state::VOTES_FILE]
+        .map(|name| (name, std::fs::read(of.folder().path(name)).unwrap()))
+        .to_vec();
+    unlock(&service);
+    service.shut_down();
+    for (name, bytes) in &old {
+        std::fs::write(of.folder().path(name), bytes).unwrap();
+    }
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    let made = service.generate_key(KeyPurpose::Consensus).unwrap().hash;
+    // Only an activation may leave numbers out, and never go back.
+    let rotate = numbered(&service, next + 3, Decision::RotateRoot);
+    assert!(matches!(decide(&service, &rotate), Err(CustodyError::NotApproved { .. })));
+    if let Some(before) = next.checked_sub(1) {
+        let back = ahead(&service, before, Some(of_ledger));
+        assert!(matches!(decide(&service, &back), Err(CustodyError::NotApproved { .. })));
+    }
+    let far = ahead(&service, u64::MAX, Some(of_ledger));
+    assert!(matches!(decide(&service, &far), Err(CustodyError::NotApproved { .. })));
+    let transcript = ahead(&service, next + 3, Some(of_ledger));
+    decide(&service, &transcript).unwrap();
+    let status = service.status();
+    assert_eq!((status.state, status.sequence), (StateKind::Operational, next + 4));
+    assert_eq!(status.key(KeyPurpose::Consensus).unwrap().hash, made);
+    let taken: Vec<_> = service.decisions(0).unwrap();
+    assert_eq!(taken.last().map(|taken| (taken.sequence, &taken.transcript)), Some((next + 3, &transcript)));
+    let Ok(VoteOutcome::Signed { .. }) = sign(&service, &vote(&genesis, 7, 2)) else { panic!() };
+}
+
 #[test]
 fn votes_that_were_set_back_alone_are_noticed_too() {
     let of = Box_::new();

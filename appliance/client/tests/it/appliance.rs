@@ -681,8 +681,13 @@ impl Inner {
 
     /// Officers replace the validator's key.
     pub fn rotate(&mut self) {
+        self.rotate_often(1);
+    }
+
+    /// The same by several activations in one height.
+    pub fn rotate_often(&mut self, count: usize) {
         self.net.now = Timestamp(now());
-        let (block, _) = self.net.rotate(0);
+        let (block, _) = self.net.rotate_often(0, count);
         self.recorded(&block);
     }
 

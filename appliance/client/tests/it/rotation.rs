@@ -103,6 +103,25 @@ async fn decisions_that_do_not_stand_raise_the_alarm() {
     }
 }
 
+/// Two rotations that the ledger learned of in one height.
+#[tokio::test]
+async fn a_client_follows_two_rotations_in_one_height() {
+    let appliance = Appliance::new();
+    let (ada, bob, thread) = pair(&appliance).await;
+    let old = evidence(&bob, thread).await;
+    appliance.lock().rotate_often(2);
+    ada.say(thread, "after").await.unwrap();
+    bob.sync().await;
+    assert_eq!(bob.texts(thread).await, ["before", "after"]);
+    assert_eq!((bob.alarms().await, ada.alarms().await), (vec![], vec![]));
+    let genesis = appliance.lock().net.state.genesis_hash;
+    let new = evidence(&bob, thread).await;
+    assert_eq!(new.system.as_ref().map(|system| system.entries.len()), Some(2));
+    for file in [old, new] {
+        assert!(file.verify(genesis, &Reference).unwrap().is_ok());
+    }
+}
+
 /// A thief goes on with the retired key on the ledger's true entries.
 #[tokio::test]
 async fn a_retired_key_convinces_nobody_who_saw_its_end() {

@@ -416,6 +416,10 @@ impl Host for Node {
         Ok(changes.then(|| set_of(&self.keys_after(self.stored.len(), content.map(|content| &**content)))))
     }
 
+    fn signs_for(&mut self, header: &Hash) -> Result<bool, HostError> {
+        Ok(self.key_for(header).is_none_or(|needed| needed == self.custody.key.public()))
+    }
+
     fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {
         self.fuse.burn()?;
         if let Some(needed) = self.key_for(&vote.header.unwrap_or(Hash::ZERO))

@@ -2,19 +2,29 @@
 
 use super::App;
 use super::submit::parse;
+use crate::health::now;
 use crate::sequencer::Unrecorded;
 use crate::{names, problem};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use zixt_api::{
-    AdminDecision, AdminInvitation, AdminStatus, Bytes64, ErrorCode, HeaderInfo, Problem, Receipt,
+    AdminDecision, AdminInvitation, AdminStatus, Bytes64, CustodyState, ErrorCode, HeaderInfo, Problem,
+    Receipt,
 };
 use zixt_ceremony::{CeremonyError, OfficerRule, judge};
 use zixt_crypto::digest;
-use zixt_ledger::{Submission, ThreadDetail, system};
+use zixt_hsm_protocol::TakenDecision;
+use zixt_ledger::{Refusal, Submission, ThreadDetail, system};
 use zixt_types::{
     Action, Attachment, Author, Canonical as _, Decision, Hash, KeyPurpose, Payload, Seq, Transcript,
 };
+
+/// A decision that enough officers approved.
+struct Decided {
+    action: Action,
+    transcript: Transcript,
+}
 
 impl App {
     /// Creates an account.
@@ -62,76 +72,208 @@ impl App {
 
     /// Records what officers decided. Handed in again, it gets its receipt again.
     ///
+    /// While the appliance awaits the activation of custody's key, a decision of its own brings all that custody has
+    /// taken and the ledger lacks with it, up to that activation: only its height can be certified.
+    ///
     /// # Errors
     /// Too few officers approved, the ledger does not take the decision, or custody has not carried it out.
     pub async fn decide(&self, request: AdminDecision) -> Result<Receipt, Problem> {
-        let bytes = request.transcript.0;
+        let asked = self.judged(request.transcript.0).await?;
+        let action = asked.action.clone();
+        let _alone = self.deciding.lock().await;
+        let first = self.next_of_system();
         let (genesis, genesis_hash) = {
             let state = &self.view.read().state;
             (Arc::clone(&state.genesis), state.genesis_hash)
         };
-        let backend = Arc::clone(&self.backend);
-        let rule = OfficerRule::of(&genesis);
-        let judged = tokio::task::spawn_blocking(move || {
-            let approved = judge(&bytes, &rule, genesis_hash, &*backend)?;
-            Ok::<_, CeremonyError>((approved.action().clone(), Transcript::parse(&bytes)?))
-        });
-        let judged = judged.await.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
-        let (action, transcript) = judged.map_err(|error| problem::of_transcript(&error))?;
-        let attachments = self.activated_key(&action, request.key).await?;
         let thread = digest::system_thread(genesis_hash);
-        let seq = self.view.read().state.thread(&thread).map_or(Seq(0), |thread| thread.head.seq.next());
-        let body = system::decision_body(&genesis, genesis_hash, seq, action.clone());
-        let recorded = self.store.receipt_source(&thread, &body.message_id).await;
+        let body = |seq, action| system::decision_body(&genesis, genesis_hash, seq, action);
+        let message_id = body(first, action.clone()).message_id;
+        let recorded = self.store.receipt_source(&thread, &message_id).await;
         if let Some(entry) = recorded.map_err(|error| problem::of_store(&error))?
             && matches!(&entry.body.payload, Payload::Decision { action: recorded } if *recorded == action)
         {
             return self.receipt((&entry).into()).await;
         }
+        let custody = Arc::clone(&self.custody);
+        // What was last seen may be some seconds old.
+        let state = tokio::task::spawn_blocking(move || custody.refresh()).await;
+        let state = state.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
         self.check_can_decide()?;
-        let approvals = system::approvals_bytes(&transcript.approvals);
-        let submission = Submission::parse(body.to_bytes(), approvals, None, attachments)
-            .map_err(|error| problem::of_submission(&error))?;
-        let answers = self.queue.put(vec![submission]).map_err(|why| problem::of_unrecorded(&why))?;
-        let mut recorded = Err(Unrecorded::Stopped);
-        for answer in answers {
-            recorded = answer.await.unwrap_or(Err(Unrecorded::Stopped));
+        let awaiting = state == CustodyState::AwaitingActivation && action.appliance == self.about.me;
+        let decisions = if awaiting { self.up_to_the_present_key(asked).await? } else { vec![asked] };
+
+        let (mut submissions, mut seq) = (Vec::with_capacity(decisions.len()), first);
+        for Decided { action: decided, transcript } in &decisions {
+            let given = request.key.as_ref().filter(|_| *decided == action);
+            let attachments = self.activated_key(decided, given, awaiting)?;
+            let approvals = system::approvals_bytes(&transcript.approvals);
+            let body = body(seq, decided.clone()).to_bytes();
+            let submission = Submission::parse(body, approvals, None, attachments);
+            submissions.push(submission.map_err(|error| problem::of_submission(&error))?);
+            seq = seq.next();
         }
-        let recorded = recorded.map_err(|why| problem::of_unrecorded(&why))?;
-        log::info!("appliance {}: {} is recorded", action.appliance, action.decision.name());
-        self.receipt(recorded).await
+        let answers = self.queue.put(submissions).map_err(|why| problem::of_unrecorded(&why))?;
+        let mut recorded = Err(Unrecorded::Stopped);
+        for (answer, decided) in answers.into_iter().zip(&decisions) {
+            let answer = answer.await.unwrap_or(Err(Unrecorded::Stopped));
+            let Decided { action: Action { appliance, sequence, decision, .. }, .. } = decided;
+            match &answer {
+                Ok(_) => {
+                    log::info!(
+                        "appliance {appliance}: decision {sequence}, {}, is recorded",
+                        decision.name()
+                    );
+                }
+                Err(why) => log::debug!("appliance {appliance}: decision {sequence}: {why:?}"),
+            }
+            if decided.action == action {
+                recorded = answer;
+            }
+        }
+        // The consensus log may have brought an older batch back first, and other decisions with it: then the place is
+        // taken, and that says nothing about this one.
+        if matches!(recorded, Err(Unrecorded::Refused(_))) && self.next_of_system() != first {
+            recorded = Err(Unrecorded::Undone);
+        }
+        self.receipt(recorded.map_err(|why| problem::of_unrecorded(&why))?).await
+    }
+
+    /// The place of the next decision in the system thread.
+    fn next_of_system(&self) -> Seq {
+        let state = &self.view.read().state;
+        let thread = state.thread(&digest::system_thread(state.genesis_hash));
+        thread.map_or(Seq(0), |thread| thread.head.seq.next())
+    }
+
+    /// A transcript that enough officers approved.
+    async fn judged(&self, bytes: Vec<u8>) -> Result<Decided, Problem> {
+        let (rule, genesis) = {
+            let state = &self.view.read().state;
+            (OfficerRule::of(&state.genesis), state.genesis_hash)
+        };
+        let backend = Arc::clone(&self.backend);
+        let judged = tokio::task::spawn_blocking(move || {
+            let approved = judge(&bytes, &rule, genesis, &*backend)?;
+            Ok::<_, CeremonyError>(Decided {
+                action: approved.action().clone(),
+                transcript: Transcript::parse(&bytes)?,
+            })
+        });
+        let judged = judged.await.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
+        judged.map_err(|error| problem::of_transcript(&error))
+    }
+
+    /// What the ledger lacks of this appliance's decisions, up to the activation of the key that custody uses now: what
+    /// custody has carried out, and the one that is handed in, which custody may have lost with its folder.
+    async fn up_to_the_present_key(&self, asked: Decided) -> Result<Vec<Decided>, Problem> {
+        let me = self.about.me;
+        let (genesis, mut system) = {
+            let state = &self.view.read().state;
+            (Arc::clone(&state.genesis), (*state.system).clone())
+        };
+        if let Some(last) = system.sequence(&me).filter(|last| asked.action.sequence <= *last) {
+            let refusal = Refusal::DecisionReplayed { last, got: asked.action.sequence };
+            return Err(problem::of_unrecorded(&Unrecorded::Refused(refusal)));
+        }
+        let mut taken = self.taken(system.sequence(&me).map_or(0, |last| last.saturating_add(1))).await?;
+        let wanted = asked.action.clone();
+        if taken.iter().all(|known| known.action.sequence != wanted.sequence) {
+            taken.push(asked);
+            taken.sort_by_key(|known| known.action.sequence);
+        }
+        let present = self.custody.present(KeyPurpose::Consensus).map(|key| key.hash);
+        let before = system.validator(&me).map(|me| me.consensus);
+        let way = way(&taken, before, present);
+        let mut decisions = Vec::new();
+        for decided in taken {
+            if consensus(&decided.action).is_some_and(|(_, activates)| !way.contains(&activates)) {
+                continue;
+            }
+            // As the ledger will judge it, and for ever: what is refused now would keep all others back.
+            if let Err(refusal) = system.apply(&genesis, &decided.action, now()) {
+                if decided.action == wanted {
+                    return Err(problem::of_unrecorded(&Unrecorded::Refused(refusal)));
+                }
+                log::error!("decision {} is not recorded: {refusal}", decided.action.sequence);
+                continue;
+            }
+            decisions.push(decided);
+            if system.validator(&me).map(|me| me.consensus) == present {
+                break;
+            }
+        }
+        let (key, before) = (present.unwrap_or(Hash::ZERO), before.unwrap_or(Hash::ZERO));
+        if system.validator(&me).map(|me| me.consensus) != present {
+            if let Some((_, activates)) = consensus(&wanted)
+                && self.custody.key(KeyPurpose::Consensus, &activates).is_none()
+            {
+                return Err(not_active(&activates));
+            }
+            let detail = format!(
+                "custody uses consensus key {key}, and no decisions at hand lead there from {before}, which the ledger \
+                 has: hand in the transcripts that are missing, the last one last"
+            );
+            return Err(Problem::new(ErrorCode::AwaitingActivation, detail));
+        }
+        if decisions.iter().any(|decided| decided.action == wanted) {
+            return Ok(decisions);
+        }
+        // It comes after the activation, or officers went another way than its key.
+        let passed = decisions.last().is_some_and(|last| last.action.sequence > wanted.sequence);
+        Err(if passed {
+            let refusal = Refusal::NotThePresentKey { present: before };
+            problem::of_unrecorded(&Unrecorded::Refused(refusal))
+        } else {
+            problem::of_custody(CustodyState::AwaitingActivation)
+        })
+    }
+
+    /// What custody has carried out, from a number on.
+    async fn taken(&self, from: u64) -> Result<Vec<Decided>, Problem> {
+        let (mut taken, mut next): (Vec<Decided>, _) = (Vec::new(), from);
+        loop {
+            let custody = Arc::clone(&self.custody);
+            let page = tokio::task::spawn_blocking(move || custody.custody().decisions(next)).await;
+            let Ok(Ok(page)) = page else { return Err(problem::of_custody(CustodyState::Absent)) };
+            let Some(last) = page.last() else { return Ok(taken) };
+            next = last.sequence.saturating_add(1);
+            for TakenDecision { sequence, transcript } in page {
+                match self.judged(transcript).await {
+                    Ok(decided) => taken.push(decided),
+                    Err(problem) => log::error!("decision {sequence} is not recorded: {}", problem.detail),
+                }
+            }
+        }
     }
 
     /// The public key that an action activates, as the entry brings it. A consensus key of this appliance has to be in
-    /// use: it certifies the height that records it.
-    async fn activated_key(
+    /// use, because it certifies the height that records it, or to have been in use before the one that does.
+    fn activated_key(
         &self,
         action: &Action,
-        given: Option<Bytes64>,
+        given: Option<&Bytes64>,
+        awaiting: bool,
     ) -> Result<Vec<Attachment>, Problem> {
         let Decision::ActivateKey { purpose, activates, suite, .. } = action.decision else {
             return Ok(Vec::new());
         };
-        let own = (action.appliance == self.about.me).then_some(purpose);
-        let custody = Arc::clone(&self.custody);
-        // What was last seen may be some seconds old.
-        let asked = tokio::task::spawn_blocking(move || {
-            custody.refresh();
-            own.and_then(|purpose| custody.present(purpose))
-        });
-        let present = asked.await.ok().flatten().filter(|key| key.hash == activates);
-        match (present, given) {
-            (Some(present), _) => Ok(vec![Attachment(present.public_key)]),
-            (None, _) if own == Some(KeyPurpose::Consensus) => {
-                let known = self.view.read().state.system.validator(&self.about.me).map(|me| me.consensus);
-                // Recorded long ago: the receipt needs no key.
-                if known == Some(activates) { Ok(Vec::new()) } else { Err(not_active(&activates)) }
-            }
-            (None, Some(Bytes64(key))) if digest::key_hash(suite, &key) == activates => {
-                Ok(vec![Attachment(key)])
+        let own = action.appliance == self.about.me;
+        let known = self.custody.key(purpose, &activates).filter(|_| own);
+        if own
+            && purpose == KeyPurpose::Consensus
+            && !awaiting
+            && !known.as_ref().is_some_and(|key| key.active)
+        {
+            return Err(not_active(&activates));
+        }
+        match (known, given) {
+            (Some(known), _) => Ok(vec![Attachment(known.public_key)]),
+            (None, Some(Bytes64(key))) if digest::key_hash(suite, key) == activates => {
+                Ok(vec![Attachment(key.clone())])
             }
             (None, _) => {
-                let detail = format!("the decision activates key {activates}");
+                let detail = format!("decision {} activates key {activates}", action.sequence);
                 Err(Problem::new(ErrorCode::KeyMissing, detail))
             }
         }
@@ -178,6 +320,29 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// The consensus key that an action retires and the one that it activates.
+const fn consensus(action: &Action) -> Option<(Hash, Hash)> {
+    match action.decision {
+        Decision::ActivateKey { purpose: KeyPurpose::Consensus, retires, activates, .. } => {
+            Some((retires, activates))
+        }
+        _ => None,
+    }
+}
+
+/// The keys that lead from the ledger's consensus key to custody's, by decisions ascending by number. Custody's folder may
+/// hold others as well, if its state was set back and officers went on elsewhere.
+fn way(taken: &[Decided], from: Option<Hash>, to: Option<Hash>) -> HashSet<Hash> {
+    let (mut way, mut to) = (HashSet::new(), to);
+    for (retires, activates) in taken.iter().rev().filter_map(|decided| consensus(&decided.action)) {
+        if to == Some(activates) && to != from {
+            way.insert(activates);
+            to = Some(retires);
+        }
+    }
+    way
 }
 
 fn not_active(key: &Hash) -> Problem {

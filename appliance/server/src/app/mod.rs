@@ -56,6 +56,8 @@ pub struct App {
     verifications: Arc<Semaphore>,
     /// One account is created at a time, so that no two get the same name.
     naming: Mutex<()>,
+    /// One request at a time records decisions: each is bound to its place in the system thread.
+    deciding: Mutex<()>,
 }
 
 /// The parts of an [`App`].
@@ -112,6 +114,7 @@ impl App {
             rooms: Rooms::default(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
             naming: Mutex::new(()),
+            deciding: Mutex::new(()),
         }
     }
 

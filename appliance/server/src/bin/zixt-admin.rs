@@ -382,6 +382,16 @@ async fn check(state: &Path, hsmd: &Path, json: bool) -> Result<u8, AdminError> 
         if let Some(why) = &report.names_unchecked {
             println!("names were not checked: {why}");
         }
+        for known in &report.appliances {
+            let last = known.last_decision.map_or_else(|| "none".to_owned(), |last| last.to_string());
+            println!(
+                "appliance {}: consensus key {}, last decision {last}",
+                known.appliance, known.consensus
+            );
+        }
+        for enroller in &report.enrollers {
+            println!("enroller {enroller}");
+        }
         let verdict = if report.clean { "clean" } else { "DAMAGED" };
         println!(
             "{verdict}: {} heights, {} entries; derived up to height {}",

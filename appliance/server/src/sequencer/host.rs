@@ -58,15 +58,7 @@ impl<'a> Host<'a> {
         let (Some(header), Some(present)) = (vote.header, custody.present(KeyPurpose::Consensus)) else {
             return Ok(None);
         };
-        let me = |validators: &[zixt_types::Validator]| {
-            let me = validators.iter().find(|validator| validator.appliance == self.sequencer.me);
-            me.map(|validator| validator.consensus)
-        };
-        let certifies = match self.blocks.get(&header) {
-            Some(block) => me(&block.validators),
-            None => me(&self.sequencer.view.read().state.validators),
-        };
-        if certifies == Some(present.hash) {
+        if self.key_for(&header) == Some(present.hash) {
             return Ok(None);
         }
         let signed = custody.custody().last_precommit()?;
@@ -74,6 +66,18 @@ impl<'a> Host<'a> {
             return Ok(None);
         }
         Ok(Some(format!("custody uses consensus key {}, which does not certify this header", present.hash)))
+    }
+
+    /// The key of this appliance that certifies a header.
+    fn key_for(&self, header: &Hash) -> Option<Hash> {
+        let me = |validators: &[zixt_types::Validator]| {
+            let me = validators.iter().find(|validator| validator.appliance == self.sequencer.me);
+            me.map(|validator| validator.consensus)
+        };
+        match self.blocks.get(header) {
+            Some(block) => me(&block.validators),
+            None => me(&self.sequencer.view.read().state.validators),
+        }
     }
 
     pub fn next_timer(&self) -> Option<(Timer, Instant)> {
@@ -132,6 +136,11 @@ impl zixt_consensus::Host for Host<'_> {
         });
         let validators = validators.collect::<Result<_, SequencerError>>()?;
         Ok(Some(ValidatorSet::new(validators)?))
+    }
+
+    fn signs_for(&mut self, header: &Hash) -> Result<bool, HostError> {
+        let present = self.sequencer.custody.present(KeyPurpose::Consensus);
+        Ok(present.is_some_and(|present| self.key_for(header) == Some(present.hash)))
     }
 
     fn sign_vote(&mut self, vote: &Vote) -> Result<SignOutcome, HostError> {

@@ -28,9 +28,7 @@ use zixt_consensus::{
 use zixt_crypto::{Backend, RandomError, fill_random};
 use zixt_ledger::{BlockBuilder, LedgerState, ProposedBlock};
 use zixt_storage::{CommitError, Staged, Store, StoreError};
-use zixt_types::{
-    AccountId, ApplianceId, Canonical, Decision, Hash, KeyPurpose, Member, Payload, Salt, ThreadId,
-};
+use zixt_types::{AccountId, ApplianceId, Canonical, Hash, KeyPurpose, Member, Payload, Salt, ThreadId};
 
 /// Zeros that a new log is made of: the batch of a height with fifty messages, so that the usual height changes no
 /// metadata of the file.
@@ -230,10 +228,7 @@ impl Sequencer {
             }
             let batch = match self.custody.state() {
                 CustodyState::Operational => self.order(waiting)?,
-                CustodyState::AwaitingActivation => match self.activation(waiting) {
-                    Some(activation) => self.order(&mut VecDeque::from([activation]))?,
-                    None => None,
-                },
+                CustodyState::AwaitingActivation => self.order_activation(queue, waiting)?,
                 _ => return Err(Setback::Reopen),
             };
             if let Some(batch) = batch {
@@ -243,23 +238,57 @@ impl Sequencer {
         }
     }
 
-    /// The one entry that can be certified while the ledger does not know custody's key: the activation of it. All others
-    /// are refused.
-    fn activation(&self, waiting: &mut VecDeque<Pending>) -> Option<Pending> {
+    /// The one batch that can be certified while the ledger does not know custody's key: this appliance's decisions up to
+    /// the activation of that key, as one request brings them, whole or not at all. Everything else is refused.
+    fn order_activation(
+        &self,
+        queue: &mut mpsc::Receiver<Pending>,
+        waiting: &mut VecDeque<Pending>,
+    ) -> Result<Option<Batch>, Setback> {
+        let refusal = Unrecorded::Custody(CustodyState::AwaitingActivation);
+        let mut decisions = self.own_decisions(queue, waiting);
+        refuse(waiting.drain(..), &refusal);
+        let Some(Batch { block, tickets, refused }) = self.order(&mut decisions)? else { return Ok(None) };
         let present = self.custody.present(KeyPurpose::Consensus).map(|key| key.hash);
-        let activates = |pending: &Pending| match &pending.submission.body.payload {
-            Payload::Decision { action } => match action.decision {
-                Decision::ActivateKey { purpose: KeyPurpose::Consensus, activates, .. } => {
-                    action.appliance == self.me && Some(activates) == present
-                }
-                _ => false,
-            },
+        let me = block.validators.iter().find(|validator| validator.appliance == self.me);
+        // A part of them could end at a key that signs nothing any more, and no height would ever follow.
+        if decisions.is_empty() && refused.is_empty() && me.map(|me| me.consensus) == present {
+            return Ok(Some(Batch { block, tickets, refused }));
+        }
+        refuse(decisions, &refusal);
+        tickets.into_iter().for_each(|ticket| ticket.answer(Err(refusal.clone())));
+        refused.into_iter().for_each(|(ticket, why)| ticket.answer(Err(why)));
+        Ok(None)
+    }
+
+    /// Takes the first request that brings decisions of this appliance from those that wait, whole.
+    fn own_decisions(
+        &self,
+        queue: &mut mpsc::Receiver<Pending>,
+        waiting: &mut VecDeque<Pending>,
+    ) -> VecDeque<Pending> {
+        let is_own = |pending: &Pending| match &pending.submission.body.payload {
+            Payload::Decision { action } => action.appliance == self.me,
             _ => false,
         };
-        let at = waiting.iter().position(activates);
-        let activation = at.and_then(|at| waiting.remove(at));
-        refuse(waiting.drain(..), &Unrecorded::Custody(CustodyState::AwaitingActivation));
-        activation
+        let Some(group) = waiting.iter().find(|pending| is_own(pending)).map(|own| own.ticket.group.clone())
+        else {
+            return VecDeque::new();
+        };
+        // It is put into the queue entry by entry, and the end of it may be on its way still.
+        let is_whole = |waiting: &VecDeque<Pending>| {
+            waiting.iter().any(|pending| pending.ticket.group.is(&group) && pending.ticket.last)
+        };
+        while !is_whole(waiting) {
+            match self.runtime.block_on(queue.recv()) {
+                Some(pending) => waiting.push_back(pending),
+                None => break,
+            }
+        }
+        let (own, others) =
+            std::mem::take(waiting).into_iter().partition(|pending| pending.ticket.group.is(&group));
+        *waiting = others;
+        own
     }
 
     /// Puts waiting entries in order, as many as fit. Refusals are kept until the height is committed: they may rest on

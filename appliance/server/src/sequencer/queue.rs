@@ -98,6 +98,10 @@ impl Group {
     pub(super) fn set_broken(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// An entry that waits.
@@ -111,6 +115,8 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) group: Group,
+    /// Whether it is the last of its request.
+    pub(super) last: bool,
     reply: oneshot::Sender<Result<Recorded, Unrecorded>>,
     _room: OwnedSemaphorePermit,
 }
@@ -155,10 +161,12 @@ impl Queue {
             permits.push(room.map_err(|_| Unrecorded::Busy)?);
         }
         let group = Group::default();
-        let mut answers = Vec::with_capacity(submissions.len());
+        let total = submissions.len();
+        let mut answers = Vec::with_capacity(total);
         for ((place, submission), room) in places.zip(submissions).zip(permits) {
             let (reply, answer) = oneshot::channel();
-            let ticket = Ticket { group: group.clone(), reply, _room: room };
+            let last = answers.len() + 1 == total;
+            let ticket = Ticket { group: group.clone(), last, reply, _room: room };
             place.send(Pending { submission, ticket });
             answers.push(answer);
         }

@@ -70,7 +70,10 @@ pub(crate) fn backup(
     path: &Path,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let names = files(server)?;
+    let decisions = decisions(client)?;
+    let mut names = files(server)?;
+    // From a recovery before; custody has some of them as well.
+    names.retain(|name| decisions.iter().all(|(known, _)| known != name));
     // Held until the end: a server that runs would change its files under us.
     let lock = File::open(server.join("lock")).map_err(|error| format!("{}: {error}", server.display()))?;
     let _lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock)
@@ -83,20 +86,10 @@ pub(crate) fn backup(
     file.write_all(&head.custody)?;
     let mut number = 0;
     for name in &names {
-        let mut from = File::open(server.join(name))?;
-        let mut offset = 0;
-        loop {
-            let mut bytes = Vec::new();
-            (&mut from).take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
-            let end = bytes.len() < PIECE_BYTES;
-            let len = bytes.len() as u64;
-            write_piece(&mut file, &head.key.0, number, false, &Piece { name: name.clone(), offset, bytes })?;
-            number += 1;
-            offset += len;
-            if end {
-                break;
-            }
-        }
+        write_file(&mut file, &head.key.0, &mut number, name, File::open(server.join(name))?)?;
+    }
+    for (name, transcript) in &decisions {
+        write_file(&mut file, &head.key.0, &mut number, name, transcript.as_slice())?;
     }
     let last = Piece { name: String::new(), offset: 0, bytes: Vec::new() };
     write_piece(&mut file, &head.key.0, number, true, &last)?;
@@ -110,6 +103,22 @@ pub(crate) fn backup(
     Ok(())
 }
 
+/// The decisions that custody took, as files for the server: on a recovered machine custody has them no more, and the
+/// ledger may lack some.
+fn decisions(client: &BlockingHsmClient) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let (mut files, mut from) = (Vec::new(), 0);
+    loop {
+        let Response::Decisions(taken) = client.call(&Request::Decisions { from })? else {
+            return unexpected();
+        };
+        let Some(last) = taken.last() else { return Ok(files) };
+        from = last.sequence + 1;
+        for decision in &taken {
+            files.push(crate::decision_file(decision)?);
+        }
+    }
+}
+
 /// The server's files; no file of a folder below, and not its lock.
 fn files(server: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
@@ -121,6 +130,28 @@ fn files(server: &Path) -> Result<Vec<String>, Failure> {
     }
     names.sort();
     Ok(names)
+}
+
+fn write_file(
+    out: &mut impl Write,
+    key: &AeadKey,
+    number: &mut u64,
+    name: &str,
+    mut from: impl Read,
+) -> Result<(), Failure> {
+    let mut offset = 0;
+    loop {
+        let mut bytes = Vec::new();
+        (&mut from).take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
+        let end = bytes.len() < PIECE_BYTES;
+        let len = bytes.len() as u64;
+        write_piece(out, key, *number, false, &Piece { name: name.to_owned(), offset, bytes })?;
+        *number += 1;
+        offset += len;
+        if end {
+            return Ok(());
+        }
+    }
 }
 
 fn write_piece(

@@ -16,6 +16,7 @@ use zixt_hsm::config::{Config, DEFAULT_PATH, read_pin};
 use zixt_hsm::logging::chain;
 use zixt_hsm_protocol::{
     BlockingHsmClient, Card, ClientError, Finding, KeyPurpose, NamedPin, Pin, Request, Response, StateKind,
+    TakenDecision,
 };
 use zixt_measured::{Attestation, NONCE_BYTES, registers_to_text};
 use zixt_types::{Canonical as _, Transcript};
@@ -329,8 +330,8 @@ fn run(arguments: &Arguments, backend: &dyn Backend) -> Result<ExitCode, Failure
                 let Some(last) = taken.last() else { break };
                 from = last.sequence + 1;
                 for decision in &taken {
-                    let name = format!("decision-{}.zixt-transcript", decision.sequence);
-                    write_new(&folder.join(&name), &to_file(&Transcript::parse(&decision.transcript)?))?;
+                    let (name, transcript) = decision_file(decision)?;
+                    write_new(&folder.join(&name), &transcript)?;
                     writeln!(out, "{name}")?;
                 }
             }
@@ -339,6 +340,12 @@ fn run(arguments: &Arguments, backend: &dyn Backend) -> Result<ExitCode, Failure
         Command::Recover { step } => backup::recover(&client, step, &mut out)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A decision that custody took, as a file: its name and what is in it.
+fn decision_file(decision: &TakenDecision) -> Result<(String, Vec<u8>), Failure> {
+    let name = format!("decision-{}.zixt-transcript", decision.sequence);
+    Ok((name, to_file(&Transcript::parse(&decision.transcript)?)))
 }
 
 /// Carries out a decision; PINs that turn out to be needed are asked for at the terminal, once.

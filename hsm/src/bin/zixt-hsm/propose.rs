@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_ceremony::OfficerCard;
 use zixt_ceremony::file::from_file;
-use zixt_hsm_protocol::{KeyPurpose, KeyStatus, ProtectorInfo, Status};
+use zixt_hsm_protocol::{KeyPurpose, KeyStatus, ProtectorInfo, StateKind, Status};
 use zixt_types::{Action, Decision, Hash, ShareHolder, Timestamp};
 
 /// How long officers have, if nothing else is said.
@@ -41,6 +41,12 @@ pub(crate) enum What {
         /// consensus or enroller
         #[arg(value_parser = crate::purpose)]
         purpose: KeyPurpose,
+        /// In quarantine: the key that the ledger has, if custody's state is older than the ledger (`zixt-admin fsck` says it)
+        #[arg(long, value_parser = hash)]
+        retires: Option<Hash>,
+        /// In quarantine: a number after the ledger's last one, if custody's state is older than the ledger
+        #[arg(long)]
+        number: Option<u64>,
     },
     /// Destroy a retired key
     Destroy {
@@ -68,10 +74,29 @@ pub(crate) fn action(status: &Status, what: &What) -> Result<Action, Failure> {
         version: Action::VERSION,
         genesis,
         appliance,
-        sequence: status.sequence,
+        sequence: number(status, what)?,
         expires_at: Timestamp(now + DAYS * 86_400_000),
         decision: decision(status, what)?,
     })
+}
+
+/// The number of the decision: custody's next one, or the one that an older state has to go on from.
+fn number(status: &Status, what: &What) -> Result<u64, Failure> {
+    match what {
+        What::Activate { retires, number, .. } if retires.is_some() || number.is_some() => {
+            if status.state != StateKind::Quarantined {
+                return Err("--retires and --number are for custody in quarantine".into());
+            }
+            match number {
+                Some(number) if *number < status.sequence => {
+                    Err(format!("custody has decided more already: its next number is {}", status.sequence)
+                        .into())
+                }
+                number => Ok(number.unwrap_or(status.sequence)),
+            }
+        }
+        _ => Ok(status.sequence),
+    }
 }
 
 fn decision(status: &Status, what: &What) -> Result<Decision, Failure> {
@@ -111,14 +136,14 @@ fn decision(status: &Status, what: &What) -> Result<Decision, Failure> {
             holders.sort();
             Decision::SetRecovery { threshold: *threshold, holders }
         }
-        What::Activate { purpose } => {
+        What::Activate { purpose, retires, .. } => {
             let of = |wanted| status.keys.iter().find(|key| key.purpose == *purpose && key.status == wanted);
             let new = of(KeyStatus::Pending)
                 .ok_or_else(|| format!("no {0} key is pending: `zixt-hsm generate {0}`", purpose.name()))?;
             let old = of(KeyStatus::Active).ok_or("no key is active")?;
             Decision::ActivateKey {
                 purpose: *purpose,
-                retires: old.hash,
+                retires: retires.unwrap_or(old.hash),
                 activates: new.hash,
                 suite: new.suite,
                 custody: new.custody,
