@@ -348,7 +348,7 @@ fn of_several_activations_in_a_height_the_last_key_certifies() {
     let known = &network.state.keyring;
     let verify =
         |certificate| verify_certificate(block.header(), certificate, &block.validators, known, &Reference);
-    assert_eq!(verify(&certificate), Ok(()));
+    assert!(verify(&certificate).is_ok());
     assert!(verify(&by_middle).is_err());
     network.blocks.push((block, certificate));
     network.say(thread, &bob, "after");
