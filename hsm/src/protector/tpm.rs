@@ -339,11 +339,13 @@ impl Protector for TpmProtector {
             (None, _) => self.binding(&self.tpm()?)?,
         };
         self.open(Some(enrolment), pin, PinTry::Attended)?;
+        let epoch = parse(enrolment)?.epoch();
         self.with_open(|protector| {
             let secret = pin.expose().as_bytes();
             protector.reseal(secret, secret, self.settings.registers, binding)?;
             self.add_approvals(protector);
-            Ok(PinChange::Enrolment(protector.enrolment().to_bytes()))
+            let epoch = protector.begin_epoch(epoch)?;
+            Ok(PinChange::Enrolment(protector.enrolment().in_epoch(epoch).to_bytes()))
         })
     }
 

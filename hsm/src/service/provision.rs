@@ -183,11 +183,11 @@ impl Service {
                 enrolled.wrap(protector, &open.root)?;
             }
             open.record = self.commit(&open.root, next)?;
-            // So that nobody comes back with the old PIN and a copy of the old state.
+            // So that nobody comes back with the old PIN, or the old image, and a copy of the old state.
             if enrolment != before.enrolment
                 && let Err(why) = self.erase(&before, None)
             {
-                log::warn!("a copy of the state of before still opens with the old PIN: {why}");
+                log::warn!("a copy of the state of before still opens as it did then: {why}");
             }
         }
         Ok(())
