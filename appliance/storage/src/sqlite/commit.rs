@@ -1,17 +1,22 @@
 //! The one durable step of a height.
 
-use super::rows::{self, Reading};
+use super::rows;
+use super::script::Script;
 use super::{SqliteStore, Tip, Writer, int};
 use crate::membership::{self, Change};
 use crate::recent::Told;
 use crate::{CommitError, Committed, Delivery, Position, StoreError, StoredEntry};
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
+use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 use zixt_ledger::{ProposedBlock, RecordedEntry, Thread, TreeId};
 use zixt_types::{AccountId, Attachment, Canonical, Certificate, Hash, Height, Member, ThreadId};
+
+/// What the write-ahead log grows by, about: a height of one short message changes some twenty pages.
+const LOG_BYTES_PER_HEIGHT: u64 = 64 * 1024;
+/// And for each entry: its own pages, and its share of the indexes'.
+const LOG_BYTES_PER_ENTRY: u64 = 16 * 1024;
 
 /// A height in an open transaction. If this is dropped, the transaction is undone by whoever writes next.
 #[derive(Debug)]
@@ -57,11 +62,7 @@ impl SqliteStore {
         writer.tip = None;
         let first = tip.next;
         let cursors = self.cursors().clone();
-        let written = match writer.begin().await {
-            Ok(connection) => write(connection, &block, first, &cursors).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
+        if let Err(error) = writer.begin_with(rows_of(&block, first, &cursors)).await {
             return Err(CommitError::Store(writer.undo(error).await));
         }
         Ok(StagedHeight { block, step: Step::Written { writer, first, cursors } })
@@ -82,17 +83,17 @@ impl SqliteStore {
             Step::Written { writer, first, cursors } => (writer, first, cursors),
             Step::Stored { first } => return Ok(Committed::AlreadyStored { first }),
         };
-        let written = write_header(&mut writer.connection, &block, certificate, first).await;
-        writer.end(written).await.map_err(CommitError::Store)?;
+        writer.end_with(header_row(&block, certificate, first)).await.map_err(CommitError::Store)?;
         self.forget_cursors(&cursors);
         let next = Position(first.0 + block.entries.len() as u64);
         writer.tip = Some(Tip { height: header.height, hash: block.header_hash, next });
         drop(writer);
 
-        let mut bytes = 0;
+        let mut bytes = LOG_BYTES_PER_HEIGHT;
         for (entry, index) in block.entries.iter().zip(0..) {
             let position = Position(first.0 + index);
-            bytes += 8192 + entry.item.attachments.iter().map(|a| a.0.len() as u64).sum::<u64>();
+            bytes +=
+                LOG_BYTES_PER_ENTRY + entry.item.attachments.iter().map(|a| a.0.len() as u64).sum::<u64>();
             self.cache().put(delivery(entry, header.height, position));
             let first = entry.item.attachments.first().map(|Attachment(bytes)| bytes.as_slice());
             self.recent().push(Told {
@@ -127,60 +128,50 @@ impl SqliteStore {
     }
 }
 
-async fn write_header(
-    connection: &mut SqliteConnection,
-    block: &ProposedBlock,
-    certificate: &Certificate,
-    first: Position,
-) -> Result<(), StoreError> {
+fn header_row(block: &ProposedBlock, certificate: &Certificate, first: Position) -> Script {
     let header = block.header();
-    sqlx::query("INSERT INTO headers (height, hash, header, certificate, first) VALUES (?, ?, ?, ?, ?)")
-        .bind(int(header.height.0))
-        .bind(block.header_hash.as_ref())
-        .bind(header.to_bytes())
-        .bind(certificate.to_bytes())
-        .bind(int(first.0))
-        .execute(&mut *connection)
-        .await?;
-    Ok(())
+    let mut script = Script::default();
+    let row =
+        script.add("INSERT INTO headers (height, hash, header, certificate, first) VALUES (?, ?, ?, ?, ?)");
+    row.add(int(header.height.0));
+    row.add(block.header_hash.as_ref());
+    row.add(header.to_bytes());
+    row.add(certificate.to_bytes());
+    row.add(int(first.0));
+    script
 }
 
 /// Everything of a height but its header, which comes with the certificate.
-async fn write(
-    connection: &mut SqliteConnection,
-    block: &ProposedBlock,
-    first: Position,
-    cursors: &HashMap<Member, Position>,
-) -> Result<(), StoreError> {
+fn rows_of(block: &ProposedBlock, first: Position, cursors: &HashMap<Member, Position>) -> Script {
     let height = int(block.header().height.0);
+    let mut script = Script::default();
     // Entries name the header, which comes last.
-    sqlx::query("PRAGMA defer_foreign_keys = ON").execute(&mut *connection).await?;
-    let threads = write_threads(connection, &block.threads).await?;
-    let number = |thread: &ThreadId| {
-        threads
-            .get(thread)
-            .copied()
-            .ok_or_else(|| StoreError::corrupt("threads", thread, "it was not written"))
-    };
+    script.add("PRAGMA defer_foreign_keys = ON");
+    script.insert(
+        "INSERT INTO threads (thread, state) VALUES ",
+        "(?, ?)",
+        " ON CONFLICT (thread) DO UPDATE SET state = excluded.state",
+        &block.threads,
+        |row, (id, thread)| {
+            row.add(id.as_ref());
+            row.add(thread_bytes(thread));
+        },
+    );
 
-    let placed: Vec<(Position, i64, &RecordedEntry)> = block
-        .entries
-        .iter()
-        .zip(first.0..)
-        .map(|(entry, position)| Ok((Position(position), number(&entry.body.thread)?, entry)))
-        .collect::<Result<_, StoreError>>()?;
-    insert(
-        connection,
+    let placed: Vec<(Position, &RecordedEntry)> =
+        block.entries.iter().zip(first.0..).map(|(entry, position)| (Position(position), entry)).collect();
+    script.insert(
         "INSERT INTO entries (position, height, thread, seq, kind, shard, leaf, time, envelope_bytes, message_id, \
          hash, prev, salt, body, signature, possession) VALUES ",
-        16,
+        "(?, ?, (SELECT no FROM threads WHERE thread = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "",
         &placed,
-        |row, (position, thread, entry)| {
+        |row, (position, entry)| {
             let item = &entry.item;
             let first = item.attachments.first().map(|Attachment(bytes)| bytes.as_slice());
             row.add(int(position.0));
             row.add(height);
-            row.add(*thread);
+            row.add(entry.body.thread.as_ref());
             row.add(int(item.position.seq.0));
             row.add(entry.kind() as i64);
             row.add(i64::from(entry.shard.0));
@@ -195,93 +186,67 @@ async fn write(
             row.add(item.signature.as_slice());
             row.add(item.possession.as_deref());
         },
-    )
-    .await?;
+    );
 
     let attachments: Vec<(i64, &[u8])> = placed
         .iter()
-        .flat_map(|(position, _, entry)| {
+        .flat_map(|(position, entry)| {
             let all = entry.item.attachments.iter().enumerate();
             all.map(|(index, Attachment(bytes))| (rows::attachment_id(*position, index), bytes.as_slice()))
         })
         .collect();
-    let sql = "INSERT INTO attachments (id, bytes) VALUES ";
-    insert(connection, sql, 2, &attachments, |row, (id, bytes)| {
-        row.add(*id);
-        row.add(*bytes);
-    })
-    .await?;
+    script.insert(
+        "INSERT INTO attachments (id, bytes) VALUES ",
+        "(?, ?)",
+        "",
+        &attachments,
+        |row, (id, bytes)| {
+            row.add(*id);
+            row.add(*bytes);
+        },
+    );
 
-    let sql = "INSERT INTO nodes (tree, leaf, hashes) VALUES ";
-    insert(connection, sql, 3, &node_rows(block), |row, (tree, leaf, hashes)| {
-        row.add(*tree);
-        row.add(int(*leaf));
-        row.add(hashes.as_slice());
-    })
-    .await?;
+    script.insert(
+        "INSERT INTO nodes (tree, leaf, hashes) VALUES ",
+        "(?, ?, ?)",
+        "",
+        &node_rows(block),
+        |row, (tree, leaf, hashes)| {
+            row.add(*tree);
+            row.add(int(*leaf));
+            row.add(hashes.as_slice());
+        },
+    );
 
     let accounts: HashMap<&ThreadId, AccountId> =
         block.threads.iter().filter_map(|(id, thread)| Some((id, thread.account()?.id))).collect();
-    for (position, thread, entry) in &placed {
-        for change in membership::changes(&entry.body, accounts.get(&entry.body.thread).copied()) {
-            apply_membership(connection, *thread, *position, change).await?;
+    for (position, entry) in &placed {
+        let thread = &entry.body.thread;
+        for change in membership::changes(&entry.body, accounts.get(thread).copied()) {
+            add_membership(&mut script, thread, *position, change);
         }
     }
-    super::side::write_cursors(connection, cursors).await
+    super::side::add_cursors(&mut script, cursors);
+    script
 }
 
-/// Stores the threads' new states and returns the numbers under which entries name them.
-async fn write_threads(
-    connection: &mut SqliteConnection,
-    threads: &[(ThreadId, Arc<Thread>)],
-) -> Result<HashMap<ThreadId, i64>, StoreError> {
-    let mut numbers = HashMap::with_capacity(threads.len());
-    let mut rest = threads;
-    while !rest.is_empty() {
-        let (chunk, later) = rest.split_at(chunk_len(rest.len()));
-        rest = later;
-        let sql = statement("INSERT INTO threads (thread, state) VALUES ", 2, chunk.len())
-            + " ON CONFLICT (thread) DO UPDATE SET state = excluded.state RETURNING no, thread";
-        let mut row = RowArguments::default();
-        for (id, thread) in chunk {
-            row.add(id.as_ref());
-            row.add(thread_bytes(thread));
-        }
-        for row in sqlx::query_with(AssertSqlSafe(sql), row.0).fetch_all(&mut *connection).await? {
-            let row = Reading { row: &row, table: "threads", key: String::new() };
-            numbers.insert(row.id("thread")?, row.get("no")?);
-        }
-    }
-    Ok(numbers)
-}
-
-async fn apply_membership(
-    connection: &mut SqliteConnection,
-    thread: i64,
-    position: Position,
-    change: Change,
-) -> Result<(), StoreError> {
+fn add_membership(script: &mut Script, thread: &ThreadId, position: Position, change: Change) {
     let (member, at, sql) = match change {
-        Change::Begin(member) => (
-            member,
-            position.0,
-            "INSERT INTO memberships (first, thread, account, device) VALUES (?, ?, ?, ?)",
-        ),
+        Change::Begin(member) => (member, position.0, BEGIN_MEMBERSHIP),
         Change::EndAfter(member) => (member, position.0, END_MEMBERSHIP),
         Change::EndBefore(member) => (member, position.0 - 1, END_MEMBERSHIP),
     };
-    sqlx::query(sql)
-        .bind(int(at))
-        .bind(thread)
-        .bind(member.account.as_ref())
-        .bind(member.device.as_ref())
-        .execute(connection)
-        .await?;
-    Ok(())
+    let row = script.add(sql);
+    row.add(int(at));
+    row.add(thread.as_ref());
+    row.add(member.account.as_ref());
+    row.add(member.device.as_ref());
 }
 
-const END_MEMBERSHIP: &str =
-    "UPDATE memberships SET last = ? WHERE thread = ? AND account = ? AND device = ? AND last IS NULL";
+const BEGIN_MEMBERSHIP: &str = "INSERT INTO memberships (first, thread, account, device) \
+                                VALUES (?, (SELECT no FROM threads WHERE thread = ?), ?, ?)";
+const END_MEMBERSHIP: &str = "UPDATE memberships SET last = ? WHERE thread = (SELECT no FROM threads WHERE thread = ?) \
+     AND account = ? AND device = ? AND last IS NULL";
 
 /// The rows of `nodes`: for each leaf the nodes that it completes, from the leaf up.
 fn node_rows(block: &ProposedBlock) -> Vec<(i64, u64, Vec<u8>)> {
@@ -355,46 +320,4 @@ pub(super) fn thread_bytes(thread: &Thread) -> Vec<u8> {
         Ok(()) => bytes,
         Err(_) => unreachable!("encoding to memory"),
     }
-}
-
-/// Values of many rows in one statement.
-#[derive(Default)]
-pub(super) struct RowArguments(pub(super) SqliteArguments);
-
-impl RowArguments {
-    pub(super) fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) {
-        // Only text with a zero byte or a number out of range can fail to encode; we bind neither.
-        if self.0.add(value).is_err() {
-            unreachable!("numbers and bytes always encode");
-        }
-    }
-}
-
-/// Inserts rows with few statements. Their lengths are few too, so that each is prepared once.
-pub(super) async fn insert<R>(
-    connection: &mut SqliteConnection,
-    prefix: &'static str,
-    columns: usize,
-    rows: &[R],
-    bind: impl Fn(&mut RowArguments, &R),
-) -> Result<(), StoreError> {
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let (chunk, later) = rest.split_at(chunk_len(rest.len()));
-        rest = later;
-        let mut arguments = RowArguments::default();
-        chunk.iter().for_each(|row| bind(&mut arguments, row));
-        let sql = statement(prefix, columns, chunk.len());
-        sqlx::query_with(AssertSqlSafe(sql), arguments.0).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-fn chunk_len(rows: usize) -> usize {
-    [64, 16, 4].into_iter().find(|len| *len <= rows).unwrap_or(1)
-}
-
-fn statement(prefix: &str, columns: usize, rows: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(", "));
-    format!("{prefix}{}", vec![row; rows].join(", "))
 }

@@ -1,6 +1,7 @@
 //! What stands beside the ledger: how far each device has read, names, and small settings.
 
 use super::rows::Reading;
+use super::script::Script;
 use super::{SqliteStore, int};
 use crate::{Position, PutNameError, SealedName, StoreError};
 use sqlx::SqliteConnection;
@@ -39,10 +40,9 @@ impl SqliteStore {
         if cursors.is_empty() {
             return Ok(());
         }
-        let written = match writer.begin().await {
-            Ok(connection) => write_cursors(connection, &cursors).await,
-            Err(error) => Err(error),
-        };
+        let mut script = Script::default();
+        add_cursors(&mut script, &cursors);
+        let written = writer.begin_with(script).await;
         writer.end(written).await?;
         self.forget_cursors(&cursors);
         Ok(())
@@ -133,19 +133,13 @@ fn name(row: &sqlx::sqlite::SqliteRow) -> Result<SealedName, StoreError> {
     Ok(SealedName { account: row.id("account")?, sealed: row.get("sealed")? })
 }
 
-pub(super) async fn write_cursors(
-    connection: &mut SqliteConnection,
-    cursors: &HashMap<Member, Position>,
-) -> Result<(), StoreError> {
+pub(super) fn add_cursors(script: &mut Script, cursors: &HashMap<Member, Position>) {
     let sql = "INSERT INTO cursors (account, device, position) VALUES (?, ?, ?) \
                ON CONFLICT (account, device) DO UPDATE SET position = max(position, excluded.position)";
     for (member, position) in cursors {
-        sqlx::query(sql)
-            .bind(member.account.as_ref())
-            .bind(member.device.as_ref())
-            .bind(int(position.0))
-            .execute(&mut *connection)
-            .await?;
+        let row = script.add(sql);
+        row.add(member.account.as_ref());
+        row.add(member.device.as_ref());
+        row.add(int(position.0));
     }
-    Ok(())
 }
