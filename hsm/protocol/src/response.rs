@@ -245,6 +245,9 @@ pub struct ProtectorInfo {
     /// Whether it notices state that was set back.
     #[n(8)]
     pub anchored: bool,
+    /// Whether it notices that also while it is not open: its counter is asked without a PIN, at every unlock and change.
+    #[n(9)]
+    pub anchored_closed: bool,
 }
 
 impl Status {

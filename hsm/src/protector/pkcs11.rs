@@ -159,7 +159,9 @@ impl Protector for Pkcs11Protector {
         if let Some(open) = &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
             *lock(&open.kek) = Some(kek);
         }
-        Ok(Enrolled { enrolment: new.to_bytes(), anchor: Some(anchor), authorisation: None })
+        // A private object: without a login a token does not even say that it is there.
+        let (authorisation, counter_auth) = (None, None);
+        Ok(Enrolled { enrolment: new.to_bytes(), anchor: Some(anchor), authorisation, counter_auth })
     }
 
     fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
@@ -170,12 +172,12 @@ impl Protector for Pkcs11Protector {
         self.with_kek(enrolment, |token, kek| token.unwrap(kek, aad, wrapped))
     }
 
-    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError> {
+    fn anchor(&self, enrolment: &[u8], _: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
         let id = AnchorId(parse(enrolment)?.anchor);
         self.with_token(|token| token.anchor_read(&id), anchor_error).map(Some)
     }
 
-    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError> {
+    fn advance(&self, enrolment: &[u8], _: Option<&[u8]>, to: u64) -> Result<(), CustodyError> {
         let id = AnchorId(parse(enrolment)?.anchor);
         self.with_token(|token| token.anchor_advance(&id, to), anchor_error)
     }

@@ -83,7 +83,12 @@ impl Protector for SoftwareProtector {
 
     fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
         match &*self.key() {
-            Some(_) => Ok(Enrolled { enrolment: Vec::new(), anchor: None, authorisation: None }),
+            Some(_) => Ok(Enrolled {
+                enrolment: Vec::new(),
+                anchor: None,
+                authorisation: None,
+                counter_auth: None,
+            }),
             None => Err(CustodyError::TokenLocked),
         }
     }
@@ -101,11 +106,11 @@ impl Protector for SoftwareProtector {
         aead::open(key, aad, wrapped).map_err(|_| CustodyError::PinIncorrect)
     }
 
-    fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
+    fn anchor(&self, _: &[u8], _: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
         Ok(None)
     }
 
-    fn advance(&self, _: &[u8], _: u64) -> Result<(), CustodyError> {
+    fn advance(&self, _: &[u8], _: Option<&[u8]>, _: u64) -> Result<(), CustodyError> {
         Ok(())
     }
 

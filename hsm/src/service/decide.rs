@@ -235,6 +235,7 @@ impl Service {
         let open = custody.open_mut()?;
         if ends_quarantine {
             next.quarantine = None;
+            self.set_apart(&mut next, &open.root)?;
             next.renew_guard(&open.root)?;
             // Before the state that names it: until that is durable, the quarantine stands.
             store_guard(&self.folder, &next.open_guard_key(&open.root)?)?;

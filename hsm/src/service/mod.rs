@@ -1,5 +1,6 @@
 //! Decides what to do with a request in the state that custody is in.
 
+mod anchors;
 mod attest;
 mod decide;
 mod doctor;
@@ -15,18 +16,18 @@ mod tests;
 pub use recover::CustodyBackup;
 pub use status::description;
 
+use self::anchors::Verdict;
 use crate::backend::KeyBackend;
 use crate::protector::Protector;
-use crate::root::Root;
 use crate::state::{
-    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Folder, Held, Keys, Open, PinTries, STATE_FILE,
+    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE,
     storage,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, KeyStatus, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
-use zixt_types::{Canonical, Timestamp, UnlockMode};
+use zixt_types::{Timestamp, UnlockMode};
 
 /// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
 /// even after a crash.
@@ -265,20 +266,29 @@ impl Service {
             Custody::Quarantined(reason, _) => Some(reason.clone()),
             _ => None,
         };
-        let set_back = self.set_back(&open.record)?;
-        // Also what was marked before may have been set back since.
-        let reason = match &open.record.quarantine {
-            Some(marked) => set_back.map(|_| marked.clone()),
-            None => set_back.or(unmarked),
-        };
-        match reason {
-            Some(reason) => self.quarantine(&mut open, reason)?,
-            None => self.count(&mut open),
+        let marked = open.record.quarantine.clone();
+        let mut unvouched = None;
+        match (self.verdict(&open)?, unmarked) {
+            // Also what was marked before may have been set back since.
+            (Verdict::SetBack(why), _) => self.quarantine(&mut open, marked.unwrap_or(why))?,
+            (_, Some(unmarked)) if marked.is_none() => self.quarantine(&mut open, unmarked)?,
+            (Verdict::Newest, _) => {
+                self.correct_unseen(&mut open)?;
+                self.count(&mut open);
+            }
+            // Not written down: who can vouch may come. Until then no approval of old puts a key to use.
+            (Verdict::Unvouched(why), _) => {
+                log::error!("quarantined: {why}");
+                drop_pending(&mut open.record);
+                unvouched = Some(why);
+            }
         }
-        open.record = self.commit(&open.root, open.record.clone())?;
+        if unvouched.is_none() {
+            open.record = self.commit(&open.root, open.record.clone())?;
+        }
         let mut custody = self.write();
         let before = std::mem::replace(&mut *custody, in_between());
-        let quarantine = open.record.quarantine.clone();
+        let quarantine = open.record.quarantine.clone().or(unvouched);
         *custody = match (before, quarantine) {
             (Custody::Quarantined(reason, _), _) | (_, Some(reason)) => {
                 Custody::Quarantined(reason, Held::Open(Box::new(open)))
@@ -308,14 +318,8 @@ impl Service {
     fn quarantine(&self, open: &mut Open, reason: String) -> Result<(), CustodyError> {
         log::error!("quarantined: {reason}");
         open.record.quarantine = Some(reason);
-        open.record.keys.retain(|key| key.status != KeyStatus::Pending);
-        // What comes from now on is anchored at what the devices say now.
-        for enrolled in &mut open.record.protectors {
-            if let Some(protector) = self.device(enrolled).filter(|protector| protector.is_open()) {
-                enrolled.anchored = protector.anchor(&enrolled.enrolment)?;
-            }
-        }
-        Ok(())
+        drop_pending(&mut open.record);
+        self.set_apart(&mut open.record, &open.root)
     }
 
     fn lock(&self) -> Result<(), CustodyError> {
@@ -357,69 +361,6 @@ impl Service {
             Ok(record) => keys.open_mut().record = record,
             Err(CustodyError::AnchorMissing { detail }) => self.stop_signing(&mut custody, detail),
             Err(error) => log::warn!("cannot write down how many votes there are: {error}"),
-        }
-    }
-
-    /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
-    /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
-    fn watch_anchors(&self, after: Duration) {
-        if self.watched().0.elapsed() >= after {
-            self.compare_anchors();
-        }
-    }
-
-    fn compare_anchors(&self) {
-        let begun = Instant::now();
-        // Without the lock: a device may take its time, and others sign meanwhile.
-        let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
-        let unread = match self.moved(&record) {
-            Ok(None) => 0,
-            Ok(Some(_)) => {
-                // It may have been changed meanwhile.
-                let mut custody = self.write();
-                let moved = custody.keys().map(|keys| self.moved(&keys.open().record));
-                if let Ok(Ok(Some(why))) = moved {
-                    self.stop_signing(&mut custody, why);
-                }
-                0
-            }
-            Err(error) => {
-                let unread = self.watched().1 + 1;
-                if unread >= UNREAD_MAX {
-                    log::error!(
-                        "locked: no device tells its counter, and one may be in another machine: {error}"
-                    );
-                    let _change = self.changing();
-                    self.seal();
-                    self.close();
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    0
-                } else {
-                    unread
-                }
-            }
-        };
-        // Only now: who asks for a vote meanwhile looks for itself where it has to.
-        *self.watched() = (begun, unread);
-    }
-
-    /// Why a state is not the newest, by every open anchor; an error if there are some and none of them can be read.
-    fn moved(&self, record: &CustodyRecord) -> Result<Option<String>, CustodyError> {
-        let (mut read, mut unread) = (false, None);
-        for enrolled in record.protectors.iter().filter(|enrolled| enrolled.anchored.is_some()) {
-            let Some(device) = self.device(enrolled).filter(|device| device.is_open()) else { continue };
-            match root::judge(device, enrolled) {
-                Ok(Some(why)) => return Ok(Some(why)),
-                Ok(None) => read = true,
-                Err(error) => {
-                    log::warn!("{} does not tell its counter: {error}", enrolled.name);
-                    unread = Some(error);
-                }
-            }
-        }
-        match unread {
-            Some(error) if !read => Err(error),
-            _ => Ok(None),
         }
     }
 
@@ -548,35 +489,6 @@ impl Service {
         Some(gone)
     }
 
-    /// Makes a new state durable and then the newest by every open anchor.
-    ///
-    /// First the state with the next number is written, then the anchor is advanced: a crash between the two leaves a
-    /// state that is one ahead, which the next commit or unlock sets right. Nothing is written while an anchor still
-    /// lags behind, so that it is never two.
-    fn commit(&self, root: &Root, mut record: CustodyRecord) -> Result<CustodyRecord, CustodyError> {
-        let mut to_advance = Vec::new();
-        for enrolled in &mut record.protectors {
-            let open = self.device(enrolled).filter(|protector| protector.is_open());
-            if let (Some(protector), Some(anchored)) = (open, enrolled.anchored) {
-                if let Some(why) = root::settle(protector, enrolled)? {
-                    return Err(CustodyError::AnchorMissing { detail: why });
-                }
-                enrolled.anchored = Some(anchored + 1);
-                to_advance.push((protector, enrolled.enrolment.clone(), anchored + 1));
-            }
-        }
-        let record = record.authenticated(root);
-        record.check().map_err(|why| CustodyError::Internal { detail: why.to_owned() })?;
-        // The point of no return.
-        self.folder.replace(STATE_FILE, &record.to_bytes()).map_err(|error| storage(&error))?;
-        for (protector, enrolment, to) in to_advance {
-            if let Err(error) = protector.advance(&enrolment, to) {
-                log::error!("the anchor of {} stays one behind: {error}", protector.name());
-            }
-        }
-        Ok(record)
-    }
-
     /// The configured protector with a name; the first one if none is named.
     fn protector(&self, wanted: Option<&str>) -> Result<&dyn Protector, CustodyError> {
         let mut all = self.devices.protectors.iter();
@@ -655,6 +567,11 @@ impl Service {
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forgets keys that officers did not activate yet.
+fn drop_pending(record: &mut CustodyRecord) {
+    record.keys.retain(|key| key.status != KeyStatus::Pending);
 }
 
 /// Stands in while a state changes under the write lock; nobody ever sees it.

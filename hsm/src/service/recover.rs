@@ -87,6 +87,8 @@ pub(super) fn new(
         wrapped: Vec::new(),
         anchored: None,
         authorisation: None,
+        counter_auth: None,
+        unseen: false,
     })
 }
 

@@ -1,12 +1,12 @@
-//! The root's life: whether its state is the newest, and its rotation.
+//! The root's rotation, and what becomes of the wrapping keys of before.
 
+use super::anchors::Verdict;
 use super::{Service, storage};
 use crate::protector::{Erased, Protector};
 use crate::root::{Root, RootName};
 use crate::state::{CustodyRecord, EnrolledProtector, Folder as _, Open};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, NamedPin};
-use zixt_tpm::Freshness;
 use zixt_types::ProtectorKind;
 
 /// What a rotation did.
@@ -17,57 +17,7 @@ pub(super) struct Rotated {
     pub(super) still_opens: Vec<String>,
 }
 
-/// Compares a state with a device's anchor, and advances an anchor that a crash left one behind. `Some` says that the
-/// state is not the newest.
-pub(super) fn settle(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<String>, CustodyError> {
-    match compare(protector, enrolled)? {
-        Some((_, Ok(Freshness::Current))) | None => Ok(None),
-        Some((recorded, Ok(Freshness::Ahead))) => {
-            protector.advance(&enrolled.enrolment, recorded).map(|()| None)
-        }
-        Some((_, Err(why))) => Ok(Some(why)),
-    }
-}
-
-/// As [`settle`], without a change.
-pub(super) fn judge(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<String>, CustodyError> {
-    Ok(compare(protector, enrolled)?.and_then(|(_, judged)| judged.err()))
-}
-
-/// The number in the state, and what the device's says about it; nothing if the device has none.
-#[expect(clippy::type_complexity, reason = "two callers, both above")]
-fn compare(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<(u64, Result<Freshness, String>)>, CustodyError> {
-    let Some(recorded) = enrolled.anchored else { return Ok(None) };
-    let judged = match protector.anchor(&enrolled.enrolment) {
-        Ok(Some(anchored)) => zixt_tpm::judge_state(recorded, anchored).map_err(|error| error.to_string()),
-        Ok(None) => Err(format!("{} has no anchor any more", enrolled.name)),
-        Err(CustodyError::AnchorMissing { detail }) => Err(detail),
-        Err(error) => return Err(error),
-    };
-    Ok(Some((recorded, judged)))
-}
-
 impl Service {
-    /// Why a state is not the newest, by every anchor that is open.
-    pub(super) fn set_back(&self, record: &CustodyRecord) -> Result<Option<String>, CustodyError> {
-        for enrolled in &record.protectors {
-            let open = self.device(enrolled).filter(|protector| protector.is_open());
-            if let Some(why) = open.map(|protector| settle(protector, enrolled)).transpose()?.flatten() {
-                return Ok(Some(why));
-            }
-        }
-        Ok(None)
-    }
-
     /// Opens every protector of a state by the PINs that were given.
     pub(super) fn open_all(&self, record: &CustodyRecord, pins: &[NamedPin]) -> Result<(), CustodyError> {
         let mut missing = Vec::new();
@@ -108,12 +58,16 @@ impl Service {
         let mut record = open.record.resealed(&open.root, &new, &*self.devices.keys)?;
         change(&mut record, &new)?;
         self.open_all(&record, pins)?;
+        if matches!(self.verdict(open)?, Verdict::Newest) {
+            self.correct_unseen(open)?;
+        }
         // A write that failed before may have stored its state all the same. No device forgets a key while it is not
         // certain which state the disk holds.
         open.record = self.commit(&open.root, open.record.clone())?;
         for enrolled in &mut record.protectors {
-            let present = open.record.protectors.iter().find(|present| present.id == enrolled.id);
-            enrolled.anchored = present.map_or(enrolled.anchored, |present| present.anchored);
+            if let Some(present) = open.record.protectors.iter().find(|present| present.id == enrolled.id) {
+                (enrolled.anchored, enrolled.unseen) = (present.anchored, present.unseen);
+            }
         }
 
         let before = open.record.protectors.clone();

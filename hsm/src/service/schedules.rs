@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use zixt_crypto_fast::AwsLc;
-use zixt_types::{Genesis, SuiteId, Vote};
+use zixt_types::{Canonical as _, Genesis, SuiteId, Vote};
 
 thread_local! {
     static SET_BACK_BY: Cell<Duration> = const { Cell::new(Duration::ZERO) };

@@ -102,6 +102,7 @@ impl Service {
             info.id = Some(enrolled.id);
             info.enrolled = true;
             info.anchored = enrolled.anchored.is_some();
+            info.anchored_closed = enrolled.counter_auth.is_some();
             infos.push(info);
         }
         for mut info in devices {
@@ -136,6 +137,7 @@ fn look_at(device: &dyn Protector) -> ProtectorInfo {
         token,
         problem,
         anchored: false,
+        anchored_closed: false,
     }
 }
 
@@ -154,5 +156,6 @@ fn unconfigured(name: &str, kind: ProtectorKind) -> ProtectorInfo {
         token: None,
         problem: problem.to_owned(),
         anchored: false,
+        anchored_closed: false,
     }
 }

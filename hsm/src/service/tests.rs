@@ -1,5 +1,6 @@
 //! The states, with protectors in memory.
 
+mod anchors;
 mod rollback;
 
 use super::*;
@@ -14,6 +15,7 @@ use zixt_ceremony::RecoveryRequest;
 use zixt_crypto::{Reference, SigningKey, SigningSeed, digest};
 use zixt_hsm_protocol::{Blob, Card, KeyPurpose, KeyStatus, NamedPin, TokenInfo};
 use zixt_types::{
+    Canonical,
     Action, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy, Round,
     ShareHolder, SuiteId, Validator, Vote, VoteStep,
 };
@@ -54,11 +56,11 @@ impl Protector for Shared {
     ) -> Result<crate::protector::Unwrapped, CustodyError> {
         self.0.unwrap(enrolment, aad, wrapped)
     }
-    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError> {
-        self.0.anchor(enrolment)
+    fn anchor(&self, enrolment: &[u8], counter_auth: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
+        self.0.anchor(enrolment, counter_auth)
     }
-    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError> {
-        self.0.advance(enrolment, to)
+    fn advance(&self, enrolment: &[u8], counter_auth: Option<&[u8]>, to: u64) -> Result<(), CustodyError> {
+        self.0.advance(enrolment, counter_auth, to)
     }
     fn erase(
         &self,

@@ -23,7 +23,7 @@ const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct CustodyRecord {
-    /// Format version: 3.
+    /// Format version: 4.
     #[n(0)]
     pub version: u64,
     /// Names this custody for ever.
@@ -98,6 +98,13 @@ pub struct EnrolledProtector {
     /// The device's authorisations, sealed under the root.
     #[cbor(n(7), with = "minicbor::bytes")]
     pub authorisation: Option<Vec<u8>>,
+    /// What lets the device's anchor be asked and advanced without its PIN, sealed under the root.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub counter_auth: Option<Vec<u8>>,
+    /// It could not be reached when officers or a quarantine set this state apart from others: what its anchor says is not
+    /// about this state, until it is reached together with one that is.
+    #[n(9)]
+    pub unseen: bool,
 }
 
 /// The network that the keys serve, for ever.
@@ -133,7 +140,7 @@ impl Pinned {
 impl Canonical for CustodyRecord {
     const WHAT: &'static str = "custody state";
     const BYTES_MAX: usize = 512 * 1024;
-    const VERSION: Option<u64> = Some(3);
+    const VERSION: Option<u64> = Some(4);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.keys.len() > KEYS_MAX {
@@ -198,10 +205,12 @@ impl EnrolledProtector {
     pub fn enrol(protector: &dyn Protector, root: &Root) -> Result<Self, CustodyError> {
         let info = protector.describe()?;
         let id = protector_id(root.name().custody, protector.kind(), &info);
-        let Enrolled { enrolment, anchor, authorisation } = protector.enrol(None)?;
-        let authorisation = authorisation
-            .map(|secret| root.seal(Class::Data, &authorisation_aad(id), &secret))
-            .transpose()?;
+        let Enrolled { enrolment, anchor, authorisation, counter_auth } = protector.enrol(None)?;
+        let sealed = |aad: Vec<u8>, secret: Option<Zeroizing<Vec<u8>>>| {
+            secret.map(|secret| root.seal(Class::Data, &aad, &secret)).transpose()
+        };
+        let authorisation = sealed(authorisation_aad(id), authorisation)?;
+        let counter_auth = sealed(counter_auth_aad(id), counter_auth)?;
         let mut enrolled = Self {
             id,
             name: protector.name().to_owned(),
@@ -211,6 +220,8 @@ impl EnrolledProtector {
             wrapped: Vec::new(),
             anchored: anchor,
             authorisation,
+            counter_auth,
+            unseen: false,
         };
         enrolled.wrap(protector, root)?;
         Ok(enrolled)
@@ -235,6 +246,15 @@ impl EnrolledProtector {
     pub fn authorisation(&self, root: &Root) -> Result<Option<Zeroizing<Vec<u8>>>, CustodyError> {
         let sealed = self.authorisation.as_ref();
         sealed.map(|sealed| root.unseal(Class::Data, &authorisation_aad(self.id), sealed)).transpose()
+    }
+
+    /// What lets its anchor be asked without its PIN, if the device can do that.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn counter_auth(&self, root: &Root) -> Result<Option<Zeroizing<Vec<u8>>>, CustodyError> {
+        let sealed = self.counter_auth.as_ref();
+        sealed.map(|sealed| root.unseal(Class::Data, &counter_auth_aad(self.id), sealed)).transpose()
     }
 }
 
@@ -261,7 +281,7 @@ impl CustodyRecord {
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let row_key = AeadKey::generate().map_err(internal)?;
         let mut record = Self {
-            version: 3,
+            version: 4,
             custody,
             lab,
             sequence: 0,
@@ -353,6 +373,9 @@ impl CustodyRecord {
         for protector in &mut record.protectors {
             if let Some(sealed) = &protector.authorisation {
                 protector.authorisation = Some(again(&authorisation_aad(protector.id), sealed)?);
+            }
+            if let Some(sealed) = &protector.counter_auth {
+                protector.counter_auth = Some(again(&counter_auth_aad(protector.id), sealed)?);
             }
         }
         record.root_version = new.name().version;
@@ -473,6 +496,10 @@ fn data_aad(what: &str) -> Vec<u8> {
 
 fn authorisation_aad(protector: ProtectorId) -> Vec<u8> {
     [labels::CUSTODY_DATA, b"authorisation/", protector.as_bytes()].concat()
+}
+
+fn counter_auth_aad(protector: ProtectorId) -> Vec<u8> {
+    [labels::CUSTODY_DATA, b"counter/", protector.as_bytes()].concat()
 }
 
 fn internal(error: impl std::fmt::Display) -> CustodyError {

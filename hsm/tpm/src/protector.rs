@@ -82,6 +82,12 @@ impl Enrolment {
         &self.sealed.binding
     }
 
+    /// The counter that state is anchored to.
+    #[must_use]
+    pub fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
     /// The epoch in which the root is wrapped.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -316,6 +322,17 @@ impl TpmProtector {
         both[KEY_BYTES..].copy_from_slice(&of_epoch[..]);
         let protector = id(srk);
         Ok((protector, hash::derive_key(&[], &both[..], labels::TPM_ROOT_WRAP, &[&protector])))
+    }
+
+    /// What [`Tpm::read_counter`] and [`Tpm::advance_counter`] take, and the memory of epochs: for a caller that asks the
+    /// counter where nobody enters the PIN. Stays the same for as long as the counter exists. Do not log or format it.
+    ///
+    /// # Errors
+    /// [`TpmError::NotOpen`].
+    pub fn counter_auth(&self) -> Result<Zeroizing<[u8; COUNTER_AUTH_BYTES]>, TpmError> {
+        let state = self.state();
+        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
+        Ok(opened.counter_auth.clone())
     }
 
     /// The counter that state is anchored to. See [`crate::judge_state`].
