@@ -1,6 +1,6 @@
 //! A protector in memory, for tests of what stands above it.
 
-use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Auths, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use crate::state::faults;
 use std::collections::HashMap;
@@ -110,6 +110,13 @@ impl TestProtector {
         self.device.keks.lock().unwrap().get(enrolment).map(|(_, pin)| pin.clone())
     }
 
+    /// The enrolments whose keys it holds.
+    pub(crate) fn enrolments(&self) -> Vec<Vec<u8>> {
+        let mut held: Vec<_> = self.device.keks.lock().unwrap().keys().cloned().collect();
+        held.sort();
+        held
+    }
+
     pub(crate) fn counter(&self) -> u64 {
         self.device.counter.load(Ordering::Relaxed)
     }
@@ -208,10 +215,16 @@ impl Protector for TestProtector {
         Ok(())
     }
 
-    fn erase(&self, enrolment: &[u8], _: Option<&[u8]>) -> Result<Erased, CustodyError> {
+    fn erase(&self, enrolment: &[u8], auths: Auths<'_>) -> Result<Erased, CustodyError> {
+        self.describe()?;
+        self.may_count(auths.counter)?;
         step()?;
         self.device.keks.lock().unwrap().remove(enrolment);
         Ok(Erased::Destroyed)
+    }
+
+    fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
+        Ok(self.enrolments().iter().filter(|kek| !known.contains(&&kek[..])).map(|kek| format!("{kek:?}")).collect())
     }
 
     fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {

@@ -1,6 +1,6 @@
 //! A TPM 2.0 as protector. The one place that maps the TPM's errors to the protocol's.
 
-use super::{Attested, Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Attested, Auths, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use std::fs::File;
 use std::io::Read as _;
@@ -303,20 +303,34 @@ impl Protector for TpmProtector {
         value.map(|_| ())
     }
 
-    fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError> {
+    fn erase(&self, enrolment: &[u8], auths: Auths<'_>) -> Result<Erased, CustodyError> {
         let enrolment = parse(enrolment)?;
-        let Some(lockout) = authorisation
+        let Some(lockout) = auths
+            .device
             .and_then(|auths| auths.get(2 * AUTH_BYTES..))
             .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
             .map(HierarchyAuth::from_bytes)
         else {
             // It goes on being used, and only what it wrapped so far is not to be opened any more.
-            self.with_open(|protector| protector.end_epoch(enrolment.epoch()))?;
+            let epoch = enrolment.epoch();
+            match auths.counter.filter(|_| !self.is_unsealed()) {
+                Some(auth) => {
+                    let auth = auth.try_into().map_err(|_| CustodyError::UnsealFailed)?;
+                    let (srk, index) = (enrolment.srk(), enrolment.counter().index);
+                    self.tpm()?.end_epoch(srk, index, epoch, auth).map_err(custody_error)?;
+                }
+                None => self.with_open(|protector| protector.end_epoch(epoch))?,
+            }
             return Ok(Erased::Destroyed);
         };
         self.close();
-        self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
-        Ok(Erased::Destroyed)
+        match self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error) {
+            Ok(()) => Ok(Erased::Destroyed),
+            Err(CustodyError::TpmReplaced { .. }) => {
+                Ok(Erased::Kept("the TPM that answers was cleared already, or is another one".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn attest(

@@ -165,7 +165,7 @@ impl Service {
         let mut next = open.record.clone();
         let of_purpose = next.keys.iter().filter(|key| key.purpose == purpose);
         let version = of_purpose.map(|key| key.version).max().unwrap_or(0) + 1;
-        next.keys.retain(|key| key.purpose != purpose || key.status != KeyStatus::Pending);
+        next.take_out(|key| key.purpose == purpose && key.status == KeyStatus::Pending);
         let new = NewKey {
             purpose,
             version,
@@ -178,6 +178,7 @@ impl Service {
         let info = key.info();
         next.keys.push(key);
         open.record = self.commit(&open.root, next)?;
+        drop(self.tidy(open));
         log::info!("made the {} key {} for officers to activate", purpose.name(), info.hash);
         Ok(info)
     }
@@ -277,14 +278,15 @@ impl Service {
             });
         };
         let rotated = self.with_decision(custody, transcript, pins, |record, _| {
-            record.keys.retain(|kept| kept.hash() != hash);
+            record.take_out(|kept| kept.hash() == hash);
             Ok(())
         })?;
-        self.devices.keys.destroy(&key)?;
         let name = purpose.name();
         // Of a consensus key inside a token there never was a copy.
         let inside = key.mode == CustodyMode::Token && purpose == KeyPurpose::Consensus;
-        let said = if inside || rotated.still_opens.is_empty() {
+        let said = if let Some(why) = rotated.tried.still_there(hash) {
+            format!("the {name} key {hash} is taken out, but not destroyed: its token may still hold it ({why})")
+        } else if inside || rotated.still_opens.is_empty() {
             format!("the {name} key {hash} is destroyed")
         } else {
             format!(
@@ -315,7 +317,7 @@ impl Service {
 
 /// What a rotation did, and what it did not.
 fn in_words(rotated: Rotated) -> Vec<String> {
-    let Rotated { mut done, still_opens } = rotated;
+    let Rotated { mut done, still_opens, .. } = rotated;
     done.push(match still_opens.is_empty() {
         true => "no copy of the state of before opens any more".to_owned(),
         false => format!("a copy of the state of before still opens with {}", still_opens.join(", or ")),

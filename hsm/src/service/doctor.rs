@@ -98,9 +98,11 @@ impl Service {
             findings.extend(safety(record, &protectors));
         }
         let anchors = custody.open().and_then(|open| self.reached(open)).unwrap_or_default();
+        let record = custody.open().ok().map(|open| open.record.clone());
         // A device may take its time, and whoever changes the state must not wait for that.
         drop(custody);
         findings.extend(Self::try_anchors(&anchors));
+        findings.extend(record.map(|record| self.look_for_leftovers(&record)).unwrap_or_default());
         if let Some(error) = self.last_failure() {
             findings.push(bad("last unlock", &error.to_string(), error.advice()));
         }

@@ -4,6 +4,7 @@ mod anchors;
 mod attest;
 mod decide;
 mod doctor;
+mod leftovers;
 mod provision;
 mod recover;
 mod root;
@@ -274,6 +275,7 @@ impl Service {
             (_, Some(unmarked)) if marked.is_none() => self.quarantine(&mut open, unmarked)?,
             (Verdict::Newest, _) => {
                 self.correct_unseen(&mut open)?;
+                drop(self.destroy_leftovers(&mut open.record, &open.root)?);
                 self.count(&mut open);
             }
             // Not written down: who can vouch may come. Until then no approval of old puts a key to use.
@@ -571,7 +573,7 @@ impl Service {
 
 /// Forgets keys that officers did not activate yet.
 fn drop_pending(record: &mut CustodyRecord) {
-    record.keys.retain(|key| key.status != KeyStatus::Pending);
+    record.take_out(|key| key.status == KeyStatus::Pending);
 }
 
 /// Stands in while a state changes under the write lock; nobody ever sees it.

@@ -262,6 +262,7 @@ impl Service {
         let mut next = record.resealed(&old, &root, &*self.devices.keys)?;
         // The machine that was lost may have put a pending key to use since: nobody's vote guard is here.
         next.keys.retain(|key| key.status != KeyStatus::Pending);
+        (next.to_erase, next.to_destroy) = (Vec::new(), Vec::new());
         let open = |label: &[u8], aad: &[u8], sealed: &[u8]| key.open(label, aad, sealed).ok();
         // The other machine's devices stay there.
         next.protectors.retain(|kept| kept.kind == ProtectorKind::Recovery);

@@ -1,6 +1,7 @@
 //! The states, with protectors in memory.
 
 mod anchors;
+mod leftovers;
 mod rollback;
 
 use super::*;
@@ -65,9 +66,12 @@ impl Protector for Shared {
     fn erase(
         &self,
         enrolment: &[u8],
-        authorisation: Option<&[u8]>,
+        auths: crate::protector::Auths<'_>,
     ) -> Result<crate::protector::Erased, CustodyError> {
-        self.0.erase(enrolment, authorisation)
+        self.0.erase(enrolment, auths)
+    }
+    fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
+        self.0.strays(known)
     }
     fn change_pin(
         &self,

@@ -16,6 +16,8 @@ use zixt_types::{
 const PROTECTORS_MAX: usize = 8;
 /// Keys that are kept, retired ones included. The oldest retired one has to be destroyed before the next is made.
 const KEYS_MAX: usize = 32;
+/// Enrolments, and keys, that wait to be destroyed. The oldest are given up where a device never comes back.
+const LEFTOVERS_MAX: usize = 16;
 /// Bytes of what a protector remembers.
 const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 
@@ -65,8 +67,15 @@ pub struct CustodyRecord {
     /// Why the keys must not be used until officers activate a new consensus key.
     #[n(13)]
     pub quarantine: Option<String>,
-    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    /// Enrolments whose wrapping keys no state needs any more, and which may still exist: to be destroyed. They wrap
+    /// nothing. An authorisation is there where the device is to be given up as a whole.
     #[n(14)]
+    pub to_erase: Vec<EnrolledProtector>,
+    /// The same of keys that live in a token.
+    #[n(15)]
+    pub to_destroy: Vec<StoredKey>,
+    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    #[n(16)]
     pub mac: Hash,
 }
 
@@ -160,7 +169,11 @@ impl Canonical for CustodyRecord {
         if self.protectors.is_empty() || self.protectors.len() > PROTECTORS_MAX {
             return Err("it holds no protector, or too many");
         }
-        if self.protectors.iter().any(|protector| protector.enrolment.len() > ENROLMENT_BYTES_MAX) {
+        if self.to_erase.len() > LEFTOVERS_MAX || self.to_destroy.len() > LEFTOVERS_MAX {
+            return Err("too much of it waits to be destroyed");
+        }
+        let mut enrolled = self.protectors.iter().chain(&self.to_erase);
+        if enrolled.any(|protector| protector.enrolment.len() > ENROLMENT_BYTES_MAX) {
             return Err("what a protector remembers is too long");
         }
         let ids: std::collections::BTreeSet<_> =
@@ -295,6 +308,8 @@ impl CustodyRecord {
             votes: 0,
             pinned: None,
             quarantine: None,
+            to_erase: Vec::new(),
+            to_destroy: Vec::new(),
             mac: Hash::ZERO,
         };
         record.renew_guard(&root)?;
@@ -370,7 +385,7 @@ impl CustodyRecord {
         }
         record.row_key = again(&data_aad("row-key"), &self.row_key)?;
         record.guard_key = again(&data_aad("guard-key"), &self.guard_key)?;
-        for protector in &mut record.protectors {
+        for protector in record.protectors.iter_mut().chain(&mut record.to_erase) {
             if let Some(sealed) = &protector.authorisation {
                 protector.authorisation = Some(again(&authorisation_aad(protector.id), sealed)?);
             }
@@ -381,6 +396,33 @@ impl CustodyRecord {
         record.root_version = new.name().version;
         record.check = new.check_value();
         Ok(record)
+    }
+
+    /// Notes an enrolment that is no longer used, so that its wrapping key is destroyed even after a crash. `whole` says
+    /// that the protector is given up. What officers hold is theirs to destroy.
+    pub fn erase_later(&mut self, enrolled: &EnrolledProtector, whole: bool) {
+        if enrolled.kind == ProtectorKind::Recovery {
+            return;
+        }
+        let mut left = EnrolledProtector { wrapped: Vec::new(), anchored: None, ..enrolled.clone() };
+        left.authorisation = left.authorisation.filter(|_| whole);
+        self.to_erase.push(left);
+        if self.to_erase.len() > LEFTOVERS_MAX {
+            let given_up = self.to_erase.remove(0);
+            log::warn!("an old wrapping key of {} is given up: it was never there again", given_up.name);
+        }
+    }
+
+    /// Takes keys out. Those that live in a token are noted, so that they are destroyed there even after a crash.
+    pub fn take_out(&mut self, gone: impl Fn(&StoredKey) -> bool) {
+        let (out, kept) = std::mem::take(&mut self.keys).into_iter().partition(gone);
+        self.keys = kept;
+        let in_token = |key: &StoredKey| key.mode == CustodyMode::Token;
+        self.to_destroy.extend(Vec::into_iter(out).filter(in_token));
+        while self.to_destroy.len() > LEFTOVERS_MAX {
+            let given_up = self.to_destroy.remove(0);
+            log::warn!("the key {} is given up: its token was never there again", given_up.hash());
+        }
     }
 
     /// The row data key.
