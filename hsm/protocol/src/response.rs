@@ -84,6 +84,12 @@ pub enum Response {
     /// To `Quote`: a `zixt_measured::Attestation`.
     #[n(21)]
     Quoted(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// To `BackupKey`.
+    #[n(22)]
+    BackupKey(#[n(0)] RowKey),
+    /// To `BackupUnpacked`.
+    #[n(23)]
+    BackupUnpacked,
 }
 
 /// Something that `SelfTest` or `Doctor` found out.

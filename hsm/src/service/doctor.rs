@@ -205,6 +205,13 @@ fn safety(record: &CustodyRecord, protectors: &[ProtectorInfo]) -> Vec<Finding> 
         ),
     });
     findings.push(rollback(record));
+    if record.unpacking.is_some() {
+        findings.push(bad(
+            "backup",
+            "custody was recovered from it, and the server's files in it were not unpacked",
+            "Run `zixt-hsm recover files` with that backup.",
+        ));
+    }
     if let Some(pinned) = &record.pinned {
         findings.push(match pinned.unlock {
             UnlockMode::Attended => good(

@@ -140,6 +140,12 @@ impl Service {
                 let recovered = self.finish_recovery(transcript, releases);
                 recovered.map(|(state, key)| Response::Recovered { state, key: RowKey(key) })
             }
+            Request::BackupKey { backup } => {
+                self.backup_key(*backup).map(|key| Response::BackupKey(RowKey(key)))
+            }
+            Request::BackupUnpacked { backup } => {
+                self.backup_unpacked(*backup).map(|()| Response::BackupUnpacked)
+            }
             Request::ChangePin { protector, old, new } => {
                 self.change_pin(protector, old, new).map(|()| Response::PinChanged)
             }

@@ -829,6 +829,18 @@ fn officers_recover_a_lost_machine_and_the_old_key_votes_no_more() {
 
     let service = fresh.start_with(&fresh.protectors[..1]);
     assert_eq!(unlock(&service), StateKind::Quarantined);
+    // Who unpacks the rest may fail: the key is given again, after a restart and another root too, until that worked.
+    let hash = recover::CustodyBackup::hash(&backup.custody);
+    let waits = |service: &Service| service.doctor().iter().any(|found| found.what == "backup");
+    service.decide(&approved(&service, Decision::RotateRoot, &[1, 2]), &[], &[]).unwrap();
+    for _ in 0..2 {
+        assert!(service.backup_key(hash).unwrap() == rest && waits(&service));
+    }
+    let other = service.backup_key(Hash([7; 48])).err();
+    assert!(matches!(other, Some(CustodyError::RecoveryRefused { .. })), "{other:?}");
+    assert!(service.backup_unpacked(Hash([7; 48])).is_err());
+    service.backup_unpacked(hash).unwrap();
+    assert!(service.backup_key(hash).is_err() && !waits(&service));
     service.generate_key(KeyPurpose::Consensus).unwrap();
     let activate = approved(&service, activation(&service, KeyPurpose::Consensus), &[2, 3]);
     service.decide(&activate, &[], &[]).unwrap();

@@ -74,9 +74,48 @@ pub struct CustodyRecord {
     /// The same of keys that live in a token.
     #[n(15)]
     pub to_destroy: Vec<StoredKey>,
-    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    /// A recovered backup whose files are not unpacked yet.
     #[n(16)]
+    pub unpacking: Option<Unpacking>,
+    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    #[n(17)]
     pub mac: Hash,
+}
+
+/// The key of a recovered backup's rest: nobody but the officers could give it again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Unpacking {
+    /// Hash of custody's part of the backup.
+    #[n(0)]
+    pub backup: Hash,
+    /// The key, sealed under the root.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+}
+
+impl Unpacking {
+    /// Seals the key of a backup's rest.
+    ///
+    /// # Errors
+    /// `Internal` without random numbers.
+    pub fn seal(backup: Hash, key: &AeadKey, root: &Root) -> Result<Self, CustodyError> {
+        let key = root.seal(Class::Backup, &Self::aad(backup), key.as_bytes())?;
+        Ok(Self { backup, key })
+    }
+
+    /// The key.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn open(&self, root: &Root) -> Result<AeadKey, CustodyError> {
+        let opened = root.unseal(Class::Backup, &Self::aad(self.backup), &self.key)?;
+        AeadKey::from_slice(&opened).map_err(|_| CustodyError::UnsealFailed)
+    }
+
+    fn aad(backup: Hash) -> Vec<u8> {
+        [labels::CUSTODY_BACKUP, b"unpacking/", backup.as_bytes()].concat()
+    }
 }
 
 /// A protector as the state file holds it.
@@ -310,6 +349,7 @@ impl CustodyRecord {
             quarantine: None,
             to_erase: Vec::new(),
             to_destroy: Vec::new(),
+            unpacking: None,
             mac: Hash::ZERO,
         };
         record.renew_guard(&root)?;
@@ -393,6 +433,10 @@ impl CustodyRecord {
                 protector.counter_auth = Some(again(&counter_auth_aad(protector.id), sealed)?);
             }
         }
+        record.unpacking = match &self.unpacking {
+            Some(unpacking) => Some(Unpacking::seal(unpacking.backup, &unpacking.open(old)?, new)?),
+            None => None,
+        };
         record.root_version = new.name().version;
         record.check = new.check_value();
         Ok(record)
