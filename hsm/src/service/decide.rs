@@ -4,7 +4,7 @@
 use super::root::Rotated;
 use super::{Service, now, storage};
 use crate::backend::{NewKey, StoredKey};
-use crate::state::{Custody, CustodyRecord, Folder as _, Held, mode, store_guard};
+use crate::state::{Custody, CustodyRecord, EnrolledProtector, Folder as _, Held, mode, store_guard};
 use zixt_ceremony::OfficerRule;
 use zixt_hsm_protocol::{Card, CustodyError, KeyInfo, KeyPurpose, KeyStatus, NamedPin, TakenDecision};
 use zixt_types::{Action, CustodyMode, Decision, Hash, ProtectorId, SuiteId, Timestamp, limits};
@@ -72,6 +72,9 @@ impl Service {
             }
             Decision::SetRecovery { threshold, holders } => {
                 let recovery = super::recover::new(&record, threshold, &holders, cards)?;
+                if super::recover::shares(&record).is_none() {
+                    return self.first_recovery(&mut custody, transcript, sequence, recovery);
+                }
                 self.with_decision(&mut custody, transcript, pins, move |record, _| {
                     super::recover::put(record, recovery)
                 })
@@ -93,6 +96,28 @@ impl Service {
         }?;
         log::info!("decision {sequence} of the officers: {}", done.join("; "));
         self.complete(&mut custody)?;
+        Ok(done)
+    }
+
+    /// Seals the present root to the first recovery key. There are no earlier shares to withdraw, so nothing is rotated, and
+    /// no other protector is needed: one of two may be lost, and without shares or a third it could not be removed.
+    fn first_recovery(
+        &self,
+        custody: &mut Custody,
+        transcript: &[u8],
+        sequence: u64,
+        mut recovery: EnrolledProtector,
+    ) -> Result<Vec<String>, CustodyError> {
+        let open = custody.open_mut()?;
+        super::recover::wrap(&mut recovery, &open.root)?;
+        let mut next = open.record.clone();
+        super::recover::put(&mut next, recovery)?;
+        next.sequence += 1;
+        self.keep_decision(open.record.sequence, transcript)?;
+        open.record = self.commit(&open.root, next)?;
+        let done = vec!["the officers' shares open the root, which stays the same".to_owned()];
+        log::info!("decision {sequence} of the officers: {}", done.join("; "));
+        self.complete(custody)?;
         Ok(done)
     }
 

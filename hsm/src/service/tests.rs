@@ -736,6 +736,39 @@ fn in_production_officers_shares_count_as_a_protector() {
     assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
 }
 
+/// One of two protectors is dead, and there are no shares: it could not be removed, and a rotation would need it.
+#[test]
+fn in_production_a_dead_protector_is_replaced_by_officers_shares() {
+    let of = Box_::with([TestProtector::hardware("first"), TestProtector::hardware("second")]);
+    let service = of.start();
+    unlock(&service);
+    let genesis = genesis(&service.provision(SuiteId::Standard, false).unwrap(), false);
+    service.bind_genesis(&genesis.to_bytes()).unwrap();
+    add_second(&of, &service);
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Operational);
+    of.protectors[1].gone.store(true, Ordering::Relaxed);
+    let id = service.status().protectors[1].id.unwrap();
+    let remove = |service: &Service| {
+        let remove = approved(service, Decision::RemoveProtector { protector: id }, &[1, 2]);
+        service.decide(&remove, &[], &[])
+    };
+    assert!(matches!(remove(&service), Err(CustodyError::WrongProtector { .. })));
+    let (decision, cards) = recovery();
+    service.decide(&approved(&service, decision.clone(), &[1, 2]), &[], &cards).unwrap();
+    assert_eq!((service.status().recovery, service.status().sequence), (Some((2, 3)), 2));
+    // Replacing shares withdraws the old ones: that takes every protector.
+    let again = service.decide(&approved(&service, decision, &[1, 2]), &[], &cards);
+    assert!(matches!(again, Err(CustodyError::PinsMissing { .. })), "{again:?}");
+    remove(&service).unwrap();
+    assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Operational);
+    assert!(service.backup().is_ok());
+}
+
 #[test]
 fn the_doctor_names_what_is_missing() {
     let of = Box_::new();
