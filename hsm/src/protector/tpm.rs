@@ -276,14 +276,14 @@ impl Protector for TpmProtector {
         })
     }
 
-    fn wrap(&self, enrolment: &[u8], _: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
+    fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
         let epoch = parse(enrolment)?.epoch();
-        self.with_open(|protector| protector.wrap_root(epoch, root))
+        self.with_open(|protector| protector.wrap_root(epoch, aad, root))
     }
 
-    fn unwrap(&self, enrolment: &[u8], _: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
+    fn unwrap(&self, enrolment: &[u8], aad: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
         let epoch = parse(enrolment)?.epoch();
-        let root = self.with_open(|protector| protector.unwrap_root(epoch, wrapped))?;
+        let root = self.with_open(|protector| protector.unwrap_root(epoch, aad, wrapped))?;
         Ok(Zeroizing::new(root.to_vec()))
     }
 
