@@ -163,7 +163,7 @@ impl Service {
             && !device.is_open()
             && super::provision::same_device(record, &removed, device).is_ok()
         {
-            self.try_pin(zixt_hsm_pkcs11::PinTry::Attended, || {
+            self.try_pin(device, zixt_hsm_pkcs11::PinTry::Attended, || {
                 device.open(Some(&removed.enrolment), &named.pin, zixt_hsm_pkcs11::PinTry::Attended)
             })?;
         }

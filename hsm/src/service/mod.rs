@@ -236,11 +236,11 @@ impl Service {
             }
         };
         let (Some(enrolled), Some(record)) = (enrolled, record) else {
-            self.try_pin(pin_try, || protector.open(None, pin, pin_try))?;
+            self.try_pin(protector, pin_try, || protector.open(None, pin, pin_try))?;
             return Ok(self.read().kind());
         };
         provision::same_device(&record, &enrolled, protector)?;
-        let opened = self.try_pin(pin_try, || {
+        let opened = self.try_pin(protector, pin_try, || {
             protector.open(Some(&enrolled.enrolment), pin, pin_try)?;
             record.open_root(&enrolled, protector)
         });
@@ -441,29 +441,31 @@ impl Service {
     /// Counts a try, makes it, and counts its outcome.
     fn try_pin<T>(
         &self,
+        protector: &dyn Protector,
         pin_try: PinTry,
         attempt: impl FnOnce() -> Result<T, CustodyError>,
     ) -> Result<T, CustodyError> {
         let mut tries = PinTries::read(&self.folder, now()).map_err(|error| storage(&error))?;
-        if pin_try == PinTry::Unattended && !tries.may_try_unattended() {
+        let (name, before) = (protector.name(), tries.of(protector.name()));
+        if pin_try == PinTry::Unattended && !before.may_try_unattended() {
             log::warn!("a PIN was wrong before: the PIN file is not tried again until a person has unlocked");
             return Err(CustodyError::PinIncorrect);
         }
         // Without a person there is nobody to wait; that those tries are few was seen above.
-        match tries.wait_s(now()) {
+        match before.wait_s(now()) {
             retry_after_s if retry_after_s > 0 && pin_try == PinTry::Attended => {
                 return Err(CustodyError::PinBackoff { retry_after_s });
             }
             _ => {}
         }
-        tries.begin(&self.folder, now()).map_err(|error| storage(&error))?;
+        tries.begin(&self.folder, name, now()).map_err(|error| storage(&error))?;
         let outcome = attempt();
         let right = match &outcome {
             Ok(_) => Some(true),
             Err(CustodyError::PinIncorrect) => Some(false),
             Err(_) => None,
         };
-        tries.end(&self.folder, right).map_err(|error| storage(&error))?;
+        tries.end(&self.folder, name, right).map_err(|error| storage(&error))?;
         outcome
     }
 

@@ -108,7 +108,7 @@ impl Service {
         // What it still has of an earlier time: a TPM has to be given back before it can be taken into use again.
         drop(self.tidy(custody.open_mut()?));
         // Also where it is open: a TPM that an earlier try failed to enrol still has that try's PIN.
-        self.try_pin(PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
+        self.try_pin(protector, PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
         let open = custody.open_mut()?;
         let enrolled = EnrolledProtector::enrol(protector, &open.root)?;
         let mut next = open.record.clone();
@@ -179,7 +179,7 @@ impl Service {
         let (protector, enrolled) = self.enrolled(Some(name), &open.record)?;
         let (id, before) = (enrolled.id, enrolled.clone());
         same_device(&open.record, enrolled, protector)?;
-        let changed = self.try_pin(PinTry::Attended, || change(protector, &enrolled.enrolment))?;
+        let changed = self.try_pin(protector, PinTry::Attended, || change(protector, &enrolled.enrolment))?;
         if let PinChange::Enrolment(enrolment) = changed {
             // Its wrapping key is another one now: what is stored opens with the old PIN until this is durable.
             let mut next = open.record.clone();

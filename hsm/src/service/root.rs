@@ -32,7 +32,7 @@ impl Service {
             match (device, pins.iter().find(|named| named.protector == enrolled.name)) {
                 (Some(device), Some(named)) => {
                     super::provision::same_device(record, enrolled, device)?;
-                    self.try_pin(PinTry::Attended, || {
+                    self.try_pin(device, PinTry::Attended, || {
                         device.open(Some(&enrolled.enrolment), &named.pin, PinTry::Attended)
                     })?;
                 }

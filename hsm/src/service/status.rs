@@ -116,8 +116,13 @@ impl Service {
 
     pub(super) fn last_try_text(&self) -> String {
         match PinTries::read(&self.folder, now()) {
-            Ok(tries) if tries.wrong > 0 => format!("{} wrong PINs since the last right one", tries.wrong),
-            _ => String::new(),
+            Ok(tries) => {
+                let wrong = tries.wrong().map(|tries| {
+                    format!("{} wrong PINs of {} since the last right one", tries.wrong, tries.protector)
+                });
+                wrong.collect::<Vec<_>>().join(", ")
+            }
+            Err(_) => String::new(),
         }
     }
 }

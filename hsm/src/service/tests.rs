@@ -348,6 +348,24 @@ fn any_protector_opens_custody() {
     assert!(matches!(unknown, Err(CustodyError::NoSuchProtector { .. })), "{unknown:?}");
 }
 
+/// Who knows the PIN of one protector gets no free tries of the other's.
+#[test]
+fn a_right_pin_of_one_protector_forgives_no_wrong_one_of_another() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    add_second(&of, &service);
+    service.lock().unwrap();
+    let wrong = Pin::new("654321".to_owned()).unwrap();
+    let by = |name: &str, pin: &Pin| service.unlock(pin, Some(name), PinTry::Attended);
+    assert_eq!(by("second", &wrong), Err(CustodyError::PinIncorrect));
+    assert_eq!(by("first", &pin()), Ok(StateKind::Operational), "nor has one to wait for the other's");
+    service.lock().unwrap();
+    assert!(matches!(by("second", &pin()), Err(CustodyError::PinBackoff { .. })));
+    assert!(service.status().reason.contains("1 wrong PINs of second"), "{}", service.status().reason);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(by("second", &pin()), Ok(StateKind::Operational));
+}
+
 #[test]
 fn decisions_need_enough_officers_and_are_taken_once() {
     let of = Box_::new();
