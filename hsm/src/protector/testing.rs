@@ -6,6 +6,7 @@ use crate::state::faults;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use zeroize::Zeroizing;
 use zixt_crypto::{AeadKey, aead};
 use zixt_hsm_pkcs11::PinTry;
@@ -27,6 +28,8 @@ pub(crate) struct TestProtector {
     pub(crate) stuck: AtomicBool,
     /// It was pulled out.
     pub(crate) gone: AtomicBool,
+    /// How long it takes for its counter.
+    pub(crate) slow_ms: AtomicU64,
     /// It does not tell its counter.
     pub(crate) mute: AtomicBool,
     pub(crate) serial: Mutex<String>,
@@ -60,6 +63,7 @@ impl TestProtector {
             stuck: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             mute: AtomicBool::new(false),
+            slow_ms: AtomicU64::new(0),
             serial: Mutex::new("1".to_owned()),
         }
     }
@@ -131,6 +135,7 @@ impl TestProtector {
     }
 
     fn may_count(&self, counter_auth: Option<&[u8]>) -> Result<(), CustodyError> {
+        std::thread::sleep(Duration::from_millis(self.slow_ms.load(Ordering::Relaxed)));
         let may = self.is_open() || (self.counts_closed && counter_auth == Some(COUNTER_AUTH));
         if may { Ok(()) } else { Err(CustodyError::TokenLocked) }
     }

@@ -108,6 +108,32 @@ fn moved(anchors: &[Anchor<'_>]) -> Result<Option<String>, CustodyError> {
     }
 }
 
+/// Sets right what a crash left, and names the next numbers in a state.
+pub(super) fn settle_all<'s>(
+    record: &mut CustodyRecord,
+    anchors: Vec<(usize, Anchor<'s>)>,
+) -> Result<Vec<(Anchor<'s>, u64)>, CustodyError> {
+    let mut to_advance = Vec::new();
+    for (at, anchor) in anchors {
+        match anchor.settle() {
+            Ok(None) => {}
+            Ok(Some(why)) => return Err(CustodyError::AnchorMissing { detail: why }),
+            Err(error) if anchor.device.is_open() => return Err(error),
+            Err(error) => {
+                // What the state names of it does not move either, so that it is behind by nothing when it is back.
+                log::warn!("the anchor of {} is not advanced: {error}", anchor.name());
+                continue;
+            }
+        }
+        let next = anchor.recorded + 1;
+        if let Some(enrolled) = record.protectors.get_mut(at) {
+            enrolled.anchored = Some(next);
+        }
+        to_advance.push((anchor, next));
+    }
+    Ok(to_advance)
+}
+
 impl Service {
     fn reach(
         &self,
@@ -200,24 +226,29 @@ impl Service {
         root: &Root,
         mut record: CustodyRecord,
     ) -> Result<CustodyRecord, CustodyError> {
-        let mut to_advance = Vec::new();
-        for enrolled in record.protectors.iter_mut().filter(|enrolled| !enrolled.unseen) {
-            let Some(anchor) = self.reach(enrolled, root)? else { continue };
-            match anchor.settle() {
-                Ok(None) => {}
-                Ok(Some(why)) => return Err(CustodyError::AnchorMissing { detail: why }),
-                Err(error) if anchor.device.is_open() => return Err(error),
-                Err(error) => {
-                    // It is behind then by nothing: what the state names of it does not move either.
-                    log::warn!("the anchor of {} is not advanced: {error}", anchor.name());
-                    continue;
-                }
-            }
-            let next = anchor.recorded + 1;
-            enrolled.anchored = Some(next);
-            to_advance.push((anchor, next));
-        }
-        let record = record.authenticated(root);
+        let anchors = self.reach_all(&record, root)?;
+        let to_advance = settle_all(&mut record, anchors)?;
+        self.write_and_advance(record.authenticated(root), to_advance)
+    }
+
+    /// Every anchor that vouches for a state and can be reached, by its place among the protectors.
+    pub(super) fn reach_all(
+        &self,
+        record: &CustodyRecord,
+        root: &Root,
+    ) -> Result<Vec<(usize, Anchor<'_>)>, CustodyError> {
+        let known = record.protectors.iter().enumerate().filter(|(_, enrolled)| !enrolled.unseen);
+        known
+            .filter_map(|(at, enrolled)| Some(self.reach(enrolled, root).transpose()?.map(|anchor| (at, anchor))))
+            .collect()
+    }
+
+    /// Writes an authenticated state, whose numbers are the next ones, and advances the anchors to them.
+    pub(super) fn write_and_advance(
+        &self,
+        record: CustodyRecord,
+        to_advance: Vec<(Anchor<'_>, u64)>,
+    ) -> Result<CustodyRecord, CustodyError> {
         record.check().map_err(|why| CustodyError::Internal { detail: why.to_owned() })?;
         // The point of no return.
         self.folder.replace(STATE_FILE, &record.to_bytes()).map_err(|error| storage(&error))?;
@@ -229,7 +260,7 @@ impl Service {
         Ok(record)
     }
 
-    /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
+    /// Compares the anchors with the state, if that is long ago: if somebody else moved one, another daemon works
     /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
     pub(super) fn watch_anchors(&self, after: Duration) {
         if self.watched().0.elapsed() >= after {
@@ -244,7 +275,8 @@ impl Service {
         let unread = match moved(&anchors) {
             Ok(None) => 0,
             Ok(Some(_)) => {
-                // It may have been changed meanwhile.
+                // It may have been changed meanwhile, or just now.
+                let _change = self.changing();
                 let mut custody = self.write();
                 let again = custody.keys().and_then(|keys| self.reached(keys.open()));
                 if let Ok(Some(why)) = again.and_then(|anchors| moved(&anchors)) {

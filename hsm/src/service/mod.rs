@@ -24,6 +24,7 @@ use crate::state::{
     Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE,
     storage,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
@@ -38,8 +39,12 @@ const VOTES_UNCOUNTED_MAX: u64 = 1000;
 /// counter, which wears out, lasts for years.
 const COUNT_VOTES_EVERY: Duration = Duration::from_secs(300);
 
-/// How often the anchors are compared with the state while it votes: after a vote, so that nobody waits for a device.
-const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(9);
+/// How often the anchors are compared with the state while it votes: beside the votes, and so early that a device may take
+/// five seconds before a vote waits for it.
+const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether something is to be done beside the votes.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// After what time they are compared before the next vote, however long the device takes. Who votes rarely must not release
 /// one on the strength of what was true an hour ago.
@@ -66,6 +71,8 @@ pub struct Service {
     watched: Mutex<(Instant, u32)>,
     /// When the votes were last counted.
     counted: Mutex<Instant>,
+    /// Whether there was a vote since the anchors were last compared.
+    voted: AtomicBool,
 }
 
 /// What keys live in and are protected by.
@@ -97,6 +104,7 @@ impl Service {
             failure: Mutex::default(),
             watched: Mutex::new((Instant::now(), 0)),
             counted: Mutex::new(Instant::now()),
+            voted: AtomicBool::new(false),
         }
     }
 
@@ -173,11 +181,36 @@ impl Service {
             }
             Err(_) => return,
         };
+        self.voted.store(true, Ordering::Relaxed);
+        if uncounted >= 2 * VOTES_UNCOUNTED_MAX {
+            // Who tends does not keep up: the votes that can be taken back unnoticed stay few all the same.
+            self.count_votes();
+        }
+    }
+
+    /// Does what is to be done now and then while it votes, on a thread of its own: devices take their time, and nobody's
+    /// vote waits for them. Runs until the process ends.
+    pub fn tend_forever(&self) {
+        loop {
+            std::thread::sleep(TEND_EVERY);
+            self.tend();
+        }
+    }
+
+    /// The same once, where it is due.
+    pub(crate) fn tend(&self) {
+        if !self.voted.load(Ordering::Relaxed) {
+            return;
+        }
+        let uncounted = self.read().keys().map_or(0, |keys| keys.votes() - keys.open().record.votes);
         let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if uncounted >= VOTES_UNCOUNTED_MAX || (uncounted > 0 && counted.elapsed() >= COUNT_VOTES_EVERY) {
             self.count_votes();
         }
-        self.watch_anchors(WATCH_ANCHORS_EVERY);
+        if self.watched().0.elapsed() >= WATCH_ANCHORS_EVERY {
+            self.voted.store(false, Ordering::Relaxed);
+            self.compare_anchors();
+        }
     }
 
     /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
@@ -341,7 +374,7 @@ impl Service {
 
     /// Forgets keys and root, and writes down how many votes there are.
     fn seal(&self) {
-        self.count_votes();
+        self.count_votes_now();
         let mut custody = self.write();
         *custody = match std::mem::replace(&mut *custody, in_between()) {
             Custody::Operational(keys) => Custody::Locked(Box::new(keys.unload().record)),
@@ -355,20 +388,38 @@ impl Service {
         };
     }
 
-    /// Writes down how many votes were signed. A failure is no reason to stop: what is written already stays true.
+    /// Writes down how many votes were signed.
     fn count_votes(&self) {
+        let _change = self.changing();
+        self.count_votes_now();
+    }
+
+    /// The same where nothing else changes the state meanwhile. Devices are asked without the lock, so that others vote on;
+    /// what is written is then a few votes less than there are. A failure is no reason to stop: what is written already
+    /// stays true.
+    fn count_votes_now(&self) {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let mut custody = self.write();
-        let Custody::Operational(keys) = &mut *custody else { return };
-        let votes = keys.votes();
-        let Open { record, root } = keys.open();
-        if record.votes == votes {
-            return;
+        let committed = {
+            let custody = self.read();
+            let Ok(keys) = custody.keys() else { return };
+            let (votes, open) = (keys.votes(), keys.open());
+            if open.record.votes == votes {
+                return;
+            }
+            self.reach_all(&open.record, &open.root)
+                .map(|anchors| (CustodyRecord { votes, ..open.record.clone() }, anchors))
         }
-        match self.commit(root, CustodyRecord { votes, ..record.clone() }) {
-            Ok(record) => keys.open_mut().record = record,
-            Err(CustodyError::AnchorMissing { detail }) => self.stop_signing(&mut custody, detail),
-            Err(error) => log::warn!("cannot write down how many votes there are: {error}"),
+        .and_then(|(mut record, anchors)| {
+            let to_advance = anchors::settle_all(&mut record, anchors)?;
+            let record = record.authenticated(&self.read().keys()?.open().root);
+            self.write_and_advance(record, to_advance)
+        });
+        let mut custody = self.write();
+        match (committed, &mut *custody) {
+            (Ok(record), Custody::Operational(keys)) => keys.open_mut().record = record,
+            (Err(CustodyError::AnchorMissing { detail }), _) => self.stop_signing(&mut custody, detail),
+            (Err(error), _) => log::warn!("cannot write down how many votes there are: {error}"),
+            (Ok(_), _) => {}
         }
     }
 
