@@ -13,7 +13,7 @@ use zixt_types::{Action, CustodyMode, Decision, Hash, ProtectorId, SuiteId, Time
 pub(super) const DECISION_LIFE_MS: u64 = 14 * 86_400_000;
 
 /// Decisions in one answer: of a frame's size whatever the number of officers.
-const DECISIONS_PAGE: usize = 2;
+pub(super) const DECISIONS_PAGE: usize = 2;
 
 /// Numbers that a decision may leave out in quarantine: far more than a network decides, and few enough to look for all.
 const AHEAD_MAX: u64 = 10_000;

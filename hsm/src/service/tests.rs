@@ -2,6 +2,7 @@
 
 mod anchors;
 mod leftovers;
+mod officers;
 mod rollback;
 
 use super::*;

@@ -10,6 +10,7 @@ use zixt_crypto::{AeadKey, digest, hash, labels};
 use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose, KeyStatus, TokenInfo};
 use zixt_types::{
     ApplianceId, Canonical, CustodyMode, Genesis, Hash, ProtectorId, ProtectorKind, SuiteId, UnlockMode,
+    limits,
 };
 
 /// Protectors of one root.
@@ -18,7 +19,7 @@ const PROTECTORS_MAX: usize = 8;
 const KEYS_MAX: usize = 32;
 /// Enrolments, and keys, that wait to be destroyed. The oldest are given up where a device never comes back.
 const LEFTOVERS_MAX: usize = 16;
-/// Bytes of what a protector remembers.
+/// Bytes of what a device remembers.
 const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 
 /// The state file. Everything in it is bound by the MAC, whose key is derived from the root.
@@ -187,7 +188,8 @@ impl Pinned {
 
 impl Canonical for CustodyRecord {
     const WHAT: &'static str = "custody state";
-    const BYTES_MAX: usize = 512 * 1024;
+    /// The sealed shares of as many officers as a network may have, all keys, and all that waits to be destroyed.
+    const BYTES_MAX: usize = limits::RECOVERY_RECORD_BYTES_MAX + 768 * 1024;
     const VERSION: Option<u64> = Some(4);
 
     fn check(&self) -> Result<(), &'static str> {
@@ -212,7 +214,7 @@ impl Canonical for CustodyRecord {
             return Err("too much of it waits to be destroyed");
         }
         let mut enrolled = self.protectors.iter().chain(&self.to_erase);
-        if enrolled.any(|protector| protector.enrolment.len() > ENROLMENT_BYTES_MAX) {
+        if enrolled.any(|protector| protector.enrolment.len() > enrolment_bytes_max(protector.kind)) {
             return Err("what a protector remembers is too long");
         }
         let ids: std::collections::BTreeSet<_> =
@@ -221,6 +223,14 @@ impl Canonical for CustodyRecord {
             return Err("it holds a protector twice");
         }
         Ok(())
+    }
+}
+
+/// What the officers hold grows with them.
+const fn enrolment_bytes_max(kind: ProtectorKind) -> usize {
+    match kind {
+        ProtectorKind::Recovery => limits::RECOVERY_RECORD_BYTES_MAX,
+        _ => ENROLMENT_BYTES_MAX,
     }
 }
 
