@@ -196,8 +196,13 @@ impl Protector for Pkcs11Protector {
     fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
         let known: Vec<_> = known.iter().filter_map(|known| Some(parse(known).ok()?.kek)).collect();
         let objects = self.with_token(Token::objects, custody_error)?;
-        let stray = |object: &ObjectDescription| object.kind == ObjectKind::Kek && !known.contains(&object.id);
-        Ok(objects.into_iter().filter(stray).map(|object| format!("wrapping key {}", KekId(object.id))).collect())
+        let stray =
+            |object: &ObjectDescription| object.kind == ObjectKind::Kek && !known.contains(&object.id);
+        Ok(objects
+            .into_iter()
+            .filter(stray)
+            .map(|object| format!("wrapping key {}", KekId(object.id)))
+            .collect())
     }
 
     fn change_pin(&self, _: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {

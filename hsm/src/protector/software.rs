@@ -83,12 +83,9 @@ impl Protector for SoftwareProtector {
 
     fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
         match &*self.key() {
-            Some(_) => Ok(Enrolled {
-                enrolment: Vec::new(),
-                anchor: None,
-                authorisation: None,
-                counter_auth: None,
-            }),
+            Some(_) => {
+                Ok(Enrolled { enrolment: Vec::new(), anchor: None, authorisation: None, counter_auth: None })
+            }
             None => Err(CustodyError::TokenLocked),
         }
     }

@@ -229,7 +229,12 @@ impl Protector for TestProtector {
     }
 
     fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
-        Ok(self.enrolments().iter().filter(|kek| !known.contains(&&kek[..])).map(|kek| format!("{kek:?}")).collect())
+        Ok(self
+            .enrolments()
+            .iter()
+            .filter(|kek| !known.contains(&&kek[..]))
+            .map(|kek| format!("{kek:?}"))
+            .collect())
     }
 
     fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {

@@ -135,11 +135,7 @@ pub(super) fn settle_all<'s>(
 }
 
 impl Service {
-    fn reach(
-        &self,
-        enrolled: &EnrolledProtector,
-        root: &Root,
-    ) -> Result<Option<Anchor<'_>>, CustodyError> {
+    fn reach(&self, enrolled: &EnrolledProtector, root: &Root) -> Result<Option<Anchor<'_>>, CustodyError> {
         let (Some(recorded), Some(device)) = (enrolled.anchored, self.device(enrolled)) else {
             return Ok(None);
         };
@@ -239,7 +235,9 @@ impl Service {
     ) -> Result<Vec<(usize, Anchor<'_>)>, CustodyError> {
         let known = record.protectors.iter().enumerate().filter(|(_, enrolled)| !enrolled.unseen);
         known
-            .filter_map(|(at, enrolled)| Some(self.reach(enrolled, root).transpose()?.map(|anchor| (at, anchor))))
+            .filter_map(|(at, enrolled)| {
+                Some(self.reach(enrolled, root).transpose()?.map(|anchor| (at, anchor)))
+            })
             .collect()
     }
 

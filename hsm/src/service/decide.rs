@@ -310,7 +310,9 @@ impl Service {
         // Of a consensus key inside a token there never was a copy.
         let inside = key.mode == CustodyMode::Token && purpose == KeyPurpose::Consensus;
         let said = if let Some(why) = rotated.tried.still_there(hash) {
-            format!("the {name} key {hash} is taken out, but not destroyed: its token may still hold it ({why})")
+            format!(
+                "the {name} key {hash} is taken out, but not destroyed: its token may still hold it ({why})"
+            )
         } else if inside || rotated.still_opens.is_empty() {
             format!("the {name} key {hash} is destroyed")
         } else {

@@ -21,8 +21,7 @@ use self::anchors::Verdict;
 use crate::backend::KeyBackend;
 use crate::protector::Protector;
 use crate::state::{
-    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE,
-    storage,
+    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE, storage,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -204,8 +204,7 @@ impl Service {
         for enrolled in enrolled {
             let Some(device) = self.device(enrolled) else { continue };
             let erased = enrolled.authorisation(root).and_then(|authorisation| {
-                let auths =
-                    Auths { device: authorisation.as_deref().map(Vec::as_slice), ..Auths::default() };
+                let auths = Auths { device: authorisation.as_deref().map(Vec::as_slice), ..Auths::default() };
                 device.erase(&enrolled.enrolment, auths)
             });
             log::error!("{} was not enrolled; taken back: {erased:?}", enrolled.name);

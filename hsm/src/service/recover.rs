@@ -304,7 +304,8 @@ impl Service {
                 why: "this machine was recovered from another backup than that".to_owned(),
             }),
             None => Err(CustodyError::RecoveryRefused {
-                why: "no backup waits to be unpacked: it was done, or this machine was never recovered".to_owned(),
+                why: "no backup waits to be unpacked: it was done, or this machine was never recovered"
+                    .to_owned(),
             }),
         }
     }

@@ -17,9 +17,8 @@ use zixt_ceremony::RecoveryRequest;
 use zixt_crypto::{Reference, SigningKey, SigningSeed, digest};
 use zixt_hsm_protocol::{Blob, Card, KeyPurpose, KeyStatus, NamedPin, TokenInfo};
 use zixt_types::{
-    Canonical,
-    Action, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy, Round,
-    ShareHolder, SuiteId, Validator, Vote, VoteStep,
+    Action, Canonical, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy,
+    Round, ShareHolder, SuiteId, Validator, Vote, VoteStep,
 };
 
 /// A protector that the test can look at while the service has it.

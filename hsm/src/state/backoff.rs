@@ -189,7 +189,9 @@ mod tests {
     fn a_right_pin_gives_no_free_tries_of_another_protectors() {
         let folder = TestFolder::default();
         let mut tries = PinTries::read(&folder, at(0)).unwrap();
-        for (protector, right) in [("tpm", false), ("token", true), ("token", false), ("tpm", false), ("token", true)] {
+        for (protector, right) in
+            [("tpm", false), ("token", true), ("token", false), ("tpm", false), ("token", true)]
+        {
             tries.begin(&folder, protector, at(0)).unwrap();
             tries.end(&folder, protector, Some(right)).unwrap();
         }

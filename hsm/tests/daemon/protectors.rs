@@ -1,6 +1,8 @@
 //! A token and a TPM over one root: added, unlocked by either, exchanged while the appliance signs.
 
-use crate::common::{Daemon, Lab, Officers, copy, key, measure, pin, refused, stderr, stdout, tls_content, tpm, vote};
+use crate::common::{
+    Daemon, Lab, Officers, copy, key, measure, pin, refused, stderr, stdout, tls_content, tpm, vote,
+};
 use crate::swtpm::Swtpm;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -137,7 +139,10 @@ fn the_tpms_counter_counts_what_the_token_unlocked() {
     let daemon = lab.start();
     assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
     let status = lab.must(&["status"]);
-    assert!(status.contains("notices rollback while it is open") && status.contains("notices rollback;"), "{status}");
+    assert!(
+        status.contains("notices rollback while it is open") && status.contains("notices rollback;"),
+        "{status}"
+    );
     let doctor = stdout(&lab.admin(&["doctor"]));
     assert!(doctor.contains("ok   counter zixt") && doctor.contains("ok   counter tpm"), "{doctor}");
     assert!(doctor.contains("noticed by tpm at every unlock, and by zixt where"), "{doctor}");
@@ -165,6 +170,30 @@ fn the_tpms_counter_counts_what_the_token_unlocked() {
     assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
     let doctor = stdout(&lab.admin(&["doctor"]));
     assert!(doctor.contains("BAD  counter tpm"), "{doctor}");
+}
+
+/// The TPM did not answer when it was removed. Once it does, custody gives it back: nobody else has what that takes.
+#[test]
+fn a_tpm_that_was_away_when_it_was_removed_is_given_back_later() {
+    let (officers, mut swtpm, lab) = (Officers::three(), Swtpm::start(), Lab::new());
+    let (daemon, _) = token_and_tpm(&lab, &swtpm, &officers);
+    daemon.client.lock().unwrap();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    swtpm.kill();
+    let said = lab.decide(&officers, &["remove-protector", "tpm"], &[]);
+    assert!(said.contains("tpm: its old wrapping key is not destroyed yet"), "{said}");
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(doctor.contains("leftover tpm"), "{doctor}");
+    daemon.stop();
+    swtpm.power_on();
+    lab.configure_with(true, &[&lab.softhsm(), &tpm(&swtpm)]);
+    let taken = swtpm.tpm().provision(zixt_tpm::ProvisionOptions::default());
+    assert!(matches!(taken, Err(zixt_tpm::TpmError::AlreadyOwned { .. })), "{taken:?}");
+    let daemon = lab.start();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(!doctor.contains("leftover"), "{doctor}");
+    swtpm.tpm().provision(zixt_tpm::ProvisionOptions::default()).unwrap();
 }
 
 #[test]

@@ -56,7 +56,10 @@ fn the_counter_of_a_closed_protector_notices_a_state_that_was_set_back() {
         let service = of.start();
         assert_eq!(unlock_by(&service, other), StateKind::Quarantined, "unlocked by {other}");
         assert!(sign(&service, &vote(&genesis, 7, 2)).is_err());
-        assert_eq!(rollback(&service), (true, "an older state is noticed by first, second at every unlock".to_owned()));
+        assert_eq!(
+            rollback(&service),
+            (true, "an older state is noticed by first, second at every unlock".to_owned())
+        );
     }
 }
 
@@ -66,7 +69,8 @@ fn of_two_tokens_only_the_one_in_use_notices_it_and_the_doctor_says_so() {
     let (of, service, _) = two(["first", "second"].map(TestProtector::named));
     let (good, found) = rollback(&service);
     assert!(!good && found.contains("(first, second)"), "{found}");
-    let closed: Vec<_> = service.status().protectors.iter().map(|p| (p.anchored, p.anchored_closed)).collect();
+    let closed: Vec<_> =
+        service.status().protectors.iter().map(|p| (p.anchored, p.anchored_closed)).collect();
     assert_eq!(closed, [(true, false), (true, false)]);
     service.shut_down();
     let before = counters(&of);
@@ -164,7 +168,11 @@ fn a_silent_counter_is_missed_where_no_other_one_vouches() {
     of.protectors[1].gone.store(true, Ordering::Relaxed);
     assert_eq!(unlock_by(&service, "first"), StateKind::Operational);
     let told = |service: &Service| {
-        service.doctor().into_iter().find(|finding| finding.what == "counter second").map(|finding| finding.good)
+        service
+            .doctor()
+            .into_iter()
+            .find(|finding| finding.what == "counter second")
+            .map(|finding| finding.good)
     };
     assert_eq!(told(&service), Some(false));
     service.lock().unwrap();

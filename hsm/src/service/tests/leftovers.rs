@@ -79,7 +79,10 @@ fn a_device_that_was_away_when_it_was_removed_is_emptied_when_it_is_added_again(
     let id = service.status().protectors[1].id.unwrap();
     let remove = approved(&service, Decision::RemoveProtector { protector: id }, &[1, 2]);
     let done = service.decide(&remove, &[], &[]).unwrap();
-    assert!(done.iter().any(|line| line.contains("second: its old wrapping key is not destroyed yet")), "{done:?}");
+    assert!(
+        done.iter().any(|line| line.contains("second: its old wrapping key is not destroyed yet")),
+        "{done:?}"
+    );
     assert!(done.iter().any(|line| line.contains("still opens with second")), "{done:?}");
     let told = |service: &Service| {
         service.doctor().into_iter().find(|found| found.what == "leftover second").map(|found| found.good)
@@ -148,7 +151,13 @@ impl KeyBackend for InToken {
     }
     fn strays(&self, known: &[&StoredKey]) -> Result<Vec<String>, CustodyError> {
         let known: Vec<_> = known.iter().map(|key| key.hash()).collect();
-        Ok(self.token.keys().into_iter().filter(|key| !known.contains(key)).map(|key| format!("key {key}")).collect())
+        Ok(self
+            .token
+            .keys()
+            .into_iter()
+            .filter(|key| !known.contains(key))
+            .map(|key| format!("key {key}"))
+            .collect())
     }
 }
 
@@ -173,7 +182,8 @@ fn with_a_retired_key(token: &Arc<Token>) -> (Box_, Service, Hash, Vec<u8>) {
         key.status == KeyStatus::Retired && key.custody == CustodyMode::Token
     };
     let key = service.status().keys.iter().find(retired).unwrap().hash;
-    let transcript = approved(&service, Decision::DestroyKey { purpose: KeyPurpose::Consensus, key }, &[1, 2]);
+    let transcript =
+        approved(&service, Decision::DestroyKey { purpose: KeyPurpose::Consensus, key }, &[1, 2]);
     (of, service, key, transcript)
 }
 
@@ -184,7 +194,10 @@ fn a_key_whose_token_is_away_is_taken_out_and_destroyed_when_the_token_is_back()
     let (_of, service, key, transcript) = with_a_retired_key(&token);
     token.away.store(true, Ordering::Relaxed);
     let said = service.decide(&transcript, &[], &[]).unwrap();
-    assert!(said.last().unwrap().contains("taken out, but not destroyed: its token may still hold it"), "{said:?}");
+    assert!(
+        said.last().unwrap().contains("taken out, but not destroyed: its token may still hold it"),
+        "{said:?}"
+    );
     assert!(service.status().keys.iter().all(|known| known.hash != key) && token.keys().contains(&key));
     assert!(bad(&service, "leftover key").unwrap().contains(&key.to_string()));
     service.lock().unwrap();

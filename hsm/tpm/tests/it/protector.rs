@@ -55,7 +55,10 @@ fn it_wraps_roots_while_it_is_open() {
     for at in 0..blob.len() {
         let mut bad = blob.clone();
         bad[at] ^= 1;
-        assert!(matches!(again.unwrap_root(epoch, AAD, &bad), Err(TpmError::CorruptBlob { .. })), "byte {at}");
+        assert!(
+            matches!(again.unwrap_root(epoch, AAD, &bad), Err(TpmError::CorruptBlob { .. })),
+            "byte {at}"
+        );
     }
 }
 
@@ -118,7 +121,11 @@ fn nothing_opens_what_was_wrapped_in_an_epoch_that_is_over() {
     let newest = copy.wrap_root(third, AAD, &ROOT).unwrap();
     copy.end_epoch(second).unwrap();
     over(second, &new);
-    assert_eq!(*copy.unwrap_root(third, AAD, &newest).unwrap(), ROOT, "the end of others' epochs does it no harm");
+    assert_eq!(
+        *copy.unwrap_root(third, AAD, &newest).unwrap(),
+        ROOT,
+        "the end of others' epochs does it no harm"
+    );
 }
 
 #[test]
