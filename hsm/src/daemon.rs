@@ -110,6 +110,12 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .stack_size(256 * 1024)
         .spawn(move || accepting.accept(&listener))
         .map_err(StartError::Thread)?;
+    let tended = Arc::clone(&service);
+    std::thread::Builder::new()
+        .name("anchors".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || tended.tend_forever())
+        .map_err(StartError::Thread)?;
     say_ready(&service, &config.socket);
 
     let signal = signals.wait().map_err(StartError::Harden)?;

@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use zixt_hsm_protocol::{BlockingHsmClient, ClientError, KeyPurpose, StateKind, VoteOutcome};
 use zixt_tests::copy::copy_folder;
 use zixt_tests::{Appliance, text};
-use zixt_types::{Body, Canonical as _, Genesis, Hash, Height, Payload, Round, Vote, VoteStep};
+use zixt_types::{
+    Body, Canonical as _, CustodyMode, Decision, Genesis, Hash, Height, Payload, Round, Vote, VoteStep,
+};
 
 /// The officers of a lab, with their key files, in a folder that outlives the appliance.
 struct Officers {
@@ -104,6 +106,19 @@ fn decisions(evidence: &str) -> Vec<(u64, &'static str)> {
         other => panic!("{other:?}"),
     };
     evidence.system.unwrap().entries.iter().map(|entry| decision(&entry.body)).collect()
+}
+
+/// The keys that the decisions activate, and where officers were told that each lives.
+fn activations(evidence: &str) -> Vec<(Hash, CustodyMode)> {
+    let evidence = zixt_ledger::evidence::Evidence::parse(&fs::read(evidence).unwrap()).unwrap();
+    let activation = |body: &[u8]| match Body::parse(body).unwrap().payload {
+        Payload::Decision { action } => match action.decision {
+            Decision::ActivateKey { activates, custody, .. } => Some((activates, custody)),
+            _ => None,
+        },
+        other => panic!("{other:?}"),
+    };
+    evidence.system.unwrap().entries.iter().filter_map(|entry| activation(&entry.body)).collect()
 }
 
 /// A vote of this network that contradicts nothing yet.
@@ -271,6 +286,8 @@ fn what_was_lost_with_its_devices_is_recovered_by_officers_elsewhere() {
         decisions(&after),
         [(0, "add-protector"), (1, "set-recovery"), (2, "activate-key"), (3, "recover"), (4, "activate-key")]
     );
+    let (activated, lives) = activations(&after).pop().unwrap();
+    assert_eq!((activated, lives), (key.hash, key.custody), "as custody has it");
     let verdict = verify(&fresh, &after);
     assert!(verdict.status.success() && text(&verdict).contains("after the fire"), "{}", text(&verdict));
     let verdict = verify(&fresh, &evidence);

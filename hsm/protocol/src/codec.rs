@@ -123,6 +123,8 @@ mod tests {
                 new,
             }),
             any::<u64>().prop_map(|from| Request::Decisions { from }),
+            any::<[u8; 48]>().prop_map(|backup| Request::BackupKey { backup: Hash(backup) }),
+            any::<[u8; 48]>().prop_map(|backup| Request::BackupUnpacked { backup: Hash(backup) }),
             any::<[u8; 32]>().prop_map(|nonce| Request::Quote { nonce }),
             (pin(), prop::option::of(bytes())).prop_map(|(pin, values)| Request::Reseal {
                 protector: "tpm".to_owned(),

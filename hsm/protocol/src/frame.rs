@@ -3,10 +3,15 @@
 use std::io::{self, Read, Write};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
+use zixt_types::limits;
 
-/// Longest message: a decision with the approvals of 30 officers (ML-DSA-87), or the custody part of a backup with their
-/// sealed shares. Nothing is allocated for a longer one.
-pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Longest message: the end of a recovery, with the approvals of as many officers as a network may have, and a released share
+/// of each. Nothing is allocated for a longer one; a user of the allow-list holds sixteen at most.
+pub const FRAME_BYTES_MAX: usize = limits::TRANSCRIPT_BYTES_MAX
+    + limits::GENESIS_KEYS_MAX * (limits::SHARE_RELEASE_BYTES_MAX + LENGTH_BYTES_MAX)
+    + 1024;
+/// Bytes before a byte string.
+const LENGTH_BYTES_MAX: usize = 8;
 
 /// Why a frame was not read or written.
 #[derive(Debug, thiserror::Error)]

@@ -166,6 +166,20 @@ pub enum Request {
         #[cbor(n(0), with = "minicbor::bytes")]
         nonce: [u8; 32],
     },
+    /// Asks again for the key of a recovered backup's rest, until [`Self::BackupUnpacked`].
+    #[n(22)]
+    BackupKey {
+        /// Hash of [`crate::BackupHead::custody`].
+        #[n(0)]
+        backup: Hash,
+    },
+    /// Says that everything in a recovered backup is where it belongs: custody forgets its key.
+    #[n(23)]
+    BackupUnpacked {
+        /// Hash of [`crate::BackupHead::custody`].
+        #[n(0)]
+        backup: Hash,
+    },
 }
 
 /// A PIN and whose it is.
@@ -287,6 +301,8 @@ impl Request {
             | Self::Decide { .. }
             | Self::BeginRecovery { .. }
             | Self::FinishRecovery { .. }
+            | Self::BackupKey { .. }
+            | Self::BackupUnpacked { .. }
             | Self::ChangePin { .. }
             | Self::Reseal { .. }
             | Self::SelfTest => Purpose::Manage,
@@ -313,6 +329,7 @@ impl Request {
                 | Self::SignInvite { .. }
                 | Self::UnsealRowKey
                 | Self::Recovery
+                | Self::BackupKey { .. }
                 | Self::SelfTest
                 | Self::Doctor
                 | Self::Quote { .. }

@@ -84,6 +84,12 @@ pub enum Response {
     /// To `Quote`: a `zixt_measured::Attestation`.
     #[n(21)]
     Quoted(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// To `BackupKey`.
+    #[n(22)]
+    BackupKey(#[n(0)] RowKey),
+    /// To `BackupUnpacked`.
+    #[n(23)]
+    BackupUnpacked,
 }
 
 /// Something that `SelfTest` or `Doctor` found out.
@@ -245,6 +251,9 @@ pub struct ProtectorInfo {
     /// Whether it notices state that was set back.
     #[n(8)]
     pub anchored: bool,
+    /// Whether it notices that also while it is not open: its counter is asked without a PIN, at every unlock and change.
+    #[n(9)]
+    pub anchored_closed: bool,
 }
 
 impl Status {

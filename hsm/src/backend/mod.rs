@@ -7,6 +7,7 @@ mod wrapped_seed;
 pub use native::{KeyStore, NativeToken};
 pub use wrapped_seed::WrappedSeed;
 
+use crate::protector::Erased;
 use crate::root::Root;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
@@ -51,11 +52,19 @@ pub trait KeyBackend: Send + Sync {
         open: &OpenEscrow<'_>,
     ) -> Result<StoredKey, CustodyError>;
 
-    /// Destroys what lives outside of the state file.
+    /// Destroys what lives outside of the state file, as far as it can. What is gone already is destroyed.
+    ///
+    /// # Errors
+    /// `TokenLocked`, `TokenAbsent`, `TokenFailed`: to be tried again.
+    fn destroy(&self, key: &StoredKey) -> Result<Erased, CustodyError>;
+
+    /// What else of ours is where keys live, in words: keys that are none of these.
     ///
     /// # Errors
     /// `TokenLocked`, `TokenFailed`.
-    fn destroy(&self, key: &StoredKey) -> Result<(), CustodyError>;
+    fn strays(&self, _: &[&StoredKey]) -> Result<Vec<String>, CustodyError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Opens what was sealed to the officers' recovery key, given label, associated data and bytes.

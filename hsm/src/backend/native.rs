@@ -4,13 +4,15 @@
 //! before: its seed, sealed to the officers' recovery key, so that only M of them open it again.
 
 use super::{KeyBackend, NewKey, OpenEscrow, StoredKey};
-use crate::protector::{Pkcs11Protector, Protector as _, custody_error};
+use crate::protector::{Erased, Pkcs11Protector, Protector as _, custody_error};
 use crate::root::Root;
 use minicbor::{Decode, Encode};
 use std::sync::Arc;
 use zixt_crypto::hpke;
 use zixt_crypto::{SigningKey, SigningSeed, labels, selftest};
-use zixt_hsm_pkcs11::{Algorithm, Destruction, KeyId, NativeError, NativeKey, Origin};
+use zixt_hsm_pkcs11::{
+    Algorithm, Destruction, KeyId, NativeError, NativeKey, ObjectDescription, ObjectKind, Origin,
+};
 use zixt_hsm_protocol::CustodyError;
 use zixt_types::{Canonical, CustodyMode, KeyPurpose};
 
@@ -186,19 +188,28 @@ impl KeyBackend for KeyStore {
         self.wrapped.restore(root, key, mode, &seed)
     }
 
-    fn destroy(&self, key: &StoredKey) -> Result<(), CustodyError> {
+    fn destroy(&self, key: &StoredKey) -> Result<Erased, CustodyError> {
         if key.mode != CustodyMode::Token {
             return self.wrapped.destroy(key);
         }
         let (native, blob) = self.native_of(key)?;
-        let destroyed =
-            native.token.with_token(|token| token.destroy_native(&KeyId(blob.id)), native_error)?;
-        match destroyed {
-            Destruction::Destroyed => Ok(()),
-            Destruction::NotDestroyable => {
-                Err(CustodyError::TokenFailed { detail: "the token does not delete such keys".to_owned() })
+        match native.token.with_token(|token| token.destroy_native(&KeyId(blob.id)), native_error) {
+            Ok(Destruction::Destroyed) | Err(CustodyError::KekMissing { .. }) => Ok(Erased::Destroyed),
+            Ok(Destruction::NotDestroyable) => {
+                Ok(Erased::Kept("the token does not delete such keys".to_owned()))
             }
+            Err(error) => Err(error),
         }
+    }
+
+    fn strays(&self, known: &[&StoredKey]) -> Result<Vec<String>, CustodyError> {
+        let Some(native) = &self.native else { return Ok(Vec::new()) };
+        let known: Vec<_> =
+            known.iter().filter_map(|key| Some(NativeBlob::parse(&key.blob).ok()?.id)).collect();
+        let objects = native.token.with_token(zixt_hsm_pkcs11::Token::objects, custody_error)?;
+        let stray =
+            |object: &ObjectDescription| object.kind == ObjectKind::PrivateKey && !known.contains(&object.id);
+        Ok(objects.into_iter().filter(stray).map(|object| format!("key {}", KeyId(object.id))).collect())
     }
 }
 

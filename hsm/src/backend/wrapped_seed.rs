@@ -2,6 +2,7 @@
 //! locked memory.
 
 use super::{KeyBackend, NewKey, OpenEscrow, StoredKey};
+use crate::protector::Erased;
 use crate::root::{Class, Root};
 use zixt_crypto::{SigningKey, SigningSeed, labels, selftest};
 use zixt_hsm_protocol::CustodyError;
@@ -95,8 +96,8 @@ impl KeyBackend for WrappedSeed {
     }
 
     /// The seed dies with the root that sealed it: whoever destroys a key rotates the root.
-    fn destroy(&self, _: &StoredKey) -> Result<(), CustodyError> {
-        Ok(())
+    fn destroy(&self, _: &StoredKey) -> Result<Erased, CustodyError> {
+        Ok(Erased::Destroyed)
     }
 }
 

@@ -78,24 +78,33 @@ pub trait Protector: Send + Sync {
     /// `TokenLocked`, `KekMissing`, `UnsealFailed`, `TokenFailed`.
     fn unwrap(&self, enrolment: &[u8], aad: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError>;
 
-    /// A number that cannot be set back, to notice state that was; `None` if it has none.
+    /// A number that cannot be set back, to notice state that was; `None` if it has none. Of a device that is not open by
+    /// what [`Enrolled::counter_auth`] was, where there is that.
     ///
     /// # Errors
-    /// `AnchorMissing`, `TokenFailed`.
-    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError>;
+    /// `TokenLocked` if it needs to be open, `AnchorMissing`, `TokenFailed`.
+    fn anchor(&self, enrolment: &[u8], counter_auth: Option<&[u8]>) -> Result<Option<u64>, CustodyError>;
 
     /// Sets the anchor to a number that is one more than what it was.
     ///
     /// # Errors
     /// As [`Self::anchor`].
-    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError>;
+    fn advance(&self, enrolment: &[u8], counter_auth: Option<&[u8]>, to: u64) -> Result<(), CustodyError>;
 
     /// Destroys the wrapping key of an enrolment that is no longer used, as far as the device can; if the protector is
-    /// given up as a whole, with everything else. `authorisation` is what [`Enrolled::authorisation`] was, given then.
+    /// given up as a whole, with everything else. What is gone already is destroyed.
+    ///
+    /// # Errors
+    /// `TokenLocked` if it needs to be open, `TokenAbsent`, `TokenFailed`: to be tried again.
+    fn erase(&self, enrolment: &[u8], auths: Auths<'_>) -> Result<Erased, CustodyError>;
+
+    /// What else of ours is in the open device, in words: wrapping keys of none of these enrolments.
     ///
     /// # Errors
     /// `TokenLocked`, `TokenFailed`.
-    fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError>;
+    fn strays(&self, _: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
+        Ok(Vec::new())
+    }
 
     /// Signs what the machine measured, by the attestation key that is given or, if there is none or another device made it,
     /// by a new one. `authorisation` is what [`Enrolled::authorisation`] was, where it is known.
@@ -133,6 +142,15 @@ pub trait Protector: Send + Sync {
     fn change_pin(&self, enrolment: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError>;
 }
 
+/// What a device may be asked with that is closed, or to be given up.
+#[derive(Clone, Copy, Default)]
+pub struct Auths<'a> {
+    /// What [`Enrolled::authorisation`] was: given where the protector is given up as a whole.
+    pub device: Option<&'a [u8]>,
+    /// What [`Enrolled::counter_auth`] was.
+    pub counter: Option<&'a [u8]>,
+}
+
 /// What a new enrolment consists of.
 #[derive(Debug)]
 pub struct Enrolled {
@@ -142,6 +160,8 @@ pub struct Enrolled {
     pub anchor: Option<u64>,
     /// Authorisations of the device that exist nowhere else: to be sealed under the root.
     pub authorisation: Option<Zeroizing<Vec<u8>>>,
+    /// What lets the anchor be asked and advanced without the PIN, if the device can do that: to be sealed under the root.
+    pub counter_auth: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// A device's word for what was started.

@@ -1,13 +1,13 @@
 //! A PKCS#11 token as protector. The one place that maps the token's errors to the protocol's.
 
-use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Auths, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use minicbor::{Decode, Encode};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use zixt_hsm_pkcs11::{
-    AnchorError, AnchorId, AuthPin, ChangePinError, Destruction, Kek, KekId, Module, PinTry, Token,
-    TokenError, TokenSelector,
+    AnchorError, AnchorId, AuthPin, ChangePinError, Destruction, Kek, KekId, Module, ObjectDescription,
+    ObjectKind, PinTry, Token, TokenError, TokenSelector,
 };
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
 use zixt_types::{Canonical, ProtectorKind};
@@ -159,7 +159,9 @@ impl Protector for Pkcs11Protector {
         if let Some(open) = &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
             *lock(&open.kek) = Some(kek);
         }
-        Ok(Enrolled { enrolment: new.to_bytes(), anchor: Some(anchor), authorisation: None })
+        // A private object: without a login a token does not even say that it is there.
+        let (authorisation, counter_auth) = (None, None);
+        Ok(Enrolled { enrolment: new.to_bytes(), anchor: Some(anchor), authorisation, counter_auth })
     }
 
     fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
@@ -170,22 +172,37 @@ impl Protector for Pkcs11Protector {
         self.with_kek(enrolment, |token, kek| token.unwrap(kek, aad, wrapped))
     }
 
-    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError> {
+    fn anchor(&self, enrolment: &[u8], _: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
         let id = AnchorId(parse(enrolment)?.anchor);
         self.with_token(|token| token.anchor_read(&id), anchor_error).map(Some)
     }
 
-    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError> {
+    fn advance(&self, enrolment: &[u8], _: Option<&[u8]>, to: u64) -> Result<(), CustodyError> {
         let id = AnchorId(parse(enrolment)?.anchor);
         self.with_token(|token| token.anchor_advance(&id, to), anchor_error)
     }
 
-    fn erase(&self, enrolment: &[u8], _: Option<&[u8]>) -> Result<Erased, CustodyError> {
+    fn erase(&self, enrolment: &[u8], _: Auths<'_>) -> Result<Erased, CustodyError> {
         let name = parse(enrolment)?.kek;
-        match self.with_token(|token| token.destroy_kek(&KekId(name)), custody_error)? {
-            Destruction::Destroyed => Ok(Erased::Destroyed),
-            Destruction::NotDestroyable => Ok(Erased::Kept("the token does not delete such keys".to_owned())),
+        match self.with_token(|token| token.destroy_kek(&KekId(name)), custody_error) {
+            Ok(Destruction::Destroyed) | Err(CustodyError::KekMissing { .. }) => Ok(Erased::Destroyed),
+            Ok(Destruction::NotDestroyable) => {
+                Ok(Erased::Kept("the token does not delete such keys".to_owned()))
+            }
+            Err(error) => Err(error),
         }
+    }
+
+    fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
+        let known: Vec<_> = known.iter().filter_map(|known| Some(parse(known).ok()?.kek)).collect();
+        let objects = self.with_token(Token::objects, custody_error)?;
+        let stray =
+            |object: &ObjectDescription| object.kind == ObjectKind::Kek && !known.contains(&object.id);
+        Ok(objects
+            .into_iter()
+            .filter(stray)
+            .map(|object| format!("wrapping key {}", KekId(object.id)))
+            .collect())
     }
 
     fn change_pin(&self, _: &[u8], old: &Pin, new: &Pin) -> Result<PinChange, CustodyError> {

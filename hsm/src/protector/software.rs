@@ -1,6 +1,6 @@
 //! A key in a plain file, in a lab. It protects nothing from whoever reads the disk, and everything says so.
 
-use super::{Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Auths, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -83,7 +83,9 @@ impl Protector for SoftwareProtector {
 
     fn enrol(&self, _: Option<&[u8]>) -> Result<Enrolled, CustodyError> {
         match &*self.key() {
-            Some(_) => Ok(Enrolled { enrolment: Vec::new(), anchor: None, authorisation: None }),
+            Some(_) => {
+                Ok(Enrolled { enrolment: Vec::new(), anchor: None, authorisation: None, counter_auth: None })
+            }
             None => Err(CustodyError::TokenLocked),
         }
     }
@@ -101,16 +103,19 @@ impl Protector for SoftwareProtector {
         aead::open(key, aad, wrapped).map_err(|_| CustodyError::PinIncorrect)
     }
 
-    fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
+    fn anchor(&self, _: &[u8], _: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
         Ok(None)
     }
 
-    fn advance(&self, _: &[u8], _: u64) -> Result<(), CustodyError> {
+    fn advance(&self, _: &[u8], _: Option<&[u8]>, _: u64) -> Result<(), CustodyError> {
         Ok(())
     }
 
-    fn erase(&self, _: &[u8], _: Option<&[u8]>) -> Result<Erased, CustodyError> {
-        std::fs::remove_file(&self.path).map_err(|error| failed(&error))?;
+    fn erase(&self, _: &[u8], _: Auths<'_>) -> Result<Erased, CustodyError> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+            _ => {}
+        }
         Ok(Erased::Kept("a file was removed; its blocks may still be on the disk".to_owned()))
     }
 

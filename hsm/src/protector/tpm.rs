@@ -1,6 +1,6 @@
 //! A TPM 2.0 as protector. The one place that maps the TPM's errors to the protocol's.
 
-use super::{Attested, Enrolled, Erased, PinChange, Protector, Unwrapped};
+use super::{Attested, Auths, Enrolled, Erased, PinChange, Protector, Unwrapped};
 use crate::root::ROOT_BYTES;
 use std::fs::File;
 use std::io::Read as _;
@@ -12,8 +12,9 @@ use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, Pin, TokenInfo};
 use zixt_measured::Attestation;
 use zixt_tpm::{
-    AUTH_BYTES, Approval, AttestationKey, Binding, COUNTER_INDEX_DEFAULT, Enrolment, HierarchyAuth,
-    NONCE_BYTES, PcrSelection, PcrValues, PolicyKey, PolicyRef, ProvisionOptions, Tpm, TpmError,
+    AUTH_BYTES, Approval, AttestationKey, Binding, COUNTER_AUTH_BYTES, COUNTER_INDEX_DEFAULT, Counter,
+    Enrolment, HierarchyAuth, NONCE_BYTES, PcrSelection, PcrValues, PolicyKey, PolicyRef, ProvisionOptions,
+    Srk, Tpm, TpmError,
 };
 use zixt_types::{Canonical as _, ProtectorKind};
 
@@ -110,6 +111,23 @@ impl TpmProtector {
             State::Open(protector) => run(protector).map_err(custody_error),
             State::New(_) | State::Closed => Err(CustodyError::TokenLocked),
         }
+    }
+
+    /// Whether it was opened with its PIN, and is not merely about to be enrolled.
+    fn is_unsealed(&self) -> bool {
+        matches!(*self.state(), State::Open(_))
+    }
+
+    /// Asks or advances the counter of an enrolment without its PIN.
+    fn with_counter(
+        &self,
+        enrolment: &[u8],
+        auth: &[u8],
+        run: impl FnOnce(&Tpm, &Srk, &Counter, &[u8; COUNTER_AUTH_BYTES]) -> Result<u64, TpmError>,
+    ) -> Result<u64, CustodyError> {
+        let auth = auth.try_into().map_err(|_| CustodyError::UnsealFailed)?;
+        let enrolment = parse(enrolment)?;
+        run(&self.tpm()?, enrolment.srk(), enrolment.counter(), auth).map_err(custody_error)
     }
 
     /// Asks the TPM what it is.
@@ -210,7 +228,8 @@ impl Protector for TpmProtector {
                 let present = parse(previous.unwrap_or_default())?.epoch();
                 let epoch = protector.begin_epoch(present).map_err(custody_error)?;
                 let enrolment = protector.enrolment().in_epoch(epoch).to_bytes();
-                return Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: None });
+                let (authorisation, counter_auth) = (None, None);
+                return Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation, counter_auth });
             }
             State::Closed => return Err(CustodyError::TokenLocked),
         };
@@ -232,10 +251,10 @@ impl Protector for TpmProtector {
         let opened = made.and_then(|made| {
             self.add_approvals(&made);
             made.open(pin.expose().as_bytes(), zixt_tpm::PinTry::Attended)?;
-            let anchor = made.read_anchor()?;
-            Ok((made, anchor))
+            let (anchor, counter_auth) = (made.read_anchor()?, made.counter_auth()?);
+            Ok((made, anchor, Zeroizing::new(counter_auth.to_vec())))
         });
-        let (protector, anchor) = match opened {
+        let (protector, anchor, counter_auth) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 // Its authorisations would be lost with this error.
@@ -249,42 +268,69 @@ impl Protector for TpmProtector {
         };
         let enrolment = protector.enrolment().to_bytes();
         *state = State::Open(Box::new(protector));
-        Ok(Enrolled { enrolment, anchor: Some(anchor), authorisation: Some(authorisation) })
+        Ok(Enrolled {
+            enrolment,
+            anchor: Some(anchor),
+            authorisation: Some(authorisation),
+            counter_auth: Some(counter_auth),
+        })
     }
 
-    fn wrap(&self, enrolment: &[u8], _: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
+    fn wrap(&self, enrolment: &[u8], aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, CustodyError> {
         let epoch = parse(enrolment)?.epoch();
-        self.with_open(|protector| protector.wrap_root(epoch, root))
+        self.with_open(|protector| protector.wrap_root(epoch, aad, root))
     }
 
-    fn unwrap(&self, enrolment: &[u8], _: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
+    fn unwrap(&self, enrolment: &[u8], aad: &[u8], wrapped: &[u8]) -> Result<Unwrapped, CustodyError> {
         let epoch = parse(enrolment)?.epoch();
-        let root = self.with_open(|protector| protector.unwrap_root(epoch, wrapped))?;
+        let root = self.with_open(|protector| protector.unwrap_root(epoch, aad, wrapped))?;
         Ok(Zeroizing::new(root.to_vec()))
     }
 
-    fn anchor(&self, _: &[u8]) -> Result<Option<u64>, CustodyError> {
-        self.with_open(zixt_tpm::TpmProtector::read_anchor).map(Some)
+    fn anchor(&self, enrolment: &[u8], counter_auth: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
+        let value = match counter_auth.filter(|_| !self.is_unsealed()) {
+            Some(auth) => self.with_counter(enrolment, auth, Tpm::read_counter),
+            None => self.with_open(zixt_tpm::TpmProtector::read_anchor),
+        };
+        value.map(Some)
     }
 
-    fn advance(&self, _: &[u8], _: u64) -> Result<(), CustodyError> {
-        self.with_open(zixt_tpm::TpmProtector::advance_anchor).map(|_| ())
+    fn advance(&self, enrolment: &[u8], counter_auth: Option<&[u8]>, _: u64) -> Result<(), CustodyError> {
+        let value = match counter_auth.filter(|_| !self.is_unsealed()) {
+            Some(auth) => self.with_counter(enrolment, auth, Tpm::advance_counter),
+            None => self.with_open(zixt_tpm::TpmProtector::advance_anchor),
+        };
+        value.map(|_| ())
     }
 
-    fn erase(&self, enrolment: &[u8], authorisation: Option<&[u8]>) -> Result<Erased, CustodyError> {
+    fn erase(&self, enrolment: &[u8], auths: Auths<'_>) -> Result<Erased, CustodyError> {
         let enrolment = parse(enrolment)?;
-        let Some(lockout) = authorisation
+        let Some(lockout) = auths
+            .device
             .and_then(|auths| auths.get(2 * AUTH_BYTES..))
             .and_then(|auth| <&[u8; AUTH_BYTES]>::try_from(auth).ok())
             .map(HierarchyAuth::from_bytes)
         else {
             // It goes on being used, and only what it wrapped so far is not to be opened any more.
-            self.with_open(|protector| protector.end_epoch(enrolment.epoch()))?;
+            let epoch = enrolment.epoch();
+            match auths.counter.filter(|_| !self.is_unsealed()) {
+                Some(auth) => {
+                    let auth = auth.try_into().map_err(|_| CustodyError::UnsealFailed)?;
+                    let (srk, index) = (enrolment.srk(), enrolment.counter().index);
+                    self.tpm()?.end_epoch(srk, index, epoch, auth).map_err(custody_error)?;
+                }
+                None => self.with_open(|protector| protector.end_epoch(epoch))?,
+            }
             return Ok(Erased::Destroyed);
         };
         self.close();
-        self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
-        Ok(Erased::Destroyed)
+        match self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error) {
+            Ok(()) => Ok(Erased::Destroyed),
+            Err(CustodyError::TpmReplaced { .. }) => {
+                Ok(Erased::Kept("the TPM that answers was cleared already, or is another one".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn attest(

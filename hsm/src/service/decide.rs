@@ -4,7 +4,7 @@
 use super::root::Rotated;
 use super::{Service, now, storage};
 use crate::backend::{NewKey, StoredKey};
-use crate::state::{Custody, CustodyRecord, Folder as _, Held, mode, store_guard};
+use crate::state::{Custody, CustodyRecord, EnrolledProtector, Folder as _, Held, mode, store_guard};
 use zixt_ceremony::OfficerRule;
 use zixt_hsm_protocol::{Card, CustodyError, KeyInfo, KeyPurpose, KeyStatus, NamedPin, TakenDecision};
 use zixt_types::{Action, CustodyMode, Decision, Hash, ProtectorId, SuiteId, Timestamp, limits};
@@ -13,7 +13,7 @@ use zixt_types::{Action, CustodyMode, Decision, Hash, ProtectorId, SuiteId, Time
 pub(super) const DECISION_LIFE_MS: u64 = 14 * 86_400_000;
 
 /// Decisions in one answer: of a frame's size whatever the number of officers.
-const DECISIONS_PAGE: usize = 2;
+pub(super) const DECISIONS_PAGE: usize = 2;
 
 /// Numbers that a decision may leave out in quarantine: far more than a network decides, and few enough to look for all.
 const AHEAD_MAX: u64 = 10_000;
@@ -72,6 +72,9 @@ impl Service {
             }
             Decision::SetRecovery { threshold, holders } => {
                 let recovery = super::recover::new(&record, threshold, &holders, cards)?;
+                if super::recover::shares(&record).is_none() {
+                    return self.first_recovery(&mut custody, transcript, sequence, recovery);
+                }
                 self.with_decision(&mut custody, transcript, pins, move |record, _| {
                     super::recover::put(record, recovery)
                 })
@@ -93,6 +96,28 @@ impl Service {
         }?;
         log::info!("decision {sequence} of the officers: {}", done.join("; "));
         self.complete(&mut custody)?;
+        Ok(done)
+    }
+
+    /// Seals the present root to the first recovery key. There are no earlier shares to withdraw, so nothing is rotated, and
+    /// no other protector is needed: one of two may be lost, and without shares or a third it could not be removed.
+    fn first_recovery(
+        &self,
+        custody: &mut Custody,
+        transcript: &[u8],
+        sequence: u64,
+        mut recovery: EnrolledProtector,
+    ) -> Result<Vec<String>, CustodyError> {
+        let open = custody.open_mut()?;
+        super::recover::wrap(&mut recovery, &open.root)?;
+        let mut next = open.record.clone();
+        super::recover::put(&mut next, recovery)?;
+        next.sequence += 1;
+        self.keep_decision(open.record.sequence, transcript)?;
+        open.record = self.commit(&open.root, next)?;
+        let done = vec!["the officers' shares open the root, which stays the same".to_owned()];
+        log::info!("decision {sequence} of the officers: {}", done.join("; "));
+        self.complete(custody)?;
         Ok(done)
     }
 
@@ -138,7 +163,7 @@ impl Service {
             && !device.is_open()
             && super::provision::same_device(record, &removed, device).is_ok()
         {
-            self.try_pin(zixt_hsm_pkcs11::PinTry::Attended, || {
+            self.try_pin(device, zixt_hsm_pkcs11::PinTry::Attended, || {
                 device.open(Some(&removed.enrolment), &named.pin, zixt_hsm_pkcs11::PinTry::Attended)
             })?;
         }
@@ -165,7 +190,7 @@ impl Service {
         let mut next = open.record.clone();
         let of_purpose = next.keys.iter().filter(|key| key.purpose == purpose);
         let version = of_purpose.map(|key| key.version).max().unwrap_or(0) + 1;
-        next.keys.retain(|key| key.purpose != purpose || key.status != KeyStatus::Pending);
+        next.take_out(|key| key.purpose == purpose && key.status == KeyStatus::Pending);
         let new = NewKey {
             purpose,
             version,
@@ -178,6 +203,7 @@ impl Service {
         let info = key.info();
         next.keys.push(key);
         open.record = self.commit(&open.root, next)?;
+        drop(self.tidy(open));
         log::info!("made the {} key {} for officers to activate", purpose.name(), info.hash);
         Ok(info)
     }
@@ -235,6 +261,7 @@ impl Service {
         let open = custody.open_mut()?;
         if ends_quarantine {
             next.quarantine = None;
+            self.set_apart(&mut next, &open.root)?;
             next.renew_guard(&open.root)?;
             // Before the state that names it: until that is durable, the quarantine stands.
             store_guard(&self.folder, &next.open_guard_key(&open.root)?)?;
@@ -276,14 +303,17 @@ impl Service {
             });
         };
         let rotated = self.with_decision(custody, transcript, pins, |record, _| {
-            record.keys.retain(|kept| kept.hash() != hash);
+            record.take_out(|kept| kept.hash() == hash);
             Ok(())
         })?;
-        self.devices.keys.destroy(&key)?;
         let name = purpose.name();
         // Of a consensus key inside a token there never was a copy.
         let inside = key.mode == CustodyMode::Token && purpose == KeyPurpose::Consensus;
-        let said = if inside || rotated.still_opens.is_empty() {
+        let said = if let Some(why) = rotated.tried.still_there(hash) {
+            format!(
+                "the {name} key {hash} is taken out, but not destroyed: its token may still hold it ({why})"
+            )
+        } else if inside || rotated.still_opens.is_empty() {
             format!("the {name} key {hash} is destroyed")
         } else {
             format!(
@@ -314,7 +344,7 @@ impl Service {
 
 /// What a rotation did, and what it did not.
 fn in_words(rotated: Rotated) -> Vec<String> {
-    let Rotated { mut done, still_opens } = rotated;
+    let Rotated { mut done, still_opens, .. } = rotated;
     done.push(match still_opens.is_empty() {
         true => "no copy of the state of before opens any more".to_owned(),
         false => format!("a copy of the state of before still opens with {}", still_opens.join(", or ")),

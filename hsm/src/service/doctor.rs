@@ -1,6 +1,7 @@
 //! Looks at everything, and says in words for officers what is wrong and what to do.
 
 use super::Service;
+use super::anchors::Anchor;
 use crate::state::{Custody, CustodyRecord, Held, Open};
 use zixt_crypto::selftest;
 use zixt_hsm_protocol::{CustodyError, Finding, KeyStatus, ProtectorInfo, StateKind};
@@ -96,9 +97,12 @@ impl Service {
         if let Some(record) = custody.record() {
             findings.extend(safety(record, &protectors));
         }
-        if let Ok(Open { record, .. }) = custody.open() {
-            findings.extend(self.try_anchors(record));
-        }
+        let anchors = custody.open().and_then(|open| self.reached(open)).unwrap_or_default();
+        let record = custody.open().ok().map(|open| open.record.clone());
+        // A device may take its time, and whoever changes the state must not wait for that.
+        drop(custody);
+        findings.extend(Self::try_anchors(&anchors));
+        findings.extend(record.map(|record| self.look_for_leftovers(&record)).unwrap_or_default());
         if let Some(error) = self.last_failure() {
             findings.push(bad("last unlock", &error.to_string(), error.advice()));
         }
@@ -107,29 +111,31 @@ impl Service {
             findings.push(bad("PIN", &tries, "Find out who tried; each next try waits longer."));
         }
         findings.push(self.disk());
-        drop(custody);
         findings.push(memory());
         findings
     }
 
-    /// Whether every open device still answers, and stands where the state says: the only way to find out that one is
-    /// gone which nothing asked since the unlock.
-    fn try_anchors(&self, record: &CustodyRecord) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for enrolled in &record.protectors {
-            let Some(device) = self.device(enrolled).filter(|device| device.is_open()) else { continue };
-            let what = format!("counter {}", enrolled.name);
-            match super::root::judge(device, enrolled) {
-                Ok(None) => findings.push(good(&what, "stands where the state says")),
-                Ok(Some(why)) => findings.push(bad(
+    /// Whether every device whose counter is reached still answers, and stands where the state says: the only way to find
+    /// out that one is gone which nothing asked since the unlock.
+    fn try_anchors(anchors: &[Anchor<'_>]) -> Vec<Finding> {
+        let tried = anchors.iter().map(|anchor| {
+            let what = format!("counter {}", anchor.name());
+            match anchor.judge() {
+                _ if anchor.is_unseen() => bad(
+                    &what,
+                    "it was not there when officers last decided on this state, and does not vouch for it",
+                    "Rotate the root (`zixt-hsm propose rotate-root`) with the PINs of all protectors: that corrects it.",
+                ),
+                Ok(None) => good(&what, "stands where the state says"),
+                Ok(Some(why)) => bad(
                     &what,
                     &why,
                     "Lock and unlock: custody then quarantines itself, and officers activate a new consensus key.",
-                )),
-                Err(error) => findings.push(bad(&what, &error.to_string(), error.advice())),
+                ),
+                Err(error) => bad(&what, &error.to_string(), error.advice()),
             }
-        }
-        findings
+        });
+        tried.collect()
     }
 
     fn disk(&self) -> Finding {
@@ -198,17 +204,14 @@ fn safety(record: &CustodyRecord, protectors: &[ProtectorInfo]) -> Vec<Finding> 
             "Propose `recovery` with the officers' cards.",
         ),
     });
-    let anchored = record.protectors.iter().filter(|protector| protector.anchored.is_some());
-    let names: Vec<_> = anchored.map(|protector| protector.name.as_str()).collect();
-    findings.push(if names.is_empty() {
-        bad(
-            "rollback",
-            "no protector has a counter: an older state folder that is put back is not noticed",
-            "Add a TPM, or a token that keeps an anchor.",
-        )
-    } else {
-        good("rollback", &format!("an older state is noticed by {}", names.join(", ")))
-    });
+    findings.push(rollback(record));
+    if record.unpacking.is_some() {
+        findings.push(bad(
+            "backup",
+            "custody was recovered from it, and the server's files in it were not unpacked",
+            "Run `zixt-hsm recover files` with that backup.",
+        ));
+    }
     if let Some(pinned) = &record.pinned {
         findings.push(match pinned.unlock {
             UnlockMode::Attended => good(
@@ -223,6 +226,46 @@ fn safety(record: &CustodyRecord, protectors: &[ProtectorInfo]) -> Vec<Finding> 
         });
     }
     findings
+}
+
+/// By what a state that was set back is noticed.
+fn rollback(record: &CustodyRecord) -> Finding {
+    let anchored = || record.protectors.iter().filter(|protector| protector.anchored.is_some());
+    let names = |closed: bool| {
+        let of = anchored().filter(|protector| protector.counter_auth.is_some() == closed);
+        of.map(|protector| protector.name.as_str()).collect::<Vec<_>>()
+    };
+    let (always, while_open) = (names(true), names(false));
+    match (always.as_slice(), while_open.as_slice()) {
+        ([], []) => bad(
+            "rollback",
+            "no protector has a counter: an older state folder that is put back is not noticed",
+            "Add a TPM, or a token that keeps an anchor.",
+        ),
+        ([], [only]) => good("rollback", &format!("an older state is noticed by {only}")),
+        ([], several) => bad(
+            "rollback",
+            &format!(
+                "an older state is noticed only by the protector that custody is unlocked by ({}): a token tells nothing \
+                 without its PIN. A copy of the folder that is as old as the last use of another one is taken for current \
+                 by that",
+                several.join(", ")
+            ),
+            "Add a TPM, whose counter is asked whichever protector is used. Until then unlock by one, and keep the others \
+             where nobody reaches them together with the disk.",
+        ),
+        (always, []) => {
+            good("rollback", &format!("an older state is noticed by {} at every unlock", always.join(", ")))
+        }
+        (always, while_open) => good(
+            "rollback",
+            &format!(
+                "an older state is noticed by {} at every unlock, and by {} where custody is unlocked by it",
+                always.join(", "),
+                while_open.join(", ")
+            ),
+        ),
+    }
 }
 
 /// Whether secrets can be swapped out, as the kernel tells it of this process.

@@ -1,8 +1,10 @@
 //! Decides what to do with a request in the state that custody is in.
 
+mod anchors;
 mod attest;
 mod decide;
 mod doctor;
+mod leftovers;
 mod provision;
 mod recover;
 mod root;
@@ -15,18 +17,18 @@ mod tests;
 pub use recover::CustodyBackup;
 pub use status::description;
 
+use self::anchors::Verdict;
 use crate::backend::KeyBackend;
 use crate::protector::Protector;
-use crate::root::Root;
 use crate::state::{
-    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Folder, Held, Keys, Open, PinTries, STATE_FILE,
-    storage,
+    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE, storage,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, KeyStatus, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
-use zixt_types::{Canonical, Timestamp, UnlockMode};
+use zixt_types::{Timestamp, UnlockMode};
 
 /// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
 /// even after a crash.
@@ -36,8 +38,12 @@ const VOTES_UNCOUNTED_MAX: u64 = 1000;
 /// counter, which wears out, lasts for years.
 const COUNT_VOTES_EVERY: Duration = Duration::from_secs(300);
 
-/// How often the anchors are compared with the state while it votes: after a vote, so that nobody waits for a device.
-const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(9);
+/// How often the anchors are compared with the state while it votes: beside the votes, and so early that a device may take
+/// five seconds before a vote waits for it.
+const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether something is to be done beside the votes.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// After what time they are compared before the next vote, however long the device takes. Who votes rarely must not release
 /// one on the strength of what was true an hour ago.
@@ -64,6 +70,8 @@ pub struct Service {
     watched: Mutex<(Instant, u32)>,
     /// When the votes were last counted.
     counted: Mutex<Instant>,
+    /// Whether there was a vote since the anchors were last compared.
+    voted: AtomicBool,
 }
 
 /// What keys live in and are protected by.
@@ -95,6 +103,7 @@ impl Service {
             failure: Mutex::default(),
             watched: Mutex::new((Instant::now(), 0)),
             counted: Mutex::new(Instant::now()),
+            voted: AtomicBool::new(false),
         }
     }
 
@@ -138,6 +147,12 @@ impl Service {
                 let recovered = self.finish_recovery(transcript, releases);
                 recovered.map(|(state, key)| Response::Recovered { state, key: RowKey(key) })
             }
+            Request::BackupKey { backup } => {
+                self.backup_key(*backup).map(|key| Response::BackupKey(RowKey(key)))
+            }
+            Request::BackupUnpacked { backup } => {
+                self.backup_unpacked(*backup).map(|()| Response::BackupUnpacked)
+            }
             Request::ChangePin { protector, old, new } => {
                 self.change_pin(protector, old, new).map(|()| Response::PinChanged)
             }
@@ -165,11 +180,36 @@ impl Service {
             }
             Err(_) => return,
         };
+        self.voted.store(true, Ordering::Relaxed);
+        if uncounted >= 2 * VOTES_UNCOUNTED_MAX {
+            // Who tends does not keep up: the votes that can be taken back unnoticed stay few all the same.
+            self.count_votes();
+        }
+    }
+
+    /// Does what is to be done now and then while it votes, on a thread of its own: devices take their time, and nobody's
+    /// vote waits for them. Runs until the process ends.
+    pub fn tend_forever(&self) {
+        loop {
+            std::thread::sleep(TEND_EVERY);
+            self.tend();
+        }
+    }
+
+    /// The same once, where it is due.
+    pub(crate) fn tend(&self) {
+        if !self.voted.load(Ordering::Relaxed) {
+            return;
+        }
+        let uncounted = self.read().keys().map_or(0, |keys| keys.votes() - keys.open().record.votes);
         let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if uncounted >= VOTES_UNCOUNTED_MAX || (uncounted > 0 && counted.elapsed() >= COUNT_VOTES_EVERY) {
             self.count_votes();
         }
-        self.watch_anchors(WATCH_ANCHORS_EVERY);
+        if self.watched().0.elapsed() >= WATCH_ANCHORS_EVERY {
+            self.voted.store(false, Ordering::Relaxed);
+            self.compare_anchors();
+        }
     }
 
     /// Tries the PIN of a start without a person: once, and only where the genesis allows it and no PIN was wrong.
@@ -228,11 +268,11 @@ impl Service {
             }
         };
         let (Some(enrolled), Some(record)) = (enrolled, record) else {
-            self.try_pin(pin_try, || protector.open(None, pin, pin_try))?;
+            self.try_pin(protector, pin_try, || protector.open(None, pin, pin_try))?;
             return Ok(self.read().kind());
         };
         provision::same_device(&record, &enrolled, protector)?;
-        let opened = self.try_pin(pin_try, || {
+        let opened = self.try_pin(protector, pin_try, || {
             protector.open(Some(&enrolled.enrolment), pin, pin_try)?;
             record.open_root(&enrolled, protector)
         });
@@ -265,20 +305,30 @@ impl Service {
             Custody::Quarantined(reason, _) => Some(reason.clone()),
             _ => None,
         };
-        let set_back = self.set_back(&open.record)?;
-        // Also what was marked before may have been set back since.
-        let reason = match &open.record.quarantine {
-            Some(marked) => set_back.map(|_| marked.clone()),
-            None => set_back.or(unmarked),
-        };
-        match reason {
-            Some(reason) => self.quarantine(&mut open, reason)?,
-            None => self.count(&mut open),
+        let marked = open.record.quarantine.clone();
+        let mut unvouched = None;
+        match (self.verdict(&open)?, unmarked) {
+            // Also what was marked before may have been set back since.
+            (Verdict::SetBack(why), _) => self.quarantine(&mut open, marked.unwrap_or(why))?,
+            (_, Some(unmarked)) if marked.is_none() => self.quarantine(&mut open, unmarked)?,
+            (Verdict::Newest, _) => {
+                self.correct_unseen(&mut open)?;
+                drop(self.destroy_leftovers(&mut open.record, &open.root)?);
+                self.count(&mut open);
+            }
+            // Not written down: who can vouch may come. Until then no approval of old puts a key to use.
+            (Verdict::Unvouched(why), _) => {
+                log::error!("quarantined: {why}");
+                drop_pending(&mut open.record);
+                unvouched = Some(why);
+            }
         }
-        open.record = self.commit(&open.root, open.record.clone())?;
+        if unvouched.is_none() {
+            open.record = self.commit(&open.root, open.record.clone())?;
+        }
         let mut custody = self.write();
         let before = std::mem::replace(&mut *custody, in_between());
-        let quarantine = open.record.quarantine.clone();
+        let quarantine = open.record.quarantine.clone().or(unvouched);
         *custody = match (before, quarantine) {
             (Custody::Quarantined(reason, _), _) | (_, Some(reason)) => {
                 Custody::Quarantined(reason, Held::Open(Box::new(open)))
@@ -308,14 +358,8 @@ impl Service {
     fn quarantine(&self, open: &mut Open, reason: String) -> Result<(), CustodyError> {
         log::error!("quarantined: {reason}");
         open.record.quarantine = Some(reason);
-        open.record.keys.retain(|key| key.status != KeyStatus::Pending);
-        // What comes from now on is anchored at what the devices say now.
-        for enrolled in &mut open.record.protectors {
-            if let Some(protector) = self.device(enrolled).filter(|protector| protector.is_open()) {
-                enrolled.anchored = protector.anchor(&enrolled.enrolment)?;
-            }
-        }
-        Ok(())
+        drop_pending(&mut open.record);
+        self.set_apart(&mut open.record, &open.root)
     }
 
     fn lock(&self) -> Result<(), CustodyError> {
@@ -329,7 +373,7 @@ impl Service {
 
     /// Forgets keys and root, and writes down how many votes there are.
     fn seal(&self) {
-        self.count_votes();
+        self.count_votes_now();
         let mut custody = self.write();
         *custody = match std::mem::replace(&mut *custody, in_between()) {
             Custody::Operational(keys) => Custody::Locked(Box::new(keys.unload().record)),
@@ -343,83 +387,38 @@ impl Service {
         };
     }
 
-    /// Writes down how many votes were signed. A failure is no reason to stop: what is written already stays true.
+    /// Writes down how many votes were signed.
     fn count_votes(&self) {
+        let _change = self.changing();
+        self.count_votes_now();
+    }
+
+    /// The same where nothing else changes the state meanwhile. Devices are asked without the lock, so that others vote on;
+    /// what is written is then a few votes less than there are. A failure is no reason to stop: what is written already
+    /// stays true.
+    fn count_votes_now(&self) {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let committed = {
+            let custody = self.read();
+            let Ok(keys) = custody.keys() else { return };
+            let (votes, open) = (keys.votes(), keys.open());
+            if open.record.votes == votes {
+                return;
+            }
+            self.reach_all(&open.record, &open.root)
+                .map(|anchors| (CustodyRecord { votes, ..open.record.clone() }, anchors))
+        }
+        .and_then(|(mut record, anchors)| {
+            let to_advance = anchors::settle_all(&mut record, anchors)?;
+            let record = record.authenticated(&self.read().keys()?.open().root);
+            self.write_and_advance(record, to_advance)
+        });
         let mut custody = self.write();
-        let Custody::Operational(keys) = &mut *custody else { return };
-        let votes = keys.votes();
-        let Open { record, root } = keys.open();
-        if record.votes == votes {
-            return;
-        }
-        match self.commit(root, CustodyRecord { votes, ..record.clone() }) {
-            Ok(record) => keys.open_mut().record = record,
-            Err(CustodyError::AnchorMissing { detail }) => self.stop_signing(&mut custody, detail),
-            Err(error) => log::warn!("cannot write down how many votes there are: {error}"),
-        }
-    }
-
-    /// Compares the anchors with the state, now and then while it votes: if somebody else moved one, another daemon works
-    /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
-    fn watch_anchors(&self, after: Duration) {
-        if self.watched().0.elapsed() >= after {
-            self.compare_anchors();
-        }
-    }
-
-    fn compare_anchors(&self) {
-        let begun = Instant::now();
-        // Without the lock: a device may take its time, and others sign meanwhile.
-        let Ok(record) = self.read().keys().map(|keys| keys.open().record.clone()) else { return };
-        let unread = match self.moved(&record) {
-            Ok(None) => 0,
-            Ok(Some(_)) => {
-                // It may have been changed meanwhile.
-                let mut custody = self.write();
-                let moved = custody.keys().map(|keys| self.moved(&keys.open().record));
-                if let Ok(Ok(Some(why))) = moved {
-                    self.stop_signing(&mut custody, why);
-                }
-                0
-            }
-            Err(error) => {
-                let unread = self.watched().1 + 1;
-                if unread >= UNREAD_MAX {
-                    log::error!(
-                        "locked: no device tells its counter, and one may be in another machine: {error}"
-                    );
-                    let _change = self.changing();
-                    self.seal();
-                    self.close();
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    0
-                } else {
-                    unread
-                }
-            }
-        };
-        // Only now: who asks for a vote meanwhile looks for itself where it has to.
-        *self.watched() = (begun, unread);
-    }
-
-    /// Why a state is not the newest, by every open anchor; an error if there are some and none of them can be read.
-    fn moved(&self, record: &CustodyRecord) -> Result<Option<String>, CustodyError> {
-        let (mut read, mut unread) = (false, None);
-        for enrolled in record.protectors.iter().filter(|enrolled| enrolled.anchored.is_some()) {
-            let Some(device) = self.device(enrolled).filter(|device| device.is_open()) else { continue };
-            match root::judge(device, enrolled) {
-                Ok(Some(why)) => return Ok(Some(why)),
-                Ok(None) => read = true,
-                Err(error) => {
-                    log::warn!("{} does not tell its counter: {error}", enrolled.name);
-                    unread = Some(error);
-                }
-            }
-        }
-        match unread {
-            Some(error) if !read => Err(error),
-            _ => Ok(None),
+        match (committed, &mut *custody) {
+            (Ok(record), Custody::Operational(keys)) => keys.open_mut().record = record,
+            (Err(CustodyError::AnchorMissing { detail }), _) => self.stop_signing(&mut custody, detail),
+            (Err(error), _) => log::warn!("cannot write down how many votes there are: {error}"),
+            (Ok(_), _) => {}
         }
     }
 
@@ -492,29 +491,31 @@ impl Service {
     /// Counts a try, makes it, and counts its outcome.
     fn try_pin<T>(
         &self,
+        protector: &dyn Protector,
         pin_try: PinTry,
         attempt: impl FnOnce() -> Result<T, CustodyError>,
     ) -> Result<T, CustodyError> {
         let mut tries = PinTries::read(&self.folder, now()).map_err(|error| storage(&error))?;
-        if pin_try == PinTry::Unattended && !tries.may_try_unattended() {
+        let (name, before) = (protector.name(), tries.of(protector.name()));
+        if pin_try == PinTry::Unattended && !before.may_try_unattended() {
             log::warn!("a PIN was wrong before: the PIN file is not tried again until a person has unlocked");
             return Err(CustodyError::PinIncorrect);
         }
         // Without a person there is nobody to wait; that those tries are few was seen above.
-        match tries.wait_s(now()) {
+        match before.wait_s(now()) {
             retry_after_s if retry_after_s > 0 && pin_try == PinTry::Attended => {
                 return Err(CustodyError::PinBackoff { retry_after_s });
             }
             _ => {}
         }
-        tries.begin(&self.folder, now()).map_err(|error| storage(&error))?;
+        tries.begin(&self.folder, name, now()).map_err(|error| storage(&error))?;
         let outcome = attempt();
         let right = match &outcome {
             Ok(_) => Some(true),
             Err(CustodyError::PinIncorrect) => Some(false),
             Err(_) => None,
         };
-        tries.end(&self.folder, right).map_err(|error| storage(&error))?;
+        tries.end(&self.folder, name, right).map_err(|error| storage(&error))?;
         outcome
     }
 
@@ -546,35 +547,6 @@ impl Service {
         self.close();
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(gone.clone());
         Some(gone)
-    }
-
-    /// Makes a new state durable and then the newest by every open anchor.
-    ///
-    /// First the state with the next number is written, then the anchor is advanced: a crash between the two leaves a
-    /// state that is one ahead, which the next commit or unlock sets right. Nothing is written while an anchor still
-    /// lags behind, so that it is never two.
-    fn commit(&self, root: &Root, mut record: CustodyRecord) -> Result<CustodyRecord, CustodyError> {
-        let mut to_advance = Vec::new();
-        for enrolled in &mut record.protectors {
-            let open = self.device(enrolled).filter(|protector| protector.is_open());
-            if let (Some(protector), Some(anchored)) = (open, enrolled.anchored) {
-                if let Some(why) = root::settle(protector, enrolled)? {
-                    return Err(CustodyError::AnchorMissing { detail: why });
-                }
-                enrolled.anchored = Some(anchored + 1);
-                to_advance.push((protector, enrolled.enrolment.clone(), anchored + 1));
-            }
-        }
-        let record = record.authenticated(root);
-        record.check().map_err(|why| CustodyError::Internal { detail: why.to_owned() })?;
-        // The point of no return.
-        self.folder.replace(STATE_FILE, &record.to_bytes()).map_err(|error| storage(&error))?;
-        for (protector, enrolment, to) in to_advance {
-            if let Err(error) = protector.advance(&enrolment, to) {
-                log::error!("the anchor of {} stays one behind: {error}", protector.name());
-            }
-        }
-        Ok(record)
     }
 
     /// The configured protector with a name; the first one if none is named.
@@ -655,6 +627,11 @@ impl Service {
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forgets keys that officers did not activate yet.
+fn drop_pending(record: &mut CustodyRecord) {
+    record.take_out(|key| key.status == KeyStatus::Pending);
 }
 
 /// Stands in while a state changes under the write lock; nobody ever sees it.

@@ -1,7 +1,7 @@
 //! First keys, the genesis, and further protectors.
 
 use super::{Service, now};
-use crate::protector::{PinChange, Protector};
+use crate::protector::{Auths, PinChange, Protector};
 use crate::state::{Custody, CustodyRecord, EnrolledProtector, Held, Open, protector_id, store_guard};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, KeyInfo, Pin};
@@ -105,8 +105,10 @@ impl Service {
                 Some(transcript)
             }
         };
+        // What it still has of an earlier time: a TPM has to be given back before it can be taken into use again.
+        drop(self.tidy(custody.open_mut()?));
         // Also where it is open: a TPM that an earlier try failed to enrol still has that try's PIN.
-        self.try_pin(PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
+        self.try_pin(protector, PinTry::Attended, || protector.open(None, pin, PinTry::Attended))?;
         let open = custody.open_mut()?;
         let enrolled = EnrolledProtector::enrol(protector, &open.root)?;
         let mut next = open.record.clone();
@@ -119,7 +121,10 @@ impl Service {
             None => Ok(()),
         };
         match kept.and_then(|()| self.commit(&open.root, next)) {
-            Ok(record) => open.record = record,
+            Ok(record) => {
+                open.record = record;
+                drop(self.tidy(open));
+            }
             Err(error) => {
                 self.take_back(std::slice::from_ref(&enrolled), &open.root);
                 return Err(error);
@@ -174,7 +179,7 @@ impl Service {
         let (protector, enrolled) = self.enrolled(Some(name), &open.record)?;
         let (id, before) = (enrolled.id, enrolled.clone());
         same_device(&open.record, enrolled, protector)?;
-        let changed = self.try_pin(PinTry::Attended, || change(protector, &enrolled.enrolment))?;
+        let changed = self.try_pin(protector, PinTry::Attended, || change(protector, &enrolled.enrolment))?;
         if let PinChange::Enrolment(enrolment) = changed {
             // Its wrapping key is another one now: what is stored opens with the old PIN until this is durable.
             let mut next = open.record.clone();
@@ -182,11 +187,12 @@ impl Service {
                 enrolled.enrolment.clone_from(&enrolment);
                 enrolled.wrap(protector, &open.root)?;
             }
-            open.record = self.commit(&open.root, next)?;
             // So that nobody comes back with the old PIN, or the old image, and a copy of the old state.
-            if enrolment != before.enrolment
-                && let Err(why) = self.erase(&before, None)
-            {
+            if enrolment != before.enrolment {
+                next.erase_later(&before, false);
+            }
+            open.record = self.commit(&open.root, next)?;
+            if let Some(Err(why)) = self.tidy(open).of(&before) {
                 log::warn!("a copy of the state of before still opens as it did then: {why}");
             }
         }
@@ -198,7 +204,8 @@ impl Service {
         for enrolled in enrolled {
             let Some(device) = self.device(enrolled) else { continue };
             let erased = enrolled.authorisation(root).and_then(|authorisation| {
-                device.erase(&enrolled.enrolment, authorisation.as_deref().map(Vec::as_slice))
+                let auths = Auths { device: authorisation.as_deref().map(Vec::as_slice), ..Auths::default() };
+                device.erase(&enrolled.enrolment, auths)
             });
             log::error!("{} was not enrolled; taken back: {erased:?}", enrolled.name);
         }

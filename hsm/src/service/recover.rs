@@ -4,7 +4,8 @@ use super::decide::DECISION_LIFE_MS;
 use super::{Service, now};
 use crate::root::{Class, Root, RootName};
 use crate::state::{
-    Custody, CustodyRecord, EnrolledProtector, Held, Open, mode, protector_id, root_aad, store_guard,
+    Custody, CustodyRecord, EnrolledProtector, Held, Open, Unpacking, mode, protector_id, root_aad,
+    store_guard,
 };
 use minicbor::{Decode, Encode};
 use std::sync::PoisonError;
@@ -87,6 +88,8 @@ pub(super) fn new(
         wrapped: Vec::new(),
         anchored: None,
         authorisation: None,
+        counter_auth: None,
+        unseen: false,
     })
 }
 
@@ -260,6 +263,7 @@ impl Service {
         let mut next = record.resealed(&old, &root, &*self.devices.keys)?;
         // The machine that was lost may have put a pending key to use since: nobody's vote guard is here.
         next.keys.retain(|key| key.status != KeyStatus::Pending);
+        (next.to_erase, next.to_destroy) = (Vec::new(), Vec::new());
         let open = |label: &[u8], aad: &[u8], sealed: &[u8]| key.open(label, aad, sealed).ok();
         // The other machine's devices stay there.
         next.protectors.retain(|kept| kept.kind == ProtectorKind::Recovery);
@@ -271,6 +275,8 @@ impl Service {
             format!("recovered at {} from a backup: the machine that was lost may still vote", now().utc());
         next.sequence += 1;
         next.quarantine = Some(reason.clone());
+        // Whoever unpacks it may fail, and no second recovery would give it again.
+        next.unpacking = Some(Unpacking::seal(CustodyBackup::hash(&begun.backup.to_bytes()), &rest, &root)?);
         let committed = (|| {
             for kept in &mut next.keys {
                 *kept = self.devices.keys.recover(&root, kept, mode, &open)?;
@@ -286,6 +292,34 @@ impl Service {
         log::info!("{reason}");
         *self.write() = Custody::Quarantined(reason, Held::Open(Box::new(Open { record: next, root })));
         Ok((StateKind::Quarantined, rest))
+    }
+
+    /// The key of a recovered backup's rest, until its files are unpacked.
+    pub(super) fn backup_key(&self, backup: Hash) -> Result<AeadKey, CustodyError> {
+        let custody = self.read();
+        let Open { record, root } = custody.open()?;
+        match &record.unpacking {
+            Some(unpacking) if unpacking.backup == backup => unpacking.open(root),
+            Some(_) => Err(CustodyError::RecoveryRefused {
+                why: "this machine was recovered from another backup than that".to_owned(),
+            }),
+            None => Err(CustodyError::RecoveryRefused {
+                why: "no backup waits to be unpacked: it was done, or this machine was never recovered"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Forgets that key.
+    pub(super) fn backup_unpacked(&self, backup: Hash) -> Result<(), CustodyError> {
+        let _change = self.changing();
+        drop(self.backup_key(backup)?);
+        let mut custody = self.write();
+        let open = custody.open_mut()?;
+        let next = CustodyRecord { unpacking: None, ..open.record.clone() };
+        open.record = self.commit(&open.root, next)?;
+        log::info!("the recovered backup is unpacked");
+        Ok(())
     }
 
     /// An open protector of a machine without keys.

@@ -1,12 +1,13 @@
-//! The root's life: whether its state is the newest, and its rotation.
+//! The root's rotation, and what becomes of the wrapping keys of before.
 
+use super::anchors::Verdict;
+use super::leftovers::Tried;
 use super::{Service, storage};
-use crate::protector::{Erased, Protector};
+use crate::protector::{Auths, Protector};
 use crate::root::{Root, RootName};
 use crate::state::{CustodyRecord, EnrolledProtector, Folder as _, Open};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, NamedPin};
-use zixt_tpm::Freshness;
 use zixt_types::ProtectorKind;
 
 /// What a rotation did.
@@ -15,59 +16,11 @@ pub(super) struct Rotated {
     pub(super) done: Vec<String>,
     /// What still opens a copy of the state of before; empty if nothing does.
     pub(super) still_opens: Vec<String>,
-}
-
-/// Compares a state with a device's anchor, and advances an anchor that a crash left one behind. `Some` says that the
-/// state is not the newest.
-pub(super) fn settle(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<String>, CustodyError> {
-    match compare(protector, enrolled)? {
-        Some((_, Ok(Freshness::Current))) | None => Ok(None),
-        Some((recorded, Ok(Freshness::Ahead))) => {
-            protector.advance(&enrolled.enrolment, recorded).map(|()| None)
-        }
-        Some((_, Err(why))) => Ok(Some(why)),
-    }
-}
-
-/// As [`settle`], without a change.
-pub(super) fn judge(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<String>, CustodyError> {
-    Ok(compare(protector, enrolled)?.and_then(|(_, judged)| judged.err()))
-}
-
-/// The number in the state, and what the device's says about it; nothing if the device has none.
-#[expect(clippy::type_complexity, reason = "two callers, both above")]
-fn compare(
-    protector: &dyn Protector,
-    enrolled: &EnrolledProtector,
-) -> Result<Option<(u64, Result<Freshness, String>)>, CustodyError> {
-    let Some(recorded) = enrolled.anchored else { return Ok(None) };
-    let judged = match protector.anchor(&enrolled.enrolment) {
-        Ok(Some(anchored)) => zixt_tpm::judge_state(recorded, anchored).map_err(|error| error.to_string()),
-        Ok(None) => Err(format!("{} has no anchor any more", enrolled.name)),
-        Err(CustodyError::AnchorMissing { detail }) => Err(detail),
-        Err(error) => return Err(error),
-    };
-    Ok(Some((recorded, judged)))
+    /// What became of what was to be destroyed.
+    pub(super) tried: Tried,
 }
 
 impl Service {
-    /// Why a state is not the newest, by every anchor that is open.
-    pub(super) fn set_back(&self, record: &CustodyRecord) -> Result<Option<String>, CustodyError> {
-        for enrolled in &record.protectors {
-            let open = self.device(enrolled).filter(|protector| protector.is_open());
-            if let Some(why) = open.map(|protector| settle(protector, enrolled)).transpose()?.flatten() {
-                return Ok(Some(why));
-            }
-        }
-        Ok(None)
-    }
-
     /// Opens every protector of a state by the PINs that were given.
     pub(super) fn open_all(&self, record: &CustodyRecord, pins: &[NamedPin]) -> Result<(), CustodyError> {
         let mut missing = Vec::new();
@@ -79,7 +32,7 @@ impl Service {
             match (device, pins.iter().find(|named| named.protector == enrolled.name)) {
                 (Some(device), Some(named)) => {
                     super::provision::same_device(record, enrolled, device)?;
-                    self.try_pin(PinTry::Attended, || {
+                    self.try_pin(device, PinTry::Attended, || {
                         device.open(Some(&enrolled.enrolment), &named.pin, PinTry::Attended)
                     })?;
                 }
@@ -92,8 +45,8 @@ impl Service {
     /// Replaces the root: everything is sealed anew, every protector makes a new wrapping key where it can, and what the
     /// old ones were made of is destroyed. `change` says what else is different afterwards.
     ///
-    /// Until the new state is durable the old one is whole; from then on the new one is. A crash between that and the last
-    /// step leaves the old wrapping keys where they are.
+    /// Until the new state is durable the old one is whole; from then on the new one is, and names what is to be destroyed. A
+    /// crash between that and the last step leaves it to the next unlock.
     pub(super) fn rotate_root(
         &self,
         open: &mut Open,
@@ -106,17 +59,21 @@ impl Service {
             })?;
         let new = Root::generate(RootName { custody: open.record.custody, version })?;
         let mut record = open.record.resealed(&open.root, &new, &*self.devices.keys)?;
+        let before = record.protectors.clone();
         change(&mut record, &new)?;
         self.open_all(&record, pins)?;
+        if matches!(self.verdict(open)?, Verdict::Newest) {
+            self.correct_unseen(open)?;
+        }
         // A write that failed before may have stored its state all the same. No device forgets a key while it is not
         // certain which state the disk holds.
         open.record = self.commit(&open.root, open.record.clone())?;
         for enrolled in &mut record.protectors {
-            let present = open.record.protectors.iter().find(|present| present.id == enrolled.id);
-            enrolled.anchored = present.map_or(enrolled.anchored, |present| present.anchored);
+            if let Some(present) = open.record.protectors.iter().find(|present| present.id == enrolled.id) {
+                (enrolled.anchored, enrolled.unseen) = (present.anchored, present.unseen);
+            }
         }
 
-        let before = open.record.protectors.clone();
         let mut made: Vec<EnrolledProtector> = Vec::new();
         let rewrapped = record.protectors.iter_mut().try_for_each(|enrolled| match self.device(enrolled) {
             Some(device) => {
@@ -130,33 +87,47 @@ impl Service {
             // The officers' public key; what else is not configured was refused by `open_all`.
             None => super::recover::wrap(enrolled, &new),
         });
+        for old in &before {
+            match record.protectors.iter().find(|enrolled| enrolled.id == old.id) {
+                Some(kept) if kept.enrolment == old.enrolment => {}
+                kept => {
+                    let whole = kept.is_none();
+                    record.erase_later(old, whole);
+                }
+            }
+        }
         let committed = rewrapped.and_then(|()| self.commit(&new, record));
         let committed = match committed {
             Ok(committed) => committed,
             Err(error) => {
                 // A write whose outcome nobody knows may have stored the new state: then its keys must stay.
                 if !matches!(error, CustodyError::Storage { .. }) {
-                    made.iter().for_each(|enrolled| drop(self.erase(enrolled, None)));
+                    for enrolled in &made {
+                        let device = self.device(enrolled);
+                        drop(device.map(|device| device.erase(&enrolled.enrolment, Auths::default())));
+                    }
                 }
                 return Err(error);
             }
         };
-        let mut rotated =
-            Rotated { done: vec![format!("the root has version {version}")], still_opens: Vec::new() };
+        *open = Open { record: committed, root: new };
+        let tried = self.tidy(open);
+        let mut done = vec![format!("the root has version {version}")];
+        let mut still_opens = Vec::new();
         for old in &before {
-            let kept = committed.protectors.iter().find(|enrolled| enrolled.id == old.id);
-            let erased = if kept.is_some_and(|kept| kept.enrolment == old.enrolment) {
-                Err(format!("{}: its wrapping key is the same as before", old.name))
-            } else {
-                // Sealed under the old root, which is still there; a kept device's authorisations stay in use.
-                let authorisation = if kept.is_none() { old.authorisation(&open.root)? } else { None };
-                self.erase(old, authorisation.as_deref().map(Vec::as_slice))
+            let shares = super::recover::shares_of(old);
+            let became = match (tried.of(old), shares) {
+                (Some(became), _) => became.clone(),
+                (None, Some(_)) => {
+                    Err(format!("{}: their shares of before exist until they have destroyed them", old.name))
+                }
+                (None, None) => Err(format!("{}: its wrapping key is the same as before", old.name)),
             };
-            match erased {
-                Ok(done) => rotated.done.push(done),
+            match became {
+                Ok(said) => done.push(said),
                 Err(why) => {
-                    rotated.done.push(why);
-                    rotated.still_opens.push(match super::recover::shares_of(old) {
+                    done.push(why);
+                    still_opens.push(match shares {
                         Some((threshold, shares)) => {
                             format!("{threshold} of the officers' {shares} shares of before")
                         }
@@ -165,28 +136,7 @@ impl Service {
                 }
             }
         }
-        *open = Open { record: committed, root: new };
-        Ok(rotated)
-    }
-
-    /// Destroys what an enrolment was made of, and says in words that it did, or why what it was made of may still exist.
-    pub(super) fn erase(
-        &self,
-        enrolled: &EnrolledProtector,
-        authorisation: Option<&[u8]>,
-    ) -> Result<String, String> {
-        let name = &enrolled.name;
-        if enrolled.kind == ProtectorKind::Recovery {
-            return Err(format!("{name}: their shares of before exist until they have destroyed them"));
-        }
-        let Some(device) = self.device(enrolled) else {
-            return Err(format!("{name}: it is not configured, so its old wrapping key was left as it is"));
-        };
-        match device.erase(&enrolled.enrolment, authorisation) {
-            Ok(Erased::Destroyed) => Ok(format!("{name}: its old wrapping key is destroyed")),
-            Ok(Erased::Kept(why)) => Err(format!("{name}: its old wrapping key may still exist: {why}")),
-            Err(error) => Err(format!("{name}: its old wrapping key could not be destroyed: {error}")),
-        }
+        Ok(Rotated { done, still_opens, tried })
     }
 
     /// Keeps a decision that was taken, so that the ledger can record it. Durable before the state that counts it.

@@ -102,6 +102,7 @@ impl Service {
             info.id = Some(enrolled.id);
             info.enrolled = true;
             info.anchored = enrolled.anchored.is_some();
+            info.anchored_closed = enrolled.counter_auth.is_some();
             infos.push(info);
         }
         for mut info in devices {
@@ -115,8 +116,13 @@ impl Service {
 
     pub(super) fn last_try_text(&self) -> String {
         match PinTries::read(&self.folder, now()) {
-            Ok(tries) if tries.wrong > 0 => format!("{} wrong PINs since the last right one", tries.wrong),
-            _ => String::new(),
+            Ok(tries) => {
+                let wrong = tries.wrong().map(|tries| {
+                    format!("{} wrong PINs of {} since the last right one", tries.wrong, tries.protector)
+                });
+                wrong.collect::<Vec<_>>().join(", ")
+            }
+            Err(_) => String::new(),
         }
     }
 }
@@ -136,6 +142,7 @@ fn look_at(device: &dyn Protector) -> ProtectorInfo {
         token,
         problem,
         anchored: false,
+        anchored_closed: false,
     }
 }
 
@@ -154,5 +161,6 @@ fn unconfigured(name: &str, kind: ProtectorKind) -> ProtectorInfo {
         token: None,
         problem: problem.to_owned(),
         anchored: false,
+        anchored_closed: false,
     }
 }

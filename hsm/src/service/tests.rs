@@ -1,5 +1,8 @@
 //! The states, with protectors in memory.
 
+mod anchors;
+mod leftovers;
+mod officers;
 mod rollback;
 
 use super::*;
@@ -14,8 +17,8 @@ use zixt_ceremony::RecoveryRequest;
 use zixt_crypto::{Reference, SigningKey, SigningSeed, digest};
 use zixt_hsm_protocol::{Blob, Card, KeyPurpose, KeyStatus, NamedPin, TokenInfo};
 use zixt_types::{
-    Action, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy, Round,
-    ShareHolder, SuiteId, Validator, Vote, VoteStep,
+    Action, Canonical, CustodyMode, Decision, Genesis, Hash, Height, Officer, ProtectorKind, RotationPolicy,
+    Round, ShareHolder, SuiteId, Validator, Vote, VoteStep,
 };
 
 /// A protector that the test can look at while the service has it.
@@ -54,18 +57,21 @@ impl Protector for Shared {
     ) -> Result<crate::protector::Unwrapped, CustodyError> {
         self.0.unwrap(enrolment, aad, wrapped)
     }
-    fn anchor(&self, enrolment: &[u8]) -> Result<Option<u64>, CustodyError> {
-        self.0.anchor(enrolment)
+    fn anchor(&self, enrolment: &[u8], counter_auth: Option<&[u8]>) -> Result<Option<u64>, CustodyError> {
+        self.0.anchor(enrolment, counter_auth)
     }
-    fn advance(&self, enrolment: &[u8], to: u64) -> Result<(), CustodyError> {
-        self.0.advance(enrolment, to)
+    fn advance(&self, enrolment: &[u8], counter_auth: Option<&[u8]>, to: u64) -> Result<(), CustodyError> {
+        self.0.advance(enrolment, counter_auth, to)
     }
     fn erase(
         &self,
         enrolment: &[u8],
-        authorisation: Option<&[u8]>,
+        auths: crate::protector::Auths<'_>,
     ) -> Result<crate::protector::Erased, CustodyError> {
-        self.0.erase(enrolment, authorisation)
+        self.0.erase(enrolment, auths)
+    }
+    fn strays(&self, known: &[&[u8]]) -> Result<Vec<String>, CustodyError> {
+        self.0.strays(known)
     }
     fn change_pin(
         &self,
@@ -340,6 +346,24 @@ fn any_protector_opens_custody() {
     let service = of.start();
     let unknown = service.unlock(&pin(), Some("third"), PinTry::Attended);
     assert!(matches!(unknown, Err(CustodyError::NoSuchProtector { .. })), "{unknown:?}");
+}
+
+/// Who knows the PIN of one protector gets no free tries of the other's.
+#[test]
+fn a_right_pin_of_one_protector_forgives_no_wrong_one_of_another() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    add_second(&of, &service);
+    service.lock().unwrap();
+    let wrong = Pin::new("654321".to_owned()).unwrap();
+    let by = |name: &str, pin: &Pin| service.unlock(pin, Some(name), PinTry::Attended);
+    assert_eq!(by("second", &wrong), Err(CustodyError::PinIncorrect));
+    assert_eq!(by("first", &pin()), Ok(StateKind::Operational), "nor has one to wait for the other's");
+    service.lock().unwrap();
+    assert!(matches!(by("second", &pin()), Err(CustodyError::PinBackoff { .. })));
+    assert!(service.status().reason.contains("1 wrong PINs of second"), "{}", service.status().reason);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(by("second", &pin()), Ok(StateKind::Operational));
 }
 
 #[test]
@@ -730,6 +754,39 @@ fn in_production_officers_shares_count_as_a_protector() {
     assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
 }
 
+/// One of two protectors is dead, and there are no shares: it could not be removed, and a rotation would need it.
+#[test]
+fn in_production_a_dead_protector_is_replaced_by_officers_shares() {
+    let of = Box_::with([TestProtector::hardware("first"), TestProtector::hardware("second")]);
+    let service = of.start();
+    unlock(&service);
+    let genesis = genesis(&service.provision(SuiteId::Standard, false).unwrap(), false);
+    service.bind_genesis(&genesis.to_bytes()).unwrap();
+    add_second(&of, &service);
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Operational);
+    of.protectors[1].gone.store(true, Ordering::Relaxed);
+    let id = service.status().protectors[1].id.unwrap();
+    let remove = |service: &Service| {
+        let remove = approved(service, Decision::RemoveProtector { protector: id }, &[1, 2]);
+        service.decide(&remove, &[], &[])
+    };
+    assert!(matches!(remove(&service), Err(CustodyError::WrongProtector { .. })));
+    let (decision, cards) = recovery();
+    service.decide(&approved(&service, decision.clone(), &[1, 2]), &[], &cards).unwrap();
+    assert_eq!((service.status().recovery, service.status().sequence), (Some((2, 3)), 2));
+    // Replacing shares withdraws the old ones: that takes every protector.
+    let again = service.decide(&approved(&service, decision, &[1, 2]), &[], &cards);
+    assert!(matches!(again, Err(CustodyError::PinsMissing { .. })), "{again:?}");
+    remove(&service).unwrap();
+    assert!(sign(&service, &vote(&genesis, 1, 1)).is_ok());
+    service.shut_down();
+    let service = of.start();
+    assert_eq!(unlock(&service), StateKind::Operational);
+    assert!(service.backup().is_ok());
+}
+
 #[test]
 fn the_doctor_names_what_is_missing() {
     let of = Box_::new();
@@ -823,6 +880,18 @@ fn officers_recover_a_lost_machine_and_the_old_key_votes_no_more() {
 
     let service = fresh.start_with(&fresh.protectors[..1]);
     assert_eq!(unlock(&service), StateKind::Quarantined);
+    // Who unpacks the rest may fail: the key is given again, after a restart and another root too, until that worked.
+    let hash = recover::CustodyBackup::hash(&backup.custody);
+    let waits = |service: &Service| service.doctor().iter().any(|found| found.what == "backup");
+    service.decide(&approved(&service, Decision::RotateRoot, &[1, 2]), &[], &[]).unwrap();
+    for _ in 0..2 {
+        assert!(service.backup_key(hash).unwrap() == rest && waits(&service));
+    }
+    let other = service.backup_key(Hash([7; 48])).err();
+    assert!(matches!(other, Some(CustodyError::RecoveryRefused { .. })), "{other:?}");
+    assert!(service.backup_unpacked(Hash([7; 48])).is_err());
+    service.backup_unpacked(hash).unwrap();
+    assert!(service.backup_key(hash).is_err() && !waits(&service));
     service.generate_key(KeyPurpose::Consensus).unwrap();
     let activate = approved(&service, activation(&service, KeyPurpose::Consensus), &[2, 3]);
     service.decide(&activate, &[], &[]).unwrap();

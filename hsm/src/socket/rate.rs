@@ -46,6 +46,8 @@ pub const fn kind(request: &Request) -> Option<Kind> {
         | Request::Backup
         | Request::BeginRecovery { .. }
         | Request::FinishRecovery { .. }
+        | Request::BackupKey { .. }
+        | Request::BackupUnpacked { .. }
         | Request::ChangePin { .. }
         | Request::Reseal { .. } => Some(Kind::Change),
     }

@@ -1,5 +1,5 @@
 //! Back-off after wrong PINs. Some tokens never lock, others lock for ever: this counts on its own, on disk, so that a
-//! restart does not start anew.
+//! restart does not start anew. Each protector has a count of its own: who knows one PIN gets no free tries of another.
 
 use super::folder::Folder;
 use minicbor::{Decode, Encode};
@@ -11,13 +11,35 @@ const FILE: &str = "pin-tries";
 const WAIT_S_MAX: u64 = 900;
 /// Tries in a row of which nobody knows the outcome (the power failed in between), before an unattended start gives up.
 const UNKNOWN_MAX: u32 = 5;
+/// Protectors that are counted: more than a configuration has. A right PIN takes its protector off.
+const PROTECTORS_MAX: usize = 16;
 
-/// What is known about tries of the PIN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
-#[cbor(array)]
+/// What is known about tries of the PINs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinTries {
+    counted: Counted,
+    /// The file was damaged, and read now: no protector gets a free try by that.
+    damaged: Option<Timestamp>,
+}
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+struct Counted {
+    /// Format version: 2.
     #[n(0)]
     version: u64,
+    #[n(1)]
+    tries: Vec<Tries>,
+}
+
+/// The tries of one protector's PIN.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(array)]
+pub struct Tries {
+    /// Its name in the configuration.
+    #[n(0)]
+    pub protector: String,
     /// Wrong PINs since the last right one.
     #[n(1)]
     pub wrong: u32,
@@ -29,24 +51,13 @@ pub struct PinTries {
     last: Timestamp,
 }
 
-impl Canonical for PinTries {
+impl Canonical for Counted {
     const WHAT: &'static str = "count of PIN tries";
-    const BYTES_MAX: usize = 64;
-    const VERSION: Option<u64> = Some(1);
+    const BYTES_MAX: usize = 4096;
+    const VERSION: Option<u64> = Some(2);
 }
 
-impl PinTries {
-    /// Reads the count. A damaged file counts as one wrong PIN now: a person can go on after a second.
-    ///
-    /// # Errors
-    /// The system's error.
-    pub fn read(folder: &impl Folder, now: Timestamp) -> io::Result<Self> {
-        let Some(bytes) = folder.read(FILE, Self::BYTES_MAX)? else {
-            return Ok(Self { version: 1, ..Self::default() });
-        };
-        Ok(Self::parse(&bytes).unwrap_or(Self { version: 1, wrong: 1, unknown: 0, last: now }))
-    }
-
+impl Tries {
     /// Seconds until a person's next try. One without a known outcome counts like a wrong one: whoever cuts the power
     /// before the outcome is written gets no free ones.
     #[must_use]
@@ -63,31 +74,76 @@ impl PinTries {
     pub fn may_try_unattended(&self) -> bool {
         self.wrong == 0 && self.unknown < UNKNOWN_MAX
     }
+}
+
+impl PinTries {
+    /// Reads the counts. A damaged file counts as one wrong PIN now: a person can go on after a second.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn read(folder: &impl Folder, now: Timestamp) -> io::Result<Self> {
+        let none = Counted { version: 2, tries: Vec::new() };
+        Ok(match folder.read(FILE, Counted::BYTES_MAX)? {
+            None => Self { counted: none, damaged: None },
+            Some(bytes) => match Counted::parse(&bytes) {
+                Ok(counted) => Self { counted, damaged: None },
+                Err(_) => Self { counted: none, damaged: Some(now) },
+            },
+        })
+    }
+
+    /// The tries of one protector's PIN.
+    #[must_use]
+    pub fn of(&self, protector: &str) -> Tries {
+        let found = self.counted.tries.iter().find(|tries| tries.protector == protector);
+        let unread = || Tries {
+            protector: protector.to_owned(),
+            wrong: u32::from(self.damaged.is_some()),
+            unknown: 0,
+            last: self.damaged.unwrap_or_default(),
+        };
+        found.cloned().unwrap_or_else(unread)
+    }
+
+    /// Those of whose PIN some were wrong.
+    pub fn wrong(&self) -> impl Iterator<Item = &Tries> {
+        self.counted.tries.iter().filter(|tries| tries.wrong > 0)
+    }
 
     /// Counts a try before it is made, so that cutting the power does not give free ones.
     ///
     /// # Errors
     /// The system's error; the try must not be made then.
-    pub fn begin(&mut self, folder: &impl Folder, now: Timestamp) -> io::Result<()> {
-        self.unknown = self.unknown.saturating_add(1);
-        self.last = now;
-        folder.replace(FILE, &self.to_bytes())
+    pub fn begin(&mut self, folder: &impl Folder, protector: &str, now: Timestamp) -> io::Result<()> {
+        let tries = self.of(protector);
+        self.put(Tries { unknown: tries.unknown.saturating_add(1), last: now, ..tries });
+        folder.replace(FILE, &self.counted.to_bytes())
     }
 
     /// Counts the outcome: right, wrong, or none (the token was absent, say).
     ///
     /// # Errors
     /// The system's error.
-    pub fn end(&mut self, folder: &impl Folder, right: Option<bool>) -> io::Result<()> {
+    pub fn end(&mut self, folder: &impl Folder, protector: &str, right: Option<bool>) -> io::Result<()> {
+        let tries = self.of(protector);
         match right {
-            Some(true) => *self = Self { version: 1, ..Self::default() },
-            Some(false) => {
-                self.wrong = self.wrong.saturating_add(1);
-                self.unknown = 0;
-            }
-            None => self.unknown = self.unknown.saturating_sub(1),
+            Some(true) => self.counted.tries.retain(|tries| tries.protector != protector),
+            Some(false) => self.put(Tries { wrong: tries.wrong.saturating_add(1), unknown: 0, ..tries }),
+            None => self.put(Tries { unknown: tries.unknown.saturating_sub(1), ..tries }),
         }
-        folder.replace(FILE, &self.to_bytes())
+        folder.replace(FILE, &self.counted.to_bytes())
+    }
+
+    fn put(&mut self, new: Tries) {
+        let all = &mut self.counted.tries;
+        match all.iter_mut().find(|tries| tries.protector == new.protector) {
+            Some(tries) => *tries = new,
+            None => all.push(new),
+        }
+        if all.len() > PROTECTORS_MAX {
+            // Long out of the configuration.
+            all.remove(0);
+        }
     }
 }
 
@@ -100,15 +156,23 @@ mod tests {
         Timestamp(1_000_000 + seconds * 1000)
     }
 
+    fn tries_of(folder: &TestFolder) -> Tries {
+        tries_of_named(folder, "tpm")
+    }
+
+    fn tries_of_named(folder: &TestFolder, name: &str) -> Tries {
+        PinTries::read(folder, at(0)).unwrap().of(name)
+    }
+
     #[test]
     fn waits_double_and_survive_restarts() {
         let folder = TestFolder::default();
         for wrong in 1..=12u32 {
             let mut tries = PinTries::read(&folder, at(0)).unwrap();
-            tries.begin(&folder, at(0)).unwrap();
-            tries.end(&folder, Some(false)).unwrap();
+            tries.begin(&folder, "tpm", at(0)).unwrap();
+            tries.end(&folder, "tpm", Some(false)).unwrap();
             folder.restart(false);
-            let tries = PinTries::read(&folder, at(0)).unwrap();
+            let tries = tries_of(&folder);
             let expected = (1 << (wrong - 1)).min(WAIT_S_MAX);
             assert_eq!(tries.wait_s(at(0)), expected);
             assert_eq!(tries.wait_s(at(expected)), 0);
@@ -116,9 +180,38 @@ mod tests {
             assert!(!tries.may_try_unattended());
         }
         let mut tries = PinTries::read(&folder, at(0)).unwrap();
-        tries.begin(&folder, at(0)).unwrap();
-        tries.end(&folder, Some(true)).unwrap();
-        assert_eq!(PinTries::read(&folder, at(0)).unwrap().wait_s(at(0)), 0);
+        tries.begin(&folder, "tpm", at(0)).unwrap();
+        tries.end(&folder, "tpm", Some(true)).unwrap();
+        assert_eq!(tries_of(&folder).wait_s(at(0)), 0);
+    }
+
+    #[test]
+    fn a_right_pin_gives_no_free_tries_of_another_protectors() {
+        let folder = TestFolder::default();
+        let mut tries = PinTries::read(&folder, at(0)).unwrap();
+        for (protector, right) in
+            [("tpm", false), ("token", true), ("token", false), ("tpm", false), ("token", true)]
+        {
+            tries.begin(&folder, protector, at(0)).unwrap();
+            tries.end(&folder, protector, Some(right)).unwrap();
+        }
+        let tries = PinTries::read(&folder, at(0)).unwrap();
+        assert_eq!((tries.of("tpm").wrong, tries.of("token").wrong), (2, 0));
+        assert_eq!((tries.of("tpm").wait_s(at(0)), tries.of("token").wait_s(at(0))), (2, 0));
+        assert_eq!(tries.wrong().map(|tries| tries.protector.as_str()).collect::<Vec<_>>(), ["tpm"]);
+    }
+
+    #[test]
+    fn names_that_come_and_go_do_not_fill_the_file() {
+        let folder = TestFolder::default();
+        let mut tries = PinTries::read(&folder, at(0)).unwrap();
+        for n in 0..100 {
+            let name = format!("{n:0>32}");
+            tries.begin(&folder, &name, at(0)).unwrap();
+            tries.end(&folder, &name, Some(false)).unwrap();
+        }
+        assert_eq!(tries_of_named(&folder, &format!("{:0>32}", 99)).wrong, 1);
+        assert_eq!(PinTries::read(&folder, at(0)).unwrap(), tries);
     }
 
     #[test]
@@ -126,11 +219,11 @@ mod tests {
         let folder = TestFolder::default();
         for _ in 0..UNKNOWN_MAX {
             let mut tries = PinTries::read(&folder, at(0)).unwrap();
-            assert!(tries.may_try_unattended());
-            tries.begin(&folder, at(0)).unwrap();
+            assert!(tries.of("tpm").may_try_unattended());
+            tries.begin(&folder, "tpm", at(0)).unwrap();
             folder.restart(false);
         }
-        assert!(!PinTries::read(&folder, at(0)).unwrap().may_try_unattended());
+        assert!(!tries_of(&folder).may_try_unattended());
     }
 
     #[test]
@@ -138,9 +231,9 @@ mod tests {
         let folder = TestFolder::default();
         for cut in 1..=12u32 {
             let mut tries = PinTries::read(&folder, at(0)).unwrap();
-            tries.begin(&folder, at(0)).unwrap();
+            tries.begin(&folder, "tpm", at(0)).unwrap();
             folder.restart(false);
-            let tries = PinTries::read(&folder, at(0)).unwrap();
+            let tries = tries_of(&folder);
             assert_eq!(tries.wait_s(at(0)), (1 << (cut - 1)).min(WAIT_S_MAX));
         }
     }
@@ -149,7 +242,7 @@ mod tests {
     fn a_damaged_file_is_no_free_try() {
         let folder = TestFolder::default();
         folder.replace(FILE, b"nonsense").unwrap();
-        let tries = PinTries::read(&folder, at(0)).unwrap();
+        let tries = tries_of(&folder);
         assert_eq!((tries.wait_s(at(0)), tries.may_try_unattended()), (1, false));
     }
 }

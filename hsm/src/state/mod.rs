@@ -12,7 +12,7 @@ pub(crate) use folder::testing as faults;
 pub use folder::{DiskFolder, Folder};
 pub use keys::Keys;
 pub(crate) use record::root_aad;
-pub use record::{CustodyRecord, EnrolledProtector, Pinned, mode, protector_id};
+pub use record::{CustodyRecord, EnrolledProtector, Pinned, Unpacking, mode, protector_id};
 pub use tls_content::ServerCertificateVerify;
 
 use crate::root::Root;

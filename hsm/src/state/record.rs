@@ -10,20 +10,23 @@ use zixt_crypto::{AeadKey, digest, hash, labels};
 use zixt_hsm_protocol::{CustodyError, KeyInfo, KeyPurpose, KeyStatus, TokenInfo};
 use zixt_types::{
     ApplianceId, Canonical, CustodyMode, Genesis, Hash, ProtectorId, ProtectorKind, SuiteId, UnlockMode,
+    limits,
 };
 
 /// Protectors of one root.
 const PROTECTORS_MAX: usize = 8;
 /// Keys that are kept, retired ones included. The oldest retired one has to be destroyed before the next is made.
 const KEYS_MAX: usize = 32;
-/// Bytes of what a protector remembers.
+/// Enrolments, and keys, that wait to be destroyed. The oldest are given up where a device never comes back.
+const LEFTOVERS_MAX: usize = 16;
+/// Bytes of what a device remembers.
 const ENROLMENT_BYTES_MAX: usize = 16 * 1024;
 
 /// The state file. Everything in it is bound by the MAC, whose key is derived from the root.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct CustodyRecord {
-    /// Format version: 3.
+    /// Format version: 4.
     #[n(0)]
     pub version: u64,
     /// Names this custody for ever.
@@ -65,9 +68,55 @@ pub struct CustodyRecord {
     /// Why the keys must not be used until officers activate a new consensus key.
     #[n(13)]
     pub quarantine: Option<String>,
-    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    /// Enrolments whose wrapping keys no state needs any more, and which may still exist: to be destroyed. They wrap
+    /// nothing. An authorisation is there where the device is to be given up as a whole.
     #[n(14)]
+    pub to_erase: Vec<EnrolledProtector>,
+    /// The same of keys that live in a token.
+    #[n(15)]
+    pub to_destroy: Vec<StoredKey>,
+    /// A recovered backup whose files are not unpacked yet.
+    #[n(16)]
+    pub unpacking: Option<Unpacking>,
+    /// MAC of everything above under the root: whoever merely writes the disk cannot make it.
+    #[n(17)]
     pub mac: Hash,
+}
+
+/// The key of a recovered backup's rest: nobody but the officers could give it again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Unpacking {
+    /// Hash of custody's part of the backup.
+    #[n(0)]
+    pub backup: Hash,
+    /// The key, sealed under the root.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub key: Vec<u8>,
+}
+
+impl Unpacking {
+    /// Seals the key of a backup's rest.
+    ///
+    /// # Errors
+    /// `Internal` without random numbers.
+    pub fn seal(backup: Hash, key: &AeadKey, root: &Root) -> Result<Self, CustodyError> {
+        let key = root.seal(Class::Backup, &Self::aad(backup), key.as_bytes())?;
+        Ok(Self { backup, key })
+    }
+
+    /// The key.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn open(&self, root: &Root) -> Result<AeadKey, CustodyError> {
+        let opened = root.unseal(Class::Backup, &Self::aad(self.backup), &self.key)?;
+        AeadKey::from_slice(&opened).map_err(|_| CustodyError::UnsealFailed)
+    }
+
+    fn aad(backup: Hash) -> Vec<u8> {
+        [labels::CUSTODY_BACKUP, b"unpacking/", backup.as_bytes()].concat()
+    }
 }
 
 /// A protector as the state file holds it.
@@ -98,6 +147,13 @@ pub struct EnrolledProtector {
     /// The device's authorisations, sealed under the root.
     #[cbor(n(7), with = "minicbor::bytes")]
     pub authorisation: Option<Vec<u8>>,
+    /// What lets the device's anchor be asked and advanced without its PIN, sealed under the root.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub counter_auth: Option<Vec<u8>>,
+    /// It could not be reached when officers or a quarantine set this state apart from others: what its anchor says is not
+    /// about this state, until it is reached together with one that is.
+    #[n(9)]
+    pub unseen: bool,
 }
 
 /// The network that the keys serve, for ever.
@@ -132,8 +188,9 @@ impl Pinned {
 
 impl Canonical for CustodyRecord {
     const WHAT: &'static str = "custody state";
-    const BYTES_MAX: usize = 512 * 1024;
-    const VERSION: Option<u64> = Some(3);
+    /// The sealed shares of as many officers as a network may have, all keys, and all that waits to be destroyed.
+    const BYTES_MAX: usize = limits::RECOVERY_RECORD_BYTES_MAX + 768 * 1024;
+    const VERSION: Option<u64> = Some(4);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.keys.len() > KEYS_MAX {
@@ -153,7 +210,11 @@ impl Canonical for CustodyRecord {
         if self.protectors.is_empty() || self.protectors.len() > PROTECTORS_MAX {
             return Err("it holds no protector, or too many");
         }
-        if self.protectors.iter().any(|protector| protector.enrolment.len() > ENROLMENT_BYTES_MAX) {
+        if self.to_erase.len() > LEFTOVERS_MAX || self.to_destroy.len() > LEFTOVERS_MAX {
+            return Err("too much of it waits to be destroyed");
+        }
+        let mut enrolled = self.protectors.iter().chain(&self.to_erase);
+        if enrolled.any(|protector| protector.enrolment.len() > enrolment_bytes_max(protector.kind)) {
             return Err("what a protector remembers is too long");
         }
         let ids: std::collections::BTreeSet<_> =
@@ -162,6 +223,14 @@ impl Canonical for CustodyRecord {
             return Err("it holds a protector twice");
         }
         Ok(())
+    }
+}
+
+/// What the officers hold grows with them.
+const fn enrolment_bytes_max(kind: ProtectorKind) -> usize {
+    match kind {
+        ProtectorKind::Recovery => limits::RECOVERY_RECORD_BYTES_MAX,
+        _ => ENROLMENT_BYTES_MAX,
     }
 }
 
@@ -198,10 +267,12 @@ impl EnrolledProtector {
     pub fn enrol(protector: &dyn Protector, root: &Root) -> Result<Self, CustodyError> {
         let info = protector.describe()?;
         let id = protector_id(root.name().custody, protector.kind(), &info);
-        let Enrolled { enrolment, anchor, authorisation } = protector.enrol(None)?;
-        let authorisation = authorisation
-            .map(|secret| root.seal(Class::Data, &authorisation_aad(id), &secret))
-            .transpose()?;
+        let Enrolled { enrolment, anchor, authorisation, counter_auth } = protector.enrol(None)?;
+        let sealed = |aad: Vec<u8>, secret: Option<Zeroizing<Vec<u8>>>| {
+            secret.map(|secret| root.seal(Class::Data, &aad, &secret)).transpose()
+        };
+        let authorisation = sealed(authorisation_aad(id), authorisation)?;
+        let counter_auth = sealed(counter_auth_aad(id), counter_auth)?;
         let mut enrolled = Self {
             id,
             name: protector.name().to_owned(),
@@ -211,6 +282,8 @@ impl EnrolledProtector {
             wrapped: Vec::new(),
             anchored: anchor,
             authorisation,
+            counter_auth,
+            unseen: false,
         };
         enrolled.wrap(protector, root)?;
         Ok(enrolled)
@@ -235,6 +308,15 @@ impl EnrolledProtector {
     pub fn authorisation(&self, root: &Root) -> Result<Option<Zeroizing<Vec<u8>>>, CustodyError> {
         let sealed = self.authorisation.as_ref();
         sealed.map(|sealed| root.unseal(Class::Data, &authorisation_aad(self.id), sealed)).transpose()
+    }
+
+    /// What lets its anchor be asked without its PIN, if the device can do that.
+    ///
+    /// # Errors
+    /// `UnsealFailed`.
+    pub fn counter_auth(&self, root: &Root) -> Result<Option<Zeroizing<Vec<u8>>>, CustodyError> {
+        let sealed = self.counter_auth.as_ref();
+        sealed.map(|sealed| root.unseal(Class::Data, &counter_auth_aad(self.id), sealed)).transpose()
     }
 }
 
@@ -261,7 +343,7 @@ impl CustodyRecord {
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let row_key = AeadKey::generate().map_err(internal)?;
         let mut record = Self {
-            version: 3,
+            version: 4,
             custody,
             lab,
             sequence: 0,
@@ -275,6 +357,9 @@ impl CustodyRecord {
             votes: 0,
             pinned: None,
             quarantine: None,
+            to_erase: Vec::new(),
+            to_destroy: Vec::new(),
+            unpacking: None,
             mac: Hash::ZERO,
         };
         record.renew_guard(&root)?;
@@ -350,14 +435,48 @@ impl CustodyRecord {
         }
         record.row_key = again(&data_aad("row-key"), &self.row_key)?;
         record.guard_key = again(&data_aad("guard-key"), &self.guard_key)?;
-        for protector in &mut record.protectors {
+        for protector in record.protectors.iter_mut().chain(&mut record.to_erase) {
             if let Some(sealed) = &protector.authorisation {
                 protector.authorisation = Some(again(&authorisation_aad(protector.id), sealed)?);
             }
+            if let Some(sealed) = &protector.counter_auth {
+                protector.counter_auth = Some(again(&counter_auth_aad(protector.id), sealed)?);
+            }
         }
+        record.unpacking = match &self.unpacking {
+            Some(unpacking) => Some(Unpacking::seal(unpacking.backup, &unpacking.open(old)?, new)?),
+            None => None,
+        };
         record.root_version = new.name().version;
         record.check = new.check_value();
         Ok(record)
+    }
+
+    /// Notes an enrolment that is no longer used, so that its wrapping key is destroyed even after a crash. `whole` says
+    /// that the protector is given up. What officers hold is theirs to destroy.
+    pub fn erase_later(&mut self, enrolled: &EnrolledProtector, whole: bool) {
+        if enrolled.kind == ProtectorKind::Recovery {
+            return;
+        }
+        let mut left = EnrolledProtector { wrapped: Vec::new(), anchored: None, ..enrolled.clone() };
+        left.authorisation = left.authorisation.filter(|_| whole);
+        self.to_erase.push(left);
+        if self.to_erase.len() > LEFTOVERS_MAX {
+            let given_up = self.to_erase.remove(0);
+            log::warn!("an old wrapping key of {} is given up: it was never there again", given_up.name);
+        }
+    }
+
+    /// Takes keys out. Those that live in a token are noted, so that they are destroyed there even after a crash.
+    pub fn take_out(&mut self, gone: impl Fn(&StoredKey) -> bool) {
+        let (out, kept) = std::mem::take(&mut self.keys).into_iter().partition(gone);
+        self.keys = kept;
+        let in_token = |key: &StoredKey| key.mode == CustodyMode::Token;
+        self.to_destroy.extend(Vec::into_iter(out).filter(in_token));
+        while self.to_destroy.len() > LEFTOVERS_MAX {
+            let given_up = self.to_destroy.remove(0);
+            log::warn!("the key {} is given up: its token was never there again", given_up.hash());
+        }
     }
 
     /// The row data key.
@@ -473,6 +592,10 @@ fn data_aad(what: &str) -> Vec<u8> {
 
 fn authorisation_aad(protector: ProtectorId) -> Vec<u8> {
     [labels::CUSTODY_DATA, b"authorisation/", protector.as_bytes()].concat()
+}
+
+fn counter_auth_aad(protector: ProtectorId) -> Vec<u8> {
+    [labels::CUSTODY_DATA, b"counter/", protector.as_bytes()].concat()
 }
 
 fn internal(error: impl std::fmt::Display) -> CustodyError {

@@ -1,12 +1,14 @@
 //! A token and a TPM over one root: added, unlocked by either, exchanged while the appliance signs.
 
-use crate::common::{Lab, Officers, key, measure, pin, refused, stderr, stdout, tls_content, tpm, vote};
+use crate::common::{
+    Daemon, Lab, Officers, copy, key, measure, pin, refused, stderr, stdout, tls_content, tpm, vote,
+};
 use crate::swtpm::Swtpm;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zixt_crypto::{Backend as _, Reference};
-use zixt_hsm_protocol::{BlockingHsmClient, KeyPurpose, Request, Response, StateKind};
-use zixt_types::{SuiteId, UnlockMode, VoteStep};
+use zixt_hsm_protocol::{BlockingHsmClient, KeyPurpose, Request, Response, StateKind, VoteOutcome};
+use zixt_types::{Genesis, SuiteId, UnlockMode, VoteStep};
 
 /// Longest pause of who signs while the protectors change. It is a fraction of this on an idle machine.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -111,11 +113,10 @@ fn move_keys(lab: &Lab, [(from, from_part), (to, to_part)]: [(&str, &String); 2]
     said
 }
 
-#[test]
-fn either_of_two_protectors_opens_custody() {
-    let (officers, swtpm, lab) = (Officers::three(), Swtpm::start(), Lab::new());
-    measure(&swtpm, 11);
-    lab.configure_with(true, &[&lab.softhsm(), &tpm(&swtpm)]);
+/// A daemon whose root a token and a TPM wrap.
+fn token_and_tpm(lab: &Lab, swtpm: &Swtpm, officers: &Officers) -> (Daemon, Genesis) {
+    measure(swtpm, 11);
+    lab.configure_with(true, &[&lab.softhsm(), &tpm(swtpm)]);
     let daemon = lab.start();
     daemon.client.provision(SuiteId::Standard, true).unwrap();
     // Before a network is known nothing needs an approval.
@@ -124,6 +125,81 @@ fn either_of_two_protectors_opens_custody() {
     let mut genesis = crate::common::genesis(&keys, UnlockMode::Attended);
     (genesis.officers, genesis.officers_required) = (officers.named(), 2);
     daemon.client.bind_genesis(&zixt_types::Canonical::to_bytes(&genesis)).unwrap();
+    (daemon, genesis)
+}
+
+/// A copy of the folder is put back that is as old as the last use of the TPM, and the TPM is asked to open it. The days
+/// on which the token was used were counted in it too.
+#[test]
+fn the_tpms_counter_counts_what_the_token_unlocked() {
+    let (officers, mut swtpm, lab) = (Officers::three(), Swtpm::start(), Lab::new());
+    let (daemon, genesis) = token_and_tpm(&lab, &swtpm, &officers);
+    daemon.stop();
+    copy(&lab.path("state"), &lab.path("older"));
+    let daemon = lab.start();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    let status = lab.must(&["status"]);
+    assert!(
+        status.contains("notices rollback while it is open") && status.contains("notices rollback;"),
+        "{status}"
+    );
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(doctor.contains("ok   counter zixt") && doctor.contains("ok   counter tpm"), "{doctor}");
+    assert!(doctor.contains("noticed by tpm at every unlock, and by zixt where"), "{doctor}");
+    let first = daemon.client.sign_vote(&vote(&genesis, 1, 0, VoteStep::Precommit, 1)).unwrap();
+    assert!(matches!(first, VoteOutcome::Signed { .. }), "{first:?}");
+    daemon.client.lock().unwrap();
+    daemon.stop();
+    std::fs::remove_dir_all(lab.path("state")).unwrap();
+    copy(&lab.path("older"), &lab.path("state"));
+
+    let daemon = lab.start();
+    assert_eq!(unlock_by(&daemon.client, "tpm"), StateKind::Quarantined);
+    let second = refused(daemon.client.sign_vote(&vote(&genesis, 1, 0, VoteStep::Precommit, 2)));
+    assert_eq!(second.code(), "custody-quarantined");
+    lab.activate_consensus(&officers);
+    assert_eq!(daemon.client.status().unwrap().state, StateKind::Operational);
+    // The token was away: beside the TPM, which vouches, it opens custody and is corrected.
+    daemon.client.lock().unwrap();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(doctor.contains("ok   counter zixt"), "{doctor}");
+    // A TPM that is dead does not take with it what the token vouches for.
+    daemon.client.lock().unwrap();
+    swtpm.kill();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(doctor.contains("BAD  counter tpm"), "{doctor}");
+}
+
+/// The TPM did not answer when it was removed. Once it does, custody gives it back: nobody else has what that takes.
+#[test]
+fn a_tpm_that_was_away_when_it_was_removed_is_given_back_later() {
+    let (officers, mut swtpm, lab) = (Officers::three(), Swtpm::start(), Lab::new());
+    let (daemon, _) = token_and_tpm(&lab, &swtpm, &officers);
+    daemon.client.lock().unwrap();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    swtpm.kill();
+    let said = lab.decide(&officers, &["remove-protector", "tpm"], &[]);
+    assert!(said.contains("tpm: its old wrapping key is not destroyed yet"), "{said}");
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(doctor.contains("leftover tpm"), "{doctor}");
+    daemon.stop();
+    swtpm.power_on();
+    lab.configure_with(true, &[&lab.softhsm(), &tpm(&swtpm)]);
+    let taken = swtpm.tpm().provision(zixt_tpm::ProvisionOptions::default());
+    assert!(matches!(taken, Err(zixt_tpm::TpmError::AlreadyOwned { .. })), "{taken:?}");
+    let daemon = lab.start();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    let doctor = stdout(&lab.admin(&["doctor"]));
+    assert!(!doctor.contains("leftover"), "{doctor}");
+    swtpm.tpm().provision(zixt_tpm::ProvisionOptions::default()).unwrap();
+}
+
+#[test]
+fn either_of_two_protectors_opens_custody() {
+    let (officers, swtpm, lab) = (Officers::three(), Swtpm::start(), Lab::new());
+    let (daemon, _) = token_and_tpm(&lab, &swtpm, &officers);
     for protector in ["tpm", "zixt", "tpm"] {
         daemon.client.lock().unwrap();
         let open = |daemon: &crate::common::Daemon| {

@@ -202,7 +202,7 @@ fn a_destroyed_key_comes_back_from_no_copy_and_what_still_opens_one_is_said() {
 
     // Officers keep their shares over a rotation. So does whoever has M of them, and the file.
     let said = officers.set_recovery(&lab, &[]);
-    assert!(said.contains("no copy of the state of before opens any more"), "nobody had shares yet: {said}");
+    assert!(said.contains("which stays the same"), "nobody had shares yet: {said}");
     let retired = daemon.client.status().unwrap().key(KeyPurpose::Consensus).unwrap().hash.to_string();
     lab.activate_consensus(&officers);
     let copy = fs::read(lab.state("custody.cbor")).unwrap();

@@ -32,7 +32,8 @@ const SAVED_SESSION_FIRST: u32 = 0x0300_0000;
 const LEFTOVERS_MAX: u32 = 64;
 
 /// The pin of the storage root key, under which everything is sealed and to which every session is salted. Kept by the
-/// caller where nobody else writes: whoever can exchange it can put another key in the TPM's place.
+/// caller where nobody else writes: whoever can exchange it can put another key in the TPM's place. Custody keeps it in its
+/// state file, which nothing authenticates before the root is open; decision 0010 says what that leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Srk {

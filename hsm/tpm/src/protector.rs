@@ -82,6 +82,12 @@ impl Enrolment {
         &self.sealed.binding
     }
 
+    /// The counter that state is anchored to.
+    #[must_use]
+    pub fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
     /// The epoch in which the root is wrapped.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -105,6 +111,7 @@ impl Enrolment {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 struct WrappedRoot {
+    /// Format version: 2.
     #[n(0)]
     version: u64,
     /// Whose key wraps it.
@@ -118,7 +125,7 @@ struct WrappedRoot {
 impl Canonical for WrappedRoot {
     const WHAT: &'static str = "root key wrapped by a TPM protector";
     const BYTES_MAX: usize = 96;
-    const VERSION: Option<u64> = Some(1);
+    const VERSION: Option<u64> = Some(2);
 }
 
 /// What the TPM seals.
@@ -252,28 +259,33 @@ impl TpmProtector {
         self.state().opened = None;
     }
 
-    /// Wraps a root key in an epoch.
+    /// Wraps a root key in an epoch; `aad` says which one it is and must be given again to open it.
     ///
     /// # Errors
     /// [`TpmError::NotOpen`], [`TpmError::Random`], and as [`Tpm::epoch_key`].
-    pub fn wrap_root(&self, epoch: Epoch, root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, TpmError> {
+    pub fn wrap_root(&self, epoch: Epoch, aad: &[u8], root: &[u8; ROOT_BYTES]) -> Result<Vec<u8>, TpmError> {
         let (protector, key) = self.wrapping_key(epoch)?;
-        let sealed = aead::seal(&key, &wrapping_aad(&protector), root).map_err(|_| TpmError::Random)?;
-        Ok(WrappedRoot { version: 1, protector, sealed }.to_bytes())
+        let sealed = aead::seal(&key, &wrapping_aad(&protector, aad), root).map_err(|_| TpmError::Random)?;
+        Ok(WrappedRoot { version: 2, protector, sealed }.to_bytes())
     }
 
-    /// Opens what [`TpmProtector::wrap_root`] made in that epoch.
+    /// Opens what [`TpmProtector::wrap_root`] made in that epoch under the same `aad`.
     ///
     /// # Errors
     /// [`TpmError::NotOpen`], [`TpmError::CorruptBlob`], and as [`Tpm::epoch_key`].
-    pub fn unwrap_root(&self, epoch: Epoch, blob: &[u8]) -> Result<Zeroizing<[u8; ROOT_BYTES]>, TpmError> {
+    pub fn unwrap_root(
+        &self,
+        epoch: Epoch,
+        aad: &[u8],
+        blob: &[u8],
+    ) -> Result<Zeroizing<[u8; ROOT_BYTES]>, TpmError> {
         let corrupt = |why: String| TpmError::CorruptBlob { why };
         let blob = WrappedRoot::parse(blob).map_err(|error| corrupt(error.to_string()))?;
         let (protector, key) = self.wrapping_key(epoch)?;
         if blob.protector != protector {
             return Err(corrupt("another protector wrapped it".to_owned()));
         }
-        let root = aead::open(&key, &wrapping_aad(&protector), &blob.sealed)
+        let root = aead::open(&key, &wrapping_aad(&protector, aad), &blob.sealed)
             .map_err(|error| corrupt(error.to_string()))?;
         let mut out = Zeroizing::new([0; ROOT_BYTES]);
         match root.len() {
@@ -316,6 +328,17 @@ impl TpmProtector {
         both[KEY_BYTES..].copy_from_slice(&of_epoch[..]);
         let protector = id(srk);
         Ok((protector, hash::derive_key(&[], &both[..], labels::TPM_ROOT_WRAP, &[&protector])))
+    }
+
+    /// What [`Tpm::read_counter`] and [`Tpm::advance_counter`] take, and the memory of epochs: for a caller that asks the
+    /// counter where nobody enters the PIN. Stays the same for as long as the counter exists. Do not log or format it.
+    ///
+    /// # Errors
+    /// [`TpmError::NotOpen`].
+    pub fn counter_auth(&self) -> Result<Zeroizing<[u8; COUNTER_AUTH_BYTES]>, TpmError> {
+        let state = self.state();
+        let opened = state.opened.as_ref().ok_or(TpmError::NotOpen)?;
+        Ok(opened.counter_auth.clone())
     }
 
     /// The counter that state is anchored to. See [`crate::judge_state`].
@@ -424,6 +447,7 @@ fn id(srk: &Srk) -> [u8; ID_BYTES] {
     id
 }
 
-fn wrapping_aad(protector: &[u8; ID_BYTES]) -> Vec<u8> {
-    [labels::TPM_ROOT_WRAP, protector].concat()
+/// The id has a fixed length, so that what follows it cannot be taken for a part of it.
+fn wrapping_aad(protector: &[u8; ID_BYTES], aad: &[u8]) -> Vec<u8> {
+    [labels::TPM_ROOT_WRAP, protector, aad].concat()
 }

@@ -791,9 +791,10 @@ fn custody(seeds: &mut Seeds, network: &SampleNetwork) {
         b"\x82\x01\x82\x03\x82\x64\x00\x1b[\x07\xf6".as_slice(),
     );
     seeds.damaged("custody_frames", "requests", &wire);
+    let one_more = u32::try_from(hsm::FRAME_BYTES_MAX + 1).expect("a frame's length has four bytes");
     seeds.add("custody_frames", "empty-frame", [0; 4]);
     seeds.add("custody_frames", "frame-of-4-gib", [0xFF, 0xFF, 0xFF, 0xFF, 0x00]);
-    seeds.add("custody_frames", "one-more-than-allowed", 262_145u32.to_be_bytes());
+    seeds.add("custody_frames", "one-more-than-allowed", one_more.to_be_bytes());
     seeds.add("custody_frames", "length-cut-off", [0, 0]);
     let signature = network.blocks[0].1.signatures[0].signature.clone();
     for (name, response) in [

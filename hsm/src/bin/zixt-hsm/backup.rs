@@ -14,12 +14,15 @@ use std::path::{Path, PathBuf};
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{RecoveryRequest, ShareRelease};
 use zixt_crypto::{AeadKey, aead, labels};
+use zixt_hsm::service::CustodyBackup;
 use zixt_hsm_protocol::{Blob, BlockingHsmClient, FRAME_BYTES_MAX, Request, Response};
 use zixt_types::Canonical as _;
 
 const MAGIC: &[u8; 8] = b"ZIXTBKP1";
 /// Bytes of a file in one piece.
 const PIECE_BYTES: usize = 1 << 20;
+/// Where files are unpacked, in the server's folder: there for as long as that is not finished.
+const UNPACKING: &str = ".unpacking";
 /// A sealed piece, with its name.
 const CHUNK_BYTES_MAX: usize = PIECE_BYTES + 4096;
 
@@ -58,6 +61,14 @@ pub(crate) enum Recover {
         /// Officers' releases of their shares
         #[arg(long = "release", value_name = "FILE", required = true)]
         releases: Vec<PathBuf>,
+        /// The server's state folder, which must not exist or be empty
+        #[arg(long, value_name = "FOLDER")]
+        server: PathBuf,
+    },
+    /// Unpack the server's files, where `finish` recovered custody and then could not
+    Files {
+        /// The backup
+        backup: PathBuf,
         /// The server's state folder, which must not exist or be empty
         #[arg(long, value_name = "FOLDER")]
         server: PathBuf,
@@ -220,10 +231,8 @@ pub(crate) fn recover(
             )?;
         }
         Recover::Finish { backup, transcript, releases, server } => {
-            if std::fs::read_dir(server).is_ok_and(|mut entries| entries.next().is_some()) {
-                return Err(format!("{} is not empty; nothing was recovered", server.display()).into());
-            }
-            let (mut file, _) = open(backup)?;
+            free(server)?;
+            let (file, custody) = open(backup)?;
             let releases = releases.iter().map(|path| -> Result<Blob, Failure> {
                 let release: ShareRelease =
                     from_file(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -235,20 +244,72 @@ pub(crate) fn recover(
             };
             let Response::Recovered { state, key } = client.call(&request)? else { return unexpected() };
             writeln!(out, "custody is {state}")?;
-            let count = unpack(&mut file, &key.0, server)?;
-            writeln!(out, "{count} files of the server are in {}", server.display())?;
+            unpack_recovered(client, (file, &custody), &key.0, server, out).map_err(|error| {
+                format!(
+                    "{error}. Custody is recovered and keeps the backup's key: with a whole copy of this backup, and room, \
+                     `zixt-hsm recover files BACKUP --server FOLDER` goes on"
+                )
+            })?;
             writeln!(out, "next: zixt-hsm generate consensus, zixt-hsm propose activate consensus")?;
+        }
+        Recover::Files { backup, server } => {
+            free(server)?;
+            let (file, custody) = open(backup)?;
+            let request = Request::BackupKey { backup: CustodyBackup::hash(&custody) };
+            let Response::BackupKey(key) = client.call(&request)? else { return unexpected() };
+            unpack_recovered(client, (file, &custody), &key.0, server, out)?;
         }
     }
     Ok(())
 }
 
-/// Writes the server's files. Nothing is believed before it authenticates, and a backup that ends too early is refused.
+/// Whether a folder may take the server's files: it has none, or the rest of an earlier try, which is replaced.
+fn free(server: &Path) -> Result<(), Failure> {
+    let has_files = std::fs::read_dir(server).is_ok_and(|mut entries| entries.next().is_some());
+    if has_files && !server.join(UNPACKING).is_dir() {
+        return Err(format!("{} is not empty; nothing was recovered", server.display()).into());
+    }
+    Ok(())
+}
+
+/// Unpacks, and lets custody forget the key.
+fn unpack_recovered(
+    client: &BlockingHsmClient,
+    (mut file, custody): (File, &[u8]),
+    key: &AeadKey,
+    server: &Path,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let count = unpack(&mut file, key, server)?;
+    writeln!(out, "{count} files of the server are in {}", server.display())?;
+    let request = Request::BackupUnpacked { backup: CustodyBackup::hash(custody) };
+    let Response::BackupUnpacked = client.call(&request)? else { return unexpected() };
+    Ok(())
+}
+
+/// Writes the server's files. Nothing is believed before it authenticates, and a backup that ends too early is refused: none
+/// of its files is in its place then.
 fn unpack(file: &mut File, key: &AeadKey, server: &Path) -> Result<usize, Failure> {
-    std::fs::create_dir_all(server)?;
+    let apart = server.join(UNPACKING);
+    if apart.is_dir() {
+        std::fs::remove_dir_all(&apart)?;
+    }
+    std::fs::create_dir_all(&apart)?;
+    let names = unpack_apart(file, key, &apart)?;
+    for name in &names {
+        std::fs::rename(apart.join(name), server.join(name))?;
+    }
+    // Before the folder that says that this is not finished goes.
+    File::open(server)?.sync_all()?;
+    std::fs::remove_dir(&apart)?;
+    File::open(server)?.sync_all()?;
+    Ok(names.len())
+}
+
+fn unpack_apart(file: &mut File, key: &AeadKey, folder: &Path) -> Result<Vec<String>, Failure> {
     let mut number = 0;
     let mut current: Option<(String, File, u64)> = None;
-    let mut count = 0;
+    let mut names = Vec::new();
     loop {
         let sealed =
             read_block(file, CHUNK_BYTES_MAX).map_err(|error| format!("the backup is damaged: {error}"))?;
@@ -271,10 +332,10 @@ fn unpack(file: &mut File, key: &AeadKey, server: &Path) -> Result<usize, Failur
             if piece.offset != 0 || piece.name.contains(['/', '\0']) || piece.name.starts_with('.') {
                 return Err("the backup was made by another program".into());
             }
-            let path = server.join(&piece.name);
+            let path = folder.join(&piece.name);
             let new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            names.push(piece.name.clone());
             current = Some((piece.name.clone(), new, 0));
-            count += 1;
         }
         if let Some((_, file, end)) = &mut current {
             file.write_all(&piece.bytes)?;
@@ -282,8 +343,7 @@ fn unpack(file: &mut File, key: &AeadKey, server: &Path) -> Result<usize, Failur
             file.sync_all()?;
         }
     }
-    File::open(server)?.sync_all()?;
-    Ok(count)
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -331,5 +391,28 @@ mod tests {
         for name in ["../x", "/x", ".x"] {
             assert!(unpacked(&key, &packed(&key, &[(name, b"x")])).is_err(), "{name}");
         }
+    }
+
+    /// What an earlier try left is replaced, and until all of it is good nothing is where a server would find it.
+    #[test]
+    fn unpacking_can_be_repeated_after_it_failed() {
+        let (key, folder) = (AeadKey::generate().unwrap(), tempfile::tempdir().unwrap());
+        let bytes = packed(&key, &[("a", b"one"), ("b", b"two")]);
+        let (path, server) = (folder.path().join("backup"), folder.path().join("server"));
+        let try_with = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            free(&server).unwrap();
+            unpack(&mut File::open(&path).unwrap(), &key, &server).map_err(|error| error.to_string())
+        };
+        for cut in [bytes.len() - 1, bytes.len() / 2] {
+            assert!(try_with(&bytes[..cut]).is_err());
+            assert!(!folder.path().join("server/a").exists(), "{cut}");
+        }
+        // As if the power had failed between two of the last steps.
+        std::fs::write(folder.path().join("server/a"), b"half").unwrap();
+        assert_eq!(try_with(&bytes), Ok(2));
+        assert_eq!(std::fs::read(folder.path().join("server/a")).unwrap(), b"one");
+        assert_eq!(std::fs::read_dir(folder.path().join("server")).unwrap().count(), 2);
+        assert!(free(&folder.path().join("server")).is_err(), "nothing is written over what is whole");
     }
 }

@@ -33,7 +33,11 @@ fn protector_text(protector: &ProtectorInfo) -> String {
         (true, false) => "wraps the root",
         (false, _) => "not used",
     };
-    let anchor = if protector.anchored { ", notices rollback" } else { "" };
+    let anchor = match (protector.anchored, protector.anchored_closed) {
+        (true, true) => ", notices rollback",
+        (true, false) => ", notices rollback while it is open",
+        (false, _) => "",
+    };
     format!("{:<9} {} ({role}{anchor}; {device})", protector.name, protector.kind.name())
 }
 
@@ -115,6 +119,7 @@ pub(crate) fn as_json(status: &Status) -> serde_json::Value {
             "configured": protector.configured,
             "open": protector.open,
             "anchored": protector.anchored,
+            "anchored_closed": protector.anchored_closed,
             "problem": protector.problem,
             "device": protector.token.as_ref().map(|token| serde_json::json!({
                 "label": token.label,

@@ -153,11 +153,48 @@ fn votes_are_counted_now_and_then_while_it_votes() {
     let (service, genesis) = of.operational();
     let counted = |service: &Service| service.read().record().unwrap().votes;
     prepare(&service, vote(&genesis, 7, 1));
+    service.tend();
     assert_eq!(counted(&service), 0, "not at every vote");
     let Some(long_ago) = Instant::now().checked_sub(COUNT_VOTES_EVERY) else { return };
     *service.counted.lock().unwrap() = long_ago;
     prepare(&service, vote(&genesis, 8, 1));
+    assert_eq!(counted(&service), 0, "nor on who votes");
+    service.tend();
     assert_eq!(counted(&service), 2);
+}
+
+/// A TPM takes a second for its counter, and more when somebody else uses it. Votes go on meanwhile.
+#[test]
+fn a_slow_device_holds_up_no_vote() {
+    const SLOW: Duration = Duration::from_secs(1);
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let Some(long_ago) = Instant::now().checked_sub(COUNT_VOTES_EVERY) else { return };
+    prepare(&service, vote(&genesis, 1, 1));
+    of.protectors[0].slow_ms.store(SLOW.as_millis() as u64, Ordering::Relaxed);
+    let counter = of.protectors[0].counter();
+    *service.counted.lock().unwrap() = long_ago;
+    *service.watched() = (Instant::now().checked_sub(WATCH_ANCHORS_EVERY).unwrap(), 0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (votes, longest) = std::thread::scope(|scope| {
+        let tending = scope.spawn(|| {
+            service.tend();
+            done.store(true, Ordering::Relaxed);
+        });
+        let (mut height, mut longest) = (1, Duration::ZERO);
+        while !done.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            height += 1;
+            prepare(&service, vote(&genesis, height, 1));
+            longest = longest.max(begun.elapsed());
+        }
+        tending.join().unwrap();
+        (height, longest)
+    });
+    assert!(votes > 3 && longest < SLOW / 2, "{votes} votes, the longest took {longest:?}");
+    assert_eq!(of.protectors[0].counter(), counter + 1, "they were counted");
+    let counted = service.read().record().unwrap().votes;
+    assert!((1..=votes).contains(&counted), "{counted} of {votes}");
 }
 
 /// A token that tells nothing may be in another machine, with a copy of this state.

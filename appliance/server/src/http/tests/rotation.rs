@@ -10,7 +10,9 @@ use zixt_api::{
 };
 use zixt_crypto::digest;
 use zixt_ledger::certificate::verify_certificate;
-use zixt_types::{Action, ApplianceId, Canonical as _, CustodyMode, Decision, KeyPurpose, Seq, Transcript};
+use zixt_types::{
+    Action, ApplianceId, Body, Canonical as _, CustodyMode, Decision, KeyPurpose, Payload, Seq, Transcript,
+};
 
 fn request(transcript: &Transcript) -> AdminDecision {
     AdminDecision { transcript: transcript.to_bytes().into(), key: None }
@@ -108,6 +110,25 @@ async fn a_key_is_rotated_whatever_is_restarted_in_between() {
     // Whoever was away gets everything that leads to the present validators.
     let view: SystemView = stack.call(None, "GET", endpoints::SYSTEM, Vec::new()).await.json();
     assert_eq!((view.entries.len(), view.keys.len(), view.next), (3, 3, None));
+    // What kind of action, which keys, and where the new one lives, as officers approved it.
+    let mut active = first.consensus;
+    for (number, (entry, key)) in (0u64..).zip(view.entries.iter().zip(&view.keys)) {
+        let Payload::Decision { action } = Body::parse(&entry.body.0).unwrap().payload else { panic!() };
+        assert_eq!((action.sequence, action.decision.name()), (number, "activate-key"));
+        let activates = digest::key_hash(stack.net.suite, &key.key.0);
+        assert_eq!(
+            action.decision,
+            Decision::ActivateKey {
+                purpose: KeyPurpose::Consensus,
+                retires: active,
+                activates,
+                suite: stack.net.suite,
+                custody: CustodyMode::SealedByTpm,
+            }
+        );
+        active = activates;
+    }
+    assert_eq!(active, last.consensus);
     let rest: SystemView = stack.call(None, "GET", "/v1/system?from=2", Vec::new()).await.json();
     assert_eq!(rest.entries.len(), 1);
     // Every stored header is certified by the set of its time, and fsck agrees.
