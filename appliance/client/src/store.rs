@@ -198,7 +198,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     /// Not sqlx's pool: before and after each use that asks a connection whether it lives, and each such question is a
     /// trip to SQLite's thread and back.
-    connection: tokio::sync::Mutex<SqliteConnection>,
+    database: tokio::sync::Mutex<Database>,
     /// Seals the values.
     data: AeadKey,
     /// Hides the keys.
@@ -210,6 +210,12 @@ struct Inner {
     path: PathBuf,
     /// Held as long as the store is open.
     _lock: Flock<File>,
+}
+
+struct Database {
+    connection: SqliteConnection,
+    /// Whether a transaction was begun and not ended: its caller may have given up in the middle.
+    open: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -286,7 +292,7 @@ impl Store {
         let key =
             |purpose: &[u8]| zixt_crypto::hash::derive_key(&[], root, labels::CLIENT_STORE_DEK, &[purpose]);
         Self(Arc::new(Inner {
-            connection: tokio::sync::Mutex::new(connection),
+            database: tokio::sync::Mutex::new(Database { connection, open: false }),
             data: key(b"data"),
             index: key(b"index"),
             memory: Mutex::default(),
@@ -301,8 +307,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::WrongPassphrase`] if `old` is not the passphrase; see [`StoreError`].
     pub async fn change_passphrase(&self, old: &[u8], new: &[u8], cost: Params) -> Result<(), StoreError> {
-        let mut connection = self.0.connection.lock().await;
-        let mut transaction = connection.begin().await?;
+        let mut database = self.database().await;
+        let mut transaction = database.connection.begin().await?;
         let root = unwrap(&mut transaction, old).await?;
         wrap(&mut transaction, new, cost, &root).await?;
         transaction.commit().await?;
@@ -329,7 +335,7 @@ impl Store {
         let row = sqlx::query("SELECT value FROM sealed WHERE space = ? AND key = ?")
             .bind(space as u8)
             .bind(key)
-            .fetch_optional(&mut *self.0.connection.lock().await)
+            .fetch_optional(&mut self.database().await.connection)
             .await?;
         row.map(|row| self.unseal(space, key, row.try_get::<&[u8], _>(0)?)).transpose()
     }
@@ -436,7 +442,7 @@ impl Store {
         .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
         .bind(prefix)
         .bind(limit)
-        .fetch_all(&mut *self.0.connection.lock().await)
+        .fetch_all(&mut self.database().await.connection)
         .await?;
         rows.iter()
             .map(|row| {
@@ -466,7 +472,7 @@ impl Store {
         .bind(i64::try_from(prefix.len()).unwrap_or(i64::MAX))
         .bind(before)
         .bind(limit)
-        .fetch_all(&mut *self.0.connection.lock().await)
+        .fetch_all(&mut self.database().await.connection)
         .await?;
         rows.iter()
             .rev()
@@ -485,8 +491,8 @@ impl Store {
         if batch.is_empty() {
             return Ok(());
         }
-        // The last change of a place counts. One statement for all values and one for all removals: each statement is a
-        // trip to SQLite's thread and back, and a batch of values alone is a transaction of itself.
+        // The last change of a place counts. All goes in one trip to SQLite's thread and back; a single statement is a
+        // transaction of itself.
         let mut last = Changes::new();
         for Change { space, key, value } in batch.0 {
             last.insert((space as u8, key), (space, value));
@@ -526,30 +532,56 @@ impl Store {
                 None => deletes.push((*number, key.as_slice())),
             }
         }
-        let mut connection = self.0.connection.lock().await;
-        if deletes.is_empty() && puts.len() <= ROWS_MAX {
-            put(&mut connection, puts).await?;
-            return Ok(());
+        let mut database = self.database().await;
+        let (puts, deletes) = (puts.chunks(ROWS_MAX), deletes.chunks(ROWS_MAX));
+        let alone = puts.len() + deletes.len() == 1;
+        let mut query = QueryBuilder::new(if alone { "" } else { "BEGIN IMMEDIATE; " });
+        for rows in puts {
+            query.push("INSERT INTO sealed (space, key, value) ");
+            query.push_values(rows, |mut row, (space, key, value)| {
+                row.push_bind(*space).push_bind(*key).push_bind(value.as_slice());
+            });
+            query.push(" ON CONFLICT (space, key) DO UPDATE SET value = excluded.value; ");
         }
-        let mut transaction = connection.begin().await?;
-        while !puts.is_empty() {
-            let rest = puts.split_off(puts.len().min(ROWS_MAX));
-            put(&mut transaction, puts).await?;
-            puts = rest;
-        }
-        for rows in deletes.chunks(ROWS_MAX) {
-            let mut query = QueryBuilder::new("DELETE FROM sealed WHERE (space, key) IN (");
+        for rows in deletes {
+            query.push("DELETE FROM sealed WHERE (space, key) IN (");
             query.push_values(rows, |mut row, (space, key)| {
                 row.push_bind(*space).push_bind(*key);
             });
-            query.push(")").build().execute(&mut *transaction).await?;
+            query.push("); ");
         }
-        transaction.commit().await?;
+        query.push(if alone { "" } else { "COMMIT" });
+        database.open = !alone;
+        let written = query.build().execute(&mut database.connection).await;
+        if written.is_err() {
+            database.roll_back().await;
+        }
+        database.open = false;
+        written?;
         Ok(())
+    }
+
+    /// The database, outside of any transaction. What an abandoned one did must not even be read.
+    async fn database(&self) -> tokio::sync::MutexGuard<'_, Database> {
+        let mut database = self.0.database.lock().await;
+        if database.open {
+            database.roll_back().await;
+            database.open = false;
+        }
+        database
     }
 
     fn unseal(&self, space: Space, key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         aead::open(&self.0.data, &place(space, key), sealed).map_err(|_| StoreError::Altered { space })
+    }
+}
+
+impl Database {
+    async fn roll_back(&mut self) {
+        // It fails if SQLite has rolled back already, or if the transaction was whole.
+        if let Err(error) = sqlx::query("ROLLBACK").execute(&mut self.connection).await {
+            log::debug!("rolling back: {error}");
+        }
     }
 }
 
@@ -571,18 +603,6 @@ async fn rearrange(connection: &mut SqliteConnection) -> Result<(), StoreError> 
 }
 
 /// Writes values in one statement.
-async fn put(connection: &mut SqliteConnection, rows: Vec<(u8, &[u8], Vec<u8>)>) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::new("INSERT INTO sealed (space, key, value) ");
-    query.push_values(rows, |mut row, (space, key, value)| {
-        row.push_bind(space).push_bind(key).push_bind(value);
-    });
-    query
-        .push(" ON CONFLICT (space, key) DO UPDATE SET value = excluded.value")
-        .build()
-        .execute(connection)
-        .await?;
-    Ok(())
-}
 
 fn file_of(folder: &Path) -> PathBuf {
     folder.join("store.sqlite")
@@ -811,7 +831,7 @@ mod tests {
         batch.put(Space::Fact, b"x".as_slice(), b"before".as_slice());
         store.commit(batch).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 1")
-            .execute(&mut *store.0.connection.lock().await)
+            .execute(&mut store.database().await.connection)
             .await
             .unwrap();
         let mut batch = Batch::new();
@@ -829,11 +849,11 @@ mod tests {
         batch.put(Space::Fact, b"kept".as_slice(), b"kept".as_slice());
         store.commit(batch).await.unwrap();
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
-            .fetch_one(&mut *store.0.connection.lock().await)
+            .fetch_one(&mut store.database().await.connection)
             .await
             .unwrap();
         sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 2)))
-            .execute(&mut *store.0.connection.lock().await)
+            .execute(&mut store.database().await.connection)
             .await
             .unwrap();
         let mut batch = Batch::new();

@@ -125,7 +125,7 @@ impl Ledger {
         }
         if let Some(bytes) = ledger.store.get(Space::Fact, TIP).await? {
             let height: Height = crate::records::decode(Space::Fact, &bytes)?;
-            ledger.tip = ledger.known(height).await?;
+            ledger.tip = ledger.stored_header(height).await?;
         }
         if let Some(bytes) = ledger.store.get(Space::Fact, SHARDS).await? {
             let states: Vec<ShardState> = crate::records::decode(Space::Fact, &bytes)?;
@@ -257,6 +257,14 @@ impl Ledger {
         if let Some(header) = self.recent.get(&height) {
             return Ok(Some(header.clone()));
         }
+        // The usual question is about the header that has just come; the tip is the highest that was ever stored.
+        if self.tip.as_ref().is_none_or(|tip| tip.height() < height) {
+            return Ok(None);
+        }
+        self.stored_header(height).await
+    }
+
+    async fn stored_header(&self, height: Height) -> Result<Option<VerifiedHeader>, ClientError> {
         let Some(bytes) = self.store.get(Space::Header, &height.0.to_be_bytes()).await? else {
             return Ok(None);
         };
