@@ -423,6 +423,15 @@ impl AccountRecord {
         self.to(self.status, vec![Effect::EndSessions])
     }
 
+    /// Whether a recovery can help: somebody lost what they signed in with. A suspended account is let in again by
+    /// whoever may, and not in this way.
+    pub(crate) fn check_recoverable(&self) -> Result<(), AccountError> {
+        match self.status {
+            Status::Active | Status::Invited { .. } => Ok(()),
+            Status::Suspended { .. } | Status::Offboarded { .. } => Err(self.not("active or invited")),
+        }
+    }
+
     /// The second half of a recovery that two people have approved.
     pub(crate) fn recover(
         &self,
@@ -430,9 +439,7 @@ impl AccountRecord {
         code: &InvitationCode,
         expires_at: Timestamp,
     ) -> Result<Change, AccountError> {
-        if matches!(self.status, Status::Offboarded { .. }) {
-            return Err(self.not("one that is still there"));
-        }
+        self.check_recoverable()?;
         let status = Status::Invited { code: code.hash(self.id), expires_at, by, recovery: true };
         Ok(self.to(status, vec![Effect::EndSessions, Effect::EraseCredentials]))
     }

@@ -188,6 +188,10 @@ fn a_recovery_takes_two_others() {
     for wall in [99, 101 + 72 * 3_600_000] {
         assert_eq!(approve(&asked, &officer, &user, wall), Err(RecoveryError::Expired));
     }
+    // A suspension is not lifted in this way.
+    let held = user.suspend(&Authority::Caller(&officer), MANY, Timestamp(50)).unwrap().record;
+    let expected = AccountError::Status { got: "suspended", expected: "active or invited" };
+    assert_eq!(request(&admin, &held), Err(RecoveryError::Account(expected)));
     let vouched = Caller::sample(101, &[Role::SecurityOfficer], false);
     assert!(matches!(approve(&asked, &vouched, &user, 200), Err(RecoveryError::Forbidden(_))));
 }

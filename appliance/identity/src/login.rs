@@ -3,9 +3,9 @@
 //! Each proof takes three steps, each of which needs what the one before gave:
 //! 1. [`Login::admit`] counts the attempt, or says how long to wait. Quick; under the lock of [`Attempts`].
 //! 2. [`Login::examine`] looks at the proof. Slow (Argon2id); needs no lock but the sign-in's own, and a snapshot of
-//! the account. 3. [`Login::conclude`] asks again whether what the proof used is still unused and the account still
-//! active, uses it up and moves on. Quick; under the lock of the account, whose credentials are stored before the
-//! step is answered.
+//!    the account.
+//! 3. [`Login::conclude`] asks again whether what the proof used is still unused and the account still active, uses it
+//!    up and moves on. Quick; under the lock of the account, whose credentials are stored before the step is answered.
 //!
 //! [`Login::step`] does all three for callers that hold everything at once.
 //!

@@ -423,6 +423,59 @@ fn a_sign_in_ends_with_its_time_its_proofs_and_a_clock_that_is_set_back() {
 }
 
 #[test]
+fn a_voucher_is_for_one_person_and_a_short_time() {
+    let mut world = World::new(cheap());
+    let wall = world.now.wall.0;
+    let cases = [
+        (issuer().vouch(b"other guid", world.now.wall), Because::NotLinked),
+        (Issuer::sso(IssuerId([4; 16])).vouch(b"guid", world.now.wall), Because::NotLinked),
+        (issuer().vouch(b"guid", Timestamp(wall - 60_001)), Because::VoucherExpired),
+        (issuer().vouch(b"guid", Timestamp(wall + 1)), Because::VoucherExpired),
+    ];
+    for (voucher, expected) in cases {
+        let mut login = world.begin(true, origin(false));
+        assert_eq!(because(&world.step(&mut login, Proof::Voucher(voucher))), &expected);
+    }
+    let mut login = world.begin(true, origin(false));
+    let proof = world.good(&login, Factor::Sso, 0);
+    let Step::Done(grant) = world.step(&mut login, proof) else { panic!() };
+    assert_eq!((grant.first(), grant.further()), (Factor::Sso, FactorSet::EMPTY));
+}
+
+#[test]
+fn an_account_that_is_held_or_changed_meanwhile_does_not_get_in() {
+    let admin = Caller::sample(1, &[Role::Administrator], true);
+    let many = Population { officers: 9, administrators: 9 };
+    let then = vec![set(&[Factor::Totp])];
+    let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
+    let mut login = world.begin(true, origin(false));
+    let proof = world.good(&login, Factor::Password, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::Need(_)));
+    let before = world.record.clone();
+    // Held and let in again between two factors: the sign-in was begun by somebody who was then not trusted.
+    let held = before.suspend(&Authority::Caller(&admin), many, world.now.wall).unwrap().record;
+    world.record = held.clone();
+    let proof = world.good(&login, Factor::Totp, 0);
+    assert_eq!(because(&world.step(&mut login, proof)), &Because::NotActive("suspended"));
+    world.record = held.resume(&Authority::Caller(&admin)).unwrap().record;
+    world.now = at(world.now.wall.0 + 30_000);
+    let proof = world.good(&login, Factor::Totp, 0);
+    assert_eq!(because(&world.step(&mut login, proof)), &Because::Changed);
+    // A new password while the old one is looked at.
+    world.record = before;
+    let mut login = world.begin(true, origin(false));
+    let admission = login.admit(&world.policy, &mut world.attempts, None, world.now).unwrap();
+    let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &[] };
+    let proof = world.good(&login, Factor::Password, 0);
+    let tools = tools(&world.policy);
+    let examined = login.examine(admission, proof, Some(subject), &tools, world.now, &mut fill_random);
+    world.credentials.set_password(None);
+    let desk = Desk { record: &world.record, credentials: &mut world.credentials, devices: &[] };
+    let step = login.conclude(&world.policy, examined, Some(desk), &mut world.attempts, world.now);
+    assert_eq!(because(&step), &Because::Changed);
+}
+
+#[test]
 fn nothing_secret_is_printed() {
     let world = World::new(cheap());
     let login = world.begin(true, origin(false));

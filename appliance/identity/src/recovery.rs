@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_types::{AccountId, Canonical, Timestamp};
 
-use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, Status, check_lifetime};
+use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
 use crate::random::{Random, draw};
 use crate::role::Permission;
 use crate::session::{Caller, Forbidden};
@@ -101,10 +101,7 @@ impl Recovery {
         if by.account() == record.id() {
             return Err(RecoveryError::OwnAccount);
         }
-        if matches!(record.status(), Status::Offboarded { .. }) {
-            let got = record.status().name();
-            return Err(AccountError::Status { got, expected: "one that is still there" }.into());
-        }
+        record.check_recoverable()?;
         Ok(Self {
             version: 1,
             id: RecoveryId(draw(random)?),

@@ -317,13 +317,16 @@ impl Sessions {
     /// Opens a session of more (a step-up) in the place of the one that asked for it, which ends.
     ///
     /// # Errors
-    /// [`RandomError`]; nothing has changed then.
+    /// [`RotateError`], also if somebody else signed in; nothing has changed then.
     pub fn elevate(
         &mut self,
         caller: &Caller,
         grant: Grant,
         random: &mut dyn Random,
-    ) -> Result<(Token, SessionId), RandomError> {
+    ) -> Result<(Token, SessionId), RotateError> {
+        if grant.account() != caller.account || !self.rows.contains_key(&caller.session) {
+            return Err(RotateError::Ended);
+        }
         let opened = self.open(grant, random)?;
         self.revoke(caller.session);
         Ok(opened)

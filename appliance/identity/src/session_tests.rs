@@ -146,7 +146,9 @@ fn rotating_gives_no_roles() {
     let (token, _) = all.open(grant(&before, Factor::Password, start), &mut fill_random).unwrap();
     let caller = all.check(&policy, &token, &channel(1), start, |_| Some(&before)).unwrap();
     assert_eq!(all.rotate(&caller, &after, &mut fill_random).err(), Some(RotateError::Ended));
-    // A step-up is a sign-in; the session that asked for it ends.
+    // A step-up is a sign-in of the same person; the session that asked for it ends.
+    let other = all.elevate(&caller, grant(&self::record(2), Factor::DeviceKey, start), &mut fill_random);
+    assert_eq!(other.err(), Some(RotateError::Ended));
     let (_, id) = all.elevate(&caller, grant(&after, Factor::DeviceKey, start), &mut fill_random).unwrap();
     assert_eq!(all.list(&policy, after.id(), start).map(SessionRow::id).collect::<Vec<_>>(), [id]);
 }
