@@ -163,6 +163,40 @@ labels! {
     /// AAD of an encrypted ratchet tree that the server keeps for a thread.
     TREE_BLOB = "tree-blob";
 
+    // Sign-in
+    /// Signature of a device's identity key over a sign-in statement.
+    SIGN_IN = "sign-in";
+    /// Hash of what a session is bound to.
+    CHANNEL_BINDING = "channel-binding";
+    /// Key that a pre-shared key proves itself with. All that the server keeps of it.
+    PSK_VERIFIER = "psk/verifier";
+    /// Id of a pre-shared key.
+    PSK_ID = "psk/id";
+    /// Answer to a challenge with a pre-shared key.
+    PSK_RESPONSE = "psk/response";
+    /// The server's proof that it knows the verifier too.
+    PSK_CONFIRMATION = "psk/confirmation";
+    /// External PSK of an MLS group (RFC 9420, Section 8.4), from a pre-shared key.
+    PSK_MLS = "psk/mls";
+    /// Id of that external PSK.
+    PSK_MLS_ID = "psk/mls-id";
+    /// Keyed hash by which failed sign-ins are counted.
+    ATTEMPT_TAG = "attempt-tag";
+    /// Hash of a source that an account has signed in from.
+    KNOWN_SOURCE = "known-source";
+    /// Hash of a session's token.
+    SESSION_TOKEN = "session-token";
+    /// Hash of the code that comes with an invitation to sign in.
+    INVITATION_CODE = "invitation-code";
+    /// Hash by which a blocklist finds a password.
+    BLOCKLIST = "blocklist";
+    /// Hash of a person's id in a directory or at an identity provider.
+    EXTERNAL_SUBJECT = "external-subject";
+    /// AAD of an account's credentials at rest.
+    CREDENTIALS = "credentials";
+    /// Derivation and AAD of the key of a user's vault.
+    VAULT = "vault";
+
     // This crate
     /// Messages that a new key pair is tried on, and that start-up self-tests sign.
     SELF_TEST = "self-test";

@@ -54,6 +54,48 @@ pub const DEVICES_MAX: usize = 32;
 /// without an end they would make each height, each start-up and each evidence file of that account slower for ever. A
 /// new device every month lasts 21 years.
 pub const DEVICES_EVER_MAX: usize = 256;
+/// A password, in bytes as it comes: 256 characters of the longest kind in UTF-8. SP 800-63B-4 section 3.1.1.2 wants room
+/// for 64 characters; an end is needed because each byte is normalised and hashed.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// Characters of a password after normalisation.
+pub const PASSWORD_CHARS_MAX: usize = 256;
+/// Entries of a password blocklist: 8 bytes each, so 8 MB.
+pub const BLOCKLIST_ENTRIES_MAX: usize = 1_000_000;
+/// A sign-in policy: six roles with eight paths each take 2 kB.
+pub const SIGN_IN_POLICY_BYTES_MAX: usize = 8 * 1024;
+/// Ways to sign in that a policy may name for one role.
+pub const SIGN_IN_PATHS_MAX: usize = 8;
+/// Factors that one way to sign in may ask for after the first.
+pub const SIGN_IN_REQUIREMENTS_MAX: usize = 4;
+/// What an account signs in with: mostly WebAuthn credentials.
+pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
+/// WebAuthn credentials of an account.
+pub const WEBAUTHN_CREDENTIALS_MAX: usize = 8;
+/// The id of a WebAuthn credential (Web Authentication level 2, section 4: at most 1023 bytes).
+pub const WEBAUTHN_ID_BYTES_MAX: usize = 1023;
+/// What the WebAuthn verifier keeps of a credential: a public key and flags.
+pub const WEBAUTHN_STATE_BYTES_MAX: usize = 4 * 1024;
+/// An assertion of an authenticator, as the browser sends it.
+pub const WEBAUTHN_ASSERTION_BYTES_MAX: usize = 16 * 1024;
+/// Sources that an account has signed in from and that the lockout by strangers leaves alone. With the limits of
+/// attempts it keeps the sum below the 100 of SP 800-63B-4 section 3.2.2.
+pub const KNOWN_SOURCES_MAX: usize = 8;
+/// Backup codes in a set.
+pub const BACKUP_CODES_MAX: usize = 20;
+/// Subjects that the record of failed sign-ins holds (about 100 bytes each).
+pub const ATTEMPT_ROWS_MAX: usize = 131_072;
+/// Open sessions of one account: more than anybody has devices and browsers.
+pub const SESSIONS_EACH_MAX: usize = 16;
+/// Open sessions in all (about 400 bytes each).
+pub const SESSIONS_MAX: usize = 131_072;
+/// Links of an account to directories and identity providers.
+pub const ACCOUNT_LINKS_MAX: usize = 4;
+/// The record of an account's roles and standing.
+pub const ACCOUNT_RECORD_BYTES_MAX: usize = 1024;
+/// What a vault holds: the seeds of a device and its settings.
+pub const VAULT_CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// A vault: its content, and what opening it needs.
+pub const VAULT_BYTES_MAX: usize = VAULT_CONTENT_BYTES_MAX + 256;
 /// Events in one answer of the push stream's backlog.
 pub const EVENTS_PAGE_MAX: usize = 256;
 /// Entries in one page of a thread's listing.

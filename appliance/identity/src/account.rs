@@ -1,0 +1,536 @@
+//! An account's standing: roles, links, invited to offboarded. Pure transitions with typed errors.
+//!
+//! Each transition takes the record by reference and gives a new one with what else has to happen ([`Effect`]).
+//! Access ends by a number: sessions carry the record's `epoch`, and a transition that takes something away raises
+//! it. A session row that comes back from a backup or a cache has an old number, and opens nothing.
+
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+use zixt_crypto::hash::constant_time_eq;
+use zixt_crypto::{RandomError, hash, labels};
+use zixt_types::{AccountId, Canonical, Hash, RevokeReason, Timestamp, limits};
+
+use crate::random::Random;
+use crate::role::{Permission, Role, Roles};
+use crate::secret::{Secret, for_people, from_people};
+use crate::session::{Caller, Forbidden};
+use crate::voucher::{IssuerId, Link};
+
+/// Who did something to an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum By {
+    /// Somebody with a session.
+    #[n(0)]
+    Account(#[n(0)] AccountId),
+    /// A directory that the account is linked to.
+    #[n(1)]
+    Directory(#[n(0)] IssuerId),
+    /// Officers in a ceremony, by the hash of their action.
+    #[n(2)]
+    Ceremony(#[n(0)] Hash),
+}
+
+/// On whose authority a transition happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Authority<'a> {
+    /// A caller, whose session says what they may do.
+    Caller(&'a Caller),
+    /// A directory's sync: suspends and resumes accounts that are linked to it, and nothing else.
+    Directory(IssuerId),
+    /// An action that officers have approved as M of N: `Approved` of `zixt-ceremony` has to be in the caller's hands.
+    Ceremony(Hash),
+}
+
+impl Authority<'_> {
+    fn require(&self, permission: Permission) -> Result<By, Forbidden> {
+        match self {
+            Self::Caller(caller) => caller.require(permission).map(|()| By::Account(caller.account())),
+            Self::Directory(_) => Err(Forbidden::DirectoryMayNot(permission)),
+            Self::Ceremony(action) => Ok(By::Ceremony(*action)),
+        }
+    }
+}
+
+/// Where an account stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Status {
+    /// Waits for its person.
+    #[n(0)]
+    Invited {
+        /// The hash of the code that the person was given.
+        #[n(0)]
+        code: Hash,
+        /// The last moment, by the wall clock.
+        #[n(1)]
+        expires_at: Timestamp,
+        /// By whom.
+        #[n(2)]
+        by: By,
+        /// Whether it is the second half of a recovery.
+        #[n(3)]
+        recovery: bool,
+    },
+    /// In use.
+    #[n(1)]
+    Active,
+    /// Held for a while. Keeps everything, opens nothing.
+    #[n(2)]
+    Suspended {
+        /// By whom.
+        #[n(0)]
+        by: By,
+        /// Since when, by the wall clock.
+        #[n(1)]
+        at: Timestamp,
+    },
+    /// Over for good.
+    #[n(3)]
+    Offboarded {
+        /// By whom.
+        #[n(0)]
+        by: By,
+        /// Since when, by the wall clock.
+        #[n(1)]
+        at: Timestamp,
+    },
+}
+
+impl Status {
+    /// The word for it in reports and errors.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Invited { .. } => "invited",
+            Self::Active => "active",
+            Self::Suspended { .. } => "suspended",
+            Self::Offboarded { .. } => "offboarded",
+        }
+    }
+}
+
+/// An account, as far as sign-in is concerned. Its devices are the ledger's; its credentials are apart.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct AccountRecord {
+    #[n(0)]
+    version: u64,
+    #[n(1)]
+    id: AccountId,
+    #[n(2)]
+    roles: Roles,
+    #[n(3)]
+    status: Status,
+    #[n(4)]
+    links: Vec<Link>,
+    #[n(5)]
+    epoch: u64,
+}
+
+impl Canonical for AccountRecord {
+    const WHAT: &'static str = "account record";
+    const BYTES_MAX: usize = limits::ACCOUNT_RECORD_BYTES_MAX;
+    const VERSION: Option<u64> = Some(1);
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.version != 1 {
+            return Err("the version is 1");
+        }
+        if self.links.len() > limits::ACCOUNT_LINKS_MAX {
+            return Err("an account has at most 4 links");
+        }
+        if self.links.windows(2).any(|pair| pair[0].issuer >= pair[1].issuer) {
+            return Err("links are sorted, one for each issuer");
+        }
+        Ok(())
+    }
+}
+
+/// What else a transition demands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// End every session and every stream of the account now.
+    EndSessions,
+    /// Erase the account's credentials.
+    EraseCredentials,
+    /// Revoke every device of the account in the ledger; groups rotate their keys on it.
+    RevokeDevices(RevokeReason),
+}
+
+/// A record after a transition, with what else has to happen. Store the record first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The record to store.
+    pub record: AccountRecord,
+    /// What follows, in this order.
+    pub effects: Vec<Effect>,
+}
+
+/// How many active accounts have the roles that an appliance cannot do without, the one in question counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Population {
+    /// Active security officers.
+    pub officers: u32,
+    /// Active administrators.
+    pub administrators: u32,
+}
+
+/// Why a transition is not possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AccountError {
+    /// The caller may not.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The account does not stand where it would have to.
+    #[error("the account is {got}; it would have to be {expected}")]
+    Status {
+        /// Where it stands.
+        got: &'static str,
+        /// Where it would have to.
+        expected: &'static str,
+    },
+    /// Nobody does this to themselves.
+    #[error("nobody may do this to their own account")]
+    OwnAccount,
+    /// The appliance would be left without.
+    #[error("this is the last active {0}")]
+    LastOf(Role),
+    /// The code is not the invitation's.
+    #[error("the invitation's code is wrong")]
+    WrongCode,
+    /// Too late.
+    #[error("the invitation has expired")]
+    Expired,
+    /// An invitation must end, and not right now.
+    #[error("the invitation would end before it begins, or after more than {max} days", max = INVITATION_DAYS_MAX)]
+    Lifetime,
+    /// The account is not linked to this directory.
+    #[error("the account is not linked to this directory")]
+    NotLinked,
+    /// Somebody else suspended it, and only a person lifts that.
+    #[error("the account was not suspended by this directory")]
+    SuspendedByOthers,
+    /// Too many links, or a second one to the same issuer.
+    #[error("the account has too many links, or one to this issuer already")]
+    Links,
+}
+
+/// Days for which an invitation is good.
+pub const INVITATION_DAYS_MAX: u64 = 31;
+
+/// The code of an invitation to sign in: 160 random bits, given to the person by hand. Stored as a hash, which is
+/// enough for a secret of more than 112 bits (SP 800-63B-4 section 3.1.2.2).
+#[derive(Clone, PartialEq, Eq)]
+pub struct InvitationCode(Secret<20>);
+
+impl InvitationCode {
+    /// A new code.
+    ///
+    /// # Errors
+    /// [`RandomError`]
+    pub fn generate(random: &mut dyn Random) -> Result<Self, RandomError> {
+        Secret::draw(random).map(Self)
+    }
+
+    /// As it is printed: 32 characters in groups of four.
+    #[must_use]
+    pub fn to_text(&self) -> zeroize::Zeroizing<String> {
+        for_people(self.0.as_bytes())
+    }
+
+    /// Reads what somebody typed. `None` if it is no code.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        from_people(text).map(Self)
+    }
+
+    fn hash(&self, account: AccountId) -> Hash {
+        hash::sha384(labels::INVITATION_CODE, &[account.as_bytes(), self.0.as_bytes()])
+    }
+}
+
+impl std::fmt::Debug for InvitationCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InvitationCode(redacted)")
+    }
+}
+
+impl AccountRecord {
+    /// Invites somebody. Privileged roles take a security officer; nobody invites themselves, because they have an
+    /// account.
+    ///
+    /// # Errors
+    /// [`AccountError::Forbidden`], [`AccountError::Lifetime`]
+    pub fn invite(
+        by: &Authority<'_>,
+        id: AccountId,
+        roles: Roles,
+        code: &InvitationCode,
+        wall: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Self, AccountError> {
+        let permission = if roles.are_privileged() {
+            Permission::ChangePrivilegedRoles
+        } else {
+            Permission::InviteAccounts
+        };
+        let by = by.require(permission)?;
+        check_lifetime(wall, expires_at)?;
+        let status = Status::Invited { code: code.hash(id), expires_at, by, recovery: false };
+        Ok(Self { version: 1, id, roles, status, links: Vec::new(), epoch: 0 })
+    }
+
+    /// The person comes with the code. What they sign in with from now on is set in the same step of the server.
+    ///
+    /// # Errors
+    /// [`AccountError::Status`], [`AccountError::Expired`], [`AccountError::WrongCode`]. The code is compared in any
+    /// case.
+    pub fn accept(&self, code: &InvitationCode, wall: Timestamp) -> Result<Change, AccountError> {
+        let Status::Invited { code: expected, expires_at, .. } = &self.status else {
+            return Err(self.not("invited"));
+        };
+        if !constant_time_eq(expected.as_bytes(), code.hash(self.id).as_bytes()) {
+            return Err(AccountError::WrongCode);
+        }
+        if wall > *expires_at {
+            return Err(AccountError::Expired);
+        }
+        Ok(self.to(Status::Active, vec![]))
+    }
+
+    /// Holds an account. Directories do so when somebody is disabled or gone there.
+    ///
+    /// # Errors
+    /// [`AccountError`]
+    pub fn suspend(
+        &self,
+        by: &Authority<'_>,
+        population: Population,
+        wall: Timestamp,
+    ) -> Result<Change, AccountError> {
+        let by = self.authority(by, Permission::SuspendAccounts)?;
+        if self.status != Status::Active {
+            return Err(self.not("active"));
+        }
+        self.not_the_last(population, None)?;
+        Ok(self.to(Status::Suspended { by, at: wall }, vec![Effect::EndSessions]))
+    }
+
+    /// Lets a suspended account in again. A directory lifts only what it imposed.
+    ///
+    /// # Errors
+    /// [`AccountError`]
+    pub fn resume(&self, by: &Authority<'_>) -> Result<Change, AccountError> {
+        let by = self.authority(by, Permission::SuspendAccounts)?;
+        match self.status {
+            Status::Suspended { by: imposed, .. } if matches!(by, By::Directory(_)) && imposed != by => {
+                Err(AccountError::SuspendedByOthers)
+            }
+            Status::Suspended { .. } => Ok(self.to(Status::Active, vec![])),
+            _ => Err(self.not("suspended")),
+        }
+    }
+
+    /// Ends an account for good. Its entries in the ledger stay, as evidence.
+    ///
+    /// # Errors
+    /// [`AccountError`]
+    pub fn offboard(
+        &self,
+        by: &Authority<'_>,
+        population: Population,
+        wall: Timestamp,
+    ) -> Result<Change, AccountError> {
+        let by = by.require(Permission::OffboardAccounts)?;
+        self.not_own(by)?;
+        if matches!(self.status, Status::Offboarded { .. }) {
+            return Err(self.not("one that is still there"));
+        }
+        if self.status == Status::Active {
+            self.not_the_last(population, None)?;
+        }
+        let mut change = self.to(
+            Status::Offboarded { by, at: wall },
+            vec![
+                Effect::EndSessions,
+                Effect::RevokeDevices(RevokeReason::AffiliationChanged),
+                Effect::EraseCredentials,
+            ],
+        );
+        change.record.links.clear();
+        Ok(change)
+    }
+
+    /// Gives an account other roles. Its sessions end, so that none has what is no longer true.
+    ///
+    /// # Errors
+    /// [`AccountError`]
+    pub fn change_roles(
+        &self,
+        by: &Authority<'_>,
+        roles: Roles,
+        population: Population,
+    ) -> Result<Change, AccountError> {
+        let permission = if self.roles.differ_in_privilege(roles) {
+            Permission::ChangePrivilegedRoles
+        } else {
+            Permission::ChangeRoles
+        };
+        let by = by.require(permission)?;
+        self.not_own(by)?;
+        if matches!(self.status, Status::Offboarded { .. }) {
+            return Err(self.not("one that is still there"));
+        }
+        if self.status == Status::Active {
+            self.not_the_last(population, Some(roles))?;
+        }
+        let mut change = self.to(self.status, vec![Effect::EndSessions]);
+        change.record.roles = roles;
+        Ok(change)
+    }
+
+    /// Links an account to a person at a directory or identity provider.
+    ///
+    /// # Errors
+    /// [`AccountError::Forbidden`], [`AccountError::Links`]
+    pub fn link(&self, by: &Authority<'_>, link: Link) -> Result<Change, AccountError> {
+        let by = by.require(Permission::ConfigureDirectories)?;
+        self.not_own(by)?;
+        if self.links.len() >= limits::ACCOUNT_LINKS_MAX || self.link_to(link.issuer).is_some() {
+            return Err(AccountError::Links);
+        }
+        let mut change = self.to(self.status, vec![]);
+        change.record.links.push(link);
+        change.record.links.sort_unstable();
+        Ok(change)
+    }
+
+    /// Takes a link away; sessions that came of it end with all others.
+    ///
+    /// # Errors
+    /// [`AccountError::Forbidden`], [`AccountError::NotLinked`]
+    pub fn unlink(&self, by: &Authority<'_>, issuer: IssuerId) -> Result<Change, AccountError> {
+        by.require(Permission::ConfigureDirectories)?;
+        self.link_to(issuer).ok_or(AccountError::NotLinked)?;
+        let mut change = self.to(self.status, vec![Effect::EndSessions]);
+        change.record.links.retain(|link| link.issuer != issuer);
+        Ok(change)
+    }
+
+    /// A password, an authenticator or another credential was replaced: all sessions end. The one that did it goes on
+    /// by [`crate::Sessions::rotate`].
+    #[must_use]
+    pub fn credentials_changed(&self) -> Change {
+        self.to(self.status, vec![Effect::EndSessions])
+    }
+
+    /// Whether a recovery can help: somebody lost what they signed in with. A suspended account is let in again by
+    /// whoever may, and not in this way.
+    pub(crate) fn check_recoverable(&self) -> Result<(), AccountError> {
+        match self.status {
+            Status::Active | Status::Invited { .. } => Ok(()),
+            Status::Suspended { .. } | Status::Offboarded { .. } => Err(self.not("active or invited")),
+        }
+    }
+
+    /// The second half of a recovery that two people have approved.
+    pub(crate) fn recover(
+        &self,
+        by: By,
+        code: &InvitationCode,
+        expires_at: Timestamp,
+    ) -> Result<Change, AccountError> {
+        self.check_recoverable()?;
+        let status = Status::Invited { code: code.hash(self.id), expires_at, by, recovery: true };
+        Ok(self.to(status, vec![Effect::EndSessions, Effect::EraseCredentials]))
+    }
+
+    /// The account.
+    #[must_use]
+    pub const fn id(&self) -> AccountId {
+        self.id
+    }
+
+    /// Its roles.
+    #[must_use]
+    pub const fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Whether it may sign in.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.status == Status::Active
+    }
+
+    /// The number that sessions carry.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Its links, sorted by issuer.
+    #[must_use]
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Its link to an issuer.
+    #[must_use]
+    pub fn link_to(&self, issuer: IssuerId) -> Option<&Link> {
+        self.links.iter().find(|link| link.issuer == issuer)
+    }
+
+    /// A caller needs the permission, and does not do it to themselves; a directory needs the link.
+    fn authority(&self, by: &Authority<'_>, permission: Permission) -> Result<By, AccountError> {
+        if let Authority::Directory(issuer) = by {
+            return self.link_to(*issuer).map(|_| By::Directory(*issuer)).ok_or(AccountError::NotLinked);
+        }
+        let by = by.require(permission)?;
+        self.not_own(by)?;
+        Ok(by)
+    }
+
+    fn not_own(&self, by: By) -> Result<(), AccountError> {
+        if by == By::Account(self.id) { Err(AccountError::OwnAccount) } else { Ok(()) }
+    }
+
+    /// Without officers or administrators nobody could ever let one in again, except by a ceremony.
+    fn not_the_last(&self, population: Population, after: Option<Roles>) -> Result<(), AccountError> {
+        let counts =
+            [(Role::SecurityOfficer, population.officers), (Role::Administrator, population.administrators)];
+        for (role, count) in counts {
+            let leaves = self.roles.has(role) && !after.is_some_and(|roles| roles.has(role));
+            if leaves && count <= 1 {
+                return Err(AccountError::LastOf(role));
+            }
+        }
+        Ok(())
+    }
+
+    fn not(&self, expected: &'static str) -> AccountError {
+        AccountError::Status { got: self.status.name(), expected }
+    }
+
+    fn to(&self, status: Status, effects: Vec<Effect>) -> Change {
+        let ends = effects.contains(&Effect::EndSessions);
+        let epoch = self.epoch.saturating_add(u64::from(ends));
+        Change { record: Self { status, epoch, ..self.clone() }, effects }
+    }
+}
+
+pub(crate) const fn check_lifetime(wall: Timestamp, expires_at: Timestamp) -> Result<(), AccountError> {
+    match expires_at.0.checked_sub(wall.0) {
+        Some(ms) if ms > 0 && ms <= INVITATION_DAYS_MAX * 86_400_000 => Ok(()),
+        _ => Err(AccountError::Lifetime),
+    }
+}
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;

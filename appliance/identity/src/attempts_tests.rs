@@ -1,0 +1,180 @@
+use super::*;
+use crate::place::Network;
+use crate::policy::PolicyDocument;
+use proptest::prelude::*;
+
+fn rules() -> AttemptPolicy {
+    PolicyDocument::default().attempts
+}
+
+fn attempts() -> Attempts {
+    Attempts::load(&[1; 32], [])
+}
+
+fn from(network: u8) -> Origin {
+    Origin { network: Some(Network::of([192, 0, 2, network].into())), held: None }
+}
+
+fn known() -> Origin {
+    Origin { held: Some(HeldSource::browser(&[9; 32])), ..from(1) }
+}
+
+fn fail(all: &mut Attempts, tag: AttemptTag, origin: &Origin, known: bool, wall: u64) -> Result<(), Locked> {
+    all.admit(&rules(), tag, origin, known, Timestamp(wall)).map(|admission| all.failed(admission))
+}
+
+#[test]
+fn back_off_doubles_and_then_it_is_hard() {
+    let mut all = attempts();
+    let tag = all.account(AccountId([1; 16]));
+    let mut now = 1_000_000;
+    let mut waits = Vec::new();
+    for n in 0..60u8 {
+        match fail(&mut all, tag, &from(n), false, now) {
+            Ok(()) => {}
+            Err(locked) => panic!("{n}: {locked:?}"),
+        }
+        if all.failures(tag) < 5 || all.failures(tag) == 60 {
+            continue;
+        }
+        if let Err(Locked { until: Some(until) }) = fail(&mut all, tag, &from(100), false, now) {
+            waits.push(until.0 - now);
+            // Waiting is not made longer by those who do not wait.
+            assert_eq!(
+                fail(&mut all, tag, &from(100), false, until.0 - 1),
+                Err(Locked { until: Some(until) })
+            );
+            now = until.0;
+        }
+    }
+    assert_eq!(waits[..4], [1_000, 2_000, 4_000, 8_000]);
+    assert_eq!(waits.last(), Some(&900_000));
+    assert_eq!(fail(&mut all, tag, &from(100), false, now + 1_000_000_000), Err(Locked { until: None }));
+    assert!(all.lift(tag) && !all.lift(tag));
+    assert_eq!(fail(&mut all, tag, &from(100), false, now), Ok(()));
+}
+
+#[test]
+fn strangers_do_not_lock_out_a_known_source_and_it_has_no_more_tries_than_it_should() {
+    let mut all = attempts();
+    let tag = all.account(AccountId([1; 16]));
+    let mut now = 0;
+    for _ in 0..60 {
+        now += 1_000_000;
+        assert_eq!(fail(&mut all, tag, &from(1), false, now), Ok(()));
+    }
+    assert_eq!(fail(&mut all, tag, &from(1), false, now), Err(Locked { until: None }));
+    // The same network, and still no wait.
+    for _ in 0..5 {
+        assert_eq!(fail(&mut all, tag, &known(), true, now), Ok(()));
+    }
+    // From now on it is like any other.
+    assert_eq!(fail(&mut all, tag, &known(), true, now), Err(Locked { until: None }));
+    // Who only says that it is known is not.
+    let other = all.account(AccountId([2; 16]));
+    let admission = all.admit(&rules(), other, &known(), true, Timestamp(now)).unwrap();
+    all.succeeded(admission);
+    assert_eq!(all.failures(other), 0);
+}
+
+#[test]
+fn many_at_once_are_as_many_as_one_after_the_other() {
+    let mut all = attempts();
+    let tag = all.stranger("nobody");
+    let admitted: Vec<_> =
+        (0..100u8).map(|n| all.admit(&rules(), tag, &from(n), false, Timestamp(5_000))).collect();
+    assert_eq!(admitted.iter().filter(|admitted| admitted.is_ok()).count(), 5);
+    // One of them was right: the others were not.
+    let mut good = admitted.into_iter().flatten();
+    all.passed(good.next().unwrap());
+    good.for_each(|admission| all.failed(admission));
+    assert_eq!(all.failures(tag), 4);
+}
+
+#[test]
+fn a_network_that_guesses_at_many_accounts_is_slowed_and_forgotten_after_a_quiet_time() {
+    let mut all = attempts();
+    for n in 0..30u8 {
+        let tag = all.account(AccountId([n; 16]));
+        assert_eq!(fail(&mut all, tag, &from(1), false, 10), Ok(()));
+    }
+    let tag = all.account(AccountId([200; 16]));
+    assert!(fail(&mut all, tag, &from(1), false, 10).is_err());
+    assert_eq!(fail(&mut all, tag, &from(2), false, 10), Ok(()));
+    // An account of one's own does not buy more guesses at others.
+    let own = all.account(AccountId([201; 16]));
+    let admission = all.admit(&rules(), own, &from(1), false, Timestamp(2_000)).unwrap();
+    all.succeeded(admission);
+    assert!(fail(&mut all, tag, &from(1), false, 500).is_err());
+    assert_eq!(fail(&mut all, tag, &from(1), false, 900_010), Ok(()));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_lock_for_ever() {
+    let mut all = attempts();
+    let tag = all.account(AccountId([1; 16]));
+    for _ in 0..5 {
+        assert_eq!(fail(&mut all, tag, &from(1), false, 10_000_000_000), Ok(()));
+    }
+    let locked = fail(&mut all, tag, &from(1), false, 1_000).unwrap_err();
+    assert_eq!(locked, Locked { until: Some(Timestamp(2_000)) });
+    assert_eq!(fail(&mut all, tag, &from(1), false, 2_000), Ok(()));
+}
+
+#[test]
+fn a_flood_of_names_does_not_wash_an_account_out() {
+    let mut all = Attempts::with_room(&[1; 32], [], 50);
+    let tag = all.account(AccountId([1; 16]));
+    for _ in 0..3 {
+        assert_eq!(fail(&mut all, tag, &from(1), false, 1), Ok(()));
+    }
+    for n in 0..5_000u32 {
+        let name = all.stranger(&n.to_string());
+        let network = Origin { network: None, held: None };
+        assert_eq!(fail(&mut all, name, &network, false, 100), Ok(()));
+        assert!(all.rows.len() <= 50 && all.by_worth.len() == all.rows.len());
+    }
+    assert_eq!(all.failures(tag), 3);
+}
+
+proptest! {
+    /// Whatever happens, what the store was told is what the counts are.
+    #[test]
+    fn counts_survive_a_restart(events in prop::collection::vec(any::<(u8, u8, u16)>(), 1..80)) {
+        let mut all = Attempts::with_room(&[1; 32], [], 8);
+        let mut stored = BTreeMap::new();
+        for (who, what, wall) in events {
+            let tag = all.account(AccountId([who % 4; 16]));
+            let origin = if what % 2 == 0 { known() } else { from(who % 3) };
+            let wall = Timestamp(u64::from(wall) * 1_000);
+            if let Ok(admission) = all.admit(&rules(), tag, &origin, what % 3 == 0, wall) {
+                match what % 5 {
+                    0 => all.succeeded(admission),
+                    1 => all.passed(admission),
+                    _ => all.failed(admission),
+                }
+            }
+            for change in all.take_changes() {
+                match change {
+                    AttemptChange::Put(row) => {
+                        prop_assert_eq!(AttemptRow::parse(&row.to_bytes()), Ok(row));
+                        stored.insert(row.key, row);
+                    }
+                    AttemptChange::Remove(key) => {
+                        stored.remove(&key);
+                    }
+                }
+            }
+            let mut again = Attempts::with_room(&[1; 32], stored.values().copied(), 8);
+            prop_assert!(again.take_changes().is_empty());
+            prop_assert_eq!(again.by_worth, all.by_worth.clone());
+        }
+    }
+
+    #[test]
+    fn rows_of_any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        if let Ok(row) = AttemptRow::parse(&bytes) {
+            prop_assert_eq!(row.to_bytes(), bytes);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Recovery of an account whose person has lost every factor: two other people, of two roles.
+//!
+//! An administrator asks, a security officer approves, and neither is the account in question. The roles exclude each
+//! other, and the two accounts are compared all the same. What comes of it is an invitation by hand: old credentials,
+//! sessions and known sources are gone. Devices and keys are another matter, of the ledger: a recovery gives access,
+//! and no group lets a new device in because of it.
+
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+use zixt_types::{AccountId, Canonical, Timestamp};
+
+use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
+use crate::random::{Random, draw};
+use crate::role::Permission;
+use crate::session::{Caller, Forbidden};
+use zixt_crypto::RandomError;
+
+/// Hours for which a request waits.
+pub const RECOVERY_HOURS_MAX: u64 = 72;
+
+/// Names a request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cbor(transparent)]
+pub struct RecoveryId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
+
+/// A request that waits for its second person.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct Recovery {
+    #[n(0)]
+    version: u64,
+    #[n(1)]
+    id: RecoveryId,
+    #[n(2)]
+    account: AccountId,
+    #[n(3)]
+    epoch: u64,
+    #[n(4)]
+    requested_by: AccountId,
+    #[n(5)]
+    requested_at: Timestamp,
+}
+
+impl Canonical for Recovery {
+    const WHAT: &'static str = "recovery";
+    const BYTES_MAX: usize = 128;
+    const VERSION: Option<u64> = Some(1);
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.version != 1 {
+            return Err("the version is 1");
+        }
+        if self.requested_by == self.account {
+            return Err("nobody requests their own recovery");
+        }
+        Ok(())
+    }
+}
+
+/// Why a recovery is not possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecoveryError {
+    /// The caller may not.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The caller is the account in question.
+    #[error("nobody takes part in the recovery of their own account")]
+    OwnAccount,
+    /// The caller made the request.
+    #[error("a recovery needs two people")]
+    SamePerson,
+    /// The request is about another account.
+    #[error("the request is about another account")]
+    OtherAccount,
+    /// The request is too old.
+    #[error("the request has expired")]
+    Expired,
+    /// The account was changed since: somebody has to look again.
+    #[error("the account has changed since the request")]
+    Changed,
+    /// The account cannot be recovered.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl Recovery {
+    /// The first person: an administrator who has seen who it is.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]
+    pub fn request(
+        by: &Caller,
+        record: &AccountRecord,
+        wall: Timestamp,
+        random: &mut dyn Random,
+    ) -> Result<Self, RecoveryError> {
+        by.require(Permission::RequestRecovery)?;
+        if by.account() == record.id() {
+            return Err(RecoveryError::OwnAccount);
+        }
+        record.check_recoverable()?;
+        Ok(Self {
+            version: 1,
+            id: RecoveryId(draw(random)?),
+            account: record.id(),
+            epoch: record.epoch(),
+            requested_by: by.account(),
+            requested_at: wall,
+        })
+    }
+
+    /// The second person. Uses the request up: the account waits for its person with the code from now on.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]; the request then has to be removed or asked for again.
+    pub fn approve(
+        self,
+        by: &Caller,
+        record: &AccountRecord,
+        code: &InvitationCode,
+        wall: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Change, RecoveryError> {
+        by.require(Permission::ApproveRecovery)?;
+        if by.account() == self.account {
+            return Err(RecoveryError::OwnAccount);
+        }
+        if by.account() == self.requested_by {
+            return Err(RecoveryError::SamePerson);
+        }
+        if record.id() != self.account {
+            return Err(RecoveryError::OtherAccount);
+        }
+        if record.epoch() != self.epoch {
+            return Err(RecoveryError::Changed);
+        }
+        // Set back or gone on too far: either way nobody knows how old the request is.
+        let age = wall.0.checked_sub(self.requested_at.0).ok_or(RecoveryError::Expired)?;
+        if age > RECOVERY_HOURS_MAX * 3_600_000 {
+            return Err(RecoveryError::Expired);
+        }
+        check_lifetime(wall, expires_at)?;
+        Ok(record.recover(By::Account(by.account()), code, expires_at)?)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> RecoveryId {
+        self.id
+    }
+
+    /// Whose account.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// Who asked.
+    #[must_use]
+    pub const fn requested_by(&self) -> AccountId {
+        self.requested_by
+    }
+
+    /// When, by the wall clock.
+    #[must_use]
+    pub const fn requested_at(&self) -> Timestamp {
+        self.requested_at
+    }
+}

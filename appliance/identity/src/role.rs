@@ -1,0 +1,360 @@
+//! Roles, what each may do, and which exclude each other.
+//!
+//! Separation of duties (SP 800-53 AC-5): whoever changes things is not who judges the record of it, and what could
+//! take over an account needs two people of two roles. The rules are data; the tests at the end check what they add
+//! up to.
+
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+use std::fmt;
+use thiserror::Error;
+
+/// What somebody is here for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+#[cbor(index_only)]
+#[repr(u8)]
+pub enum Role {
+    /// Decides about keys, policy and privileged roles.
+    #[n(0)]
+    SecurityOfficer = 0,
+    /// Runs accounts, directories, peers and backups.
+    #[n(1)]
+    Administrator = 1,
+    /// Watches health and alerts, and starts what is prepared.
+    #[n(2)]
+    Operator = 2,
+    /// Reads the audit record and evidence. Changes nothing.
+    #[n(3)]
+    Auditor = 3,
+    /// Writes and reads messages.
+    #[n(4)]
+    User = 4,
+    /// A program.
+    #[n(5)]
+    Service = 5,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::SecurityOfficer,
+        Self::Administrator,
+        Self::Operator,
+        Self::Auditor,
+        Self::User,
+        Self::Service,
+    ];
+
+    /// The word for it in reports and in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SecurityOfficer => "security-officer",
+            Self::Administrator => "administrator",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::User => "user",
+            Self::Service => "service",
+        }
+    }
+
+    /// Roles that only a security officer may give or take.
+    #[must_use]
+    pub const fn is_privileged(self) -> bool {
+        matches!(self, Self::SecurityOfficer | Self::Administrator | Self::Auditor)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Pairs that nobody may have together.
+pub const EXCLUSIONS: &[(Role, Role)] = &[
+    // Who decides about keys and policy does not run the machine: one person could do both halves of a recovery.
+    (Role::SecurityOfficer, Role::Administrator),
+    (Role::SecurityOfficer, Role::Operator),
+    // Who reads the record is not in it.
+    (Role::SecurityOfficer, Role::Auditor),
+    (Role::Administrator, Role::Auditor),
+    (Role::Operator, Role::Auditor),
+    // A program is no person.
+    (Role::SecurityOfficer, Role::Service),
+    (Role::Administrator, Role::Service),
+    (Role::Operator, Role::Service),
+    (Role::Auditor, Role::Service),
+    (Role::User, Role::Service),
+];
+
+/// What can be allowed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Permission {
+    /// Send and receive messages.
+    UseMessages,
+    /// List one's own sessions, end them, change one's own factors.
+    ManageOwnAccess,
+    /// Fetch and replace one's own vault.
+    UseOwnVault,
+    /// Call the API with a scoped token.
+    CallApi,
+    /// List accounts.
+    ListAccounts,
+    /// Invite somebody, with roles that are not privileged.
+    InviteAccounts,
+    /// Suspend an account and resume it.
+    SuspendAccounts,
+    /// End an account for good.
+    OffboardAccounts,
+    /// Change roles that are not privileged.
+    ChangeRoles,
+    /// Give or take a privileged role.
+    ChangePrivilegedRoles,
+    /// End sessions of others.
+    EndSessions,
+    /// Lift a lockout.
+    LiftLockouts,
+    /// Begin a recovery of somebody's account.
+    RequestRecovery,
+    /// Approve a recovery that somebody else began.
+    ApproveRecovery,
+    /// Set up directories, identity providers and the mapping to roles.
+    ConfigureDirectories,
+    /// Change the sign-in policy.
+    ChangeSignInPolicy,
+    /// Make, scope and end service tokens.
+    ManageServiceTokens,
+    /// Take part in ceremonies.
+    ApproveCeremonies,
+    /// Set the wall clock.
+    SetClock,
+    /// Set up peers and federation.
+    ConfigurePeers,
+    /// Make and check backups.
+    ManageBackups,
+    /// Start an update that officers have approved.
+    StartUpdates,
+    /// See health, alerts and queues.
+    ViewHealth,
+    /// Acknowledge alerts.
+    AcknowledgeAlerts,
+    /// Set up where the audit record is copied to.
+    ConfigureAuditSinks,
+    /// Read the audit record.
+    ReadAudit,
+    /// Export the audit record and evidence.
+    ExportAudit,
+}
+
+/// Role by permission. What is not here nobody may do.
+pub const PERMISSIONS: &[(Permission, &[Role])] = {
+    use Permission as P;
+    use Role::{Administrator, Auditor, Operator, SecurityOfficer, Service, User};
+    &[
+        (P::UseMessages, &[User]),
+        (P::ManageOwnAccess, &[SecurityOfficer, Administrator, Operator, Auditor, User]),
+        (P::UseOwnVault, &[User]),
+        (P::CallApi, &[Service]),
+        (P::ListAccounts, &[SecurityOfficer, Administrator, Operator, Auditor]),
+        (P::InviteAccounts, &[Administrator]),
+        (P::SuspendAccounts, &[SecurityOfficer, Administrator]),
+        (P::OffboardAccounts, &[SecurityOfficer, Administrator]),
+        (P::ChangeRoles, &[Administrator]),
+        (P::ChangePrivilegedRoles, &[SecurityOfficer]),
+        (P::EndSessions, &[SecurityOfficer, Administrator]),
+        (P::LiftLockouts, &[Administrator]),
+        (P::RequestRecovery, &[Administrator]),
+        (P::ApproveRecovery, &[SecurityOfficer]),
+        (P::ConfigureDirectories, &[Administrator]),
+        (P::ChangeSignInPolicy, &[SecurityOfficer]),
+        (P::ManageServiceTokens, &[Administrator]),
+        (P::ApproveCeremonies, &[SecurityOfficer]),
+        (P::SetClock, &[SecurityOfficer]),
+        (P::ConfigurePeers, &[Administrator]),
+        (P::ManageBackups, &[Administrator, Operator]),
+        (P::StartUpdates, &[Administrator, Operator]),
+        (P::ViewHealth, &[SecurityOfficer, Administrator, Operator, Auditor]),
+        (P::AcknowledgeAlerts, &[Administrator, Operator]),
+        (P::ConfigureAuditSinks, &[SecurityOfficer]),
+        (P::ReadAudit, &[Auditor]),
+        (P::ExportAudit, &[Auditor]),
+    ]
+};
+
+impl Permission {
+    /// Whether it takes more than the word of a directory or an identity provider. An IdP gives access, never identity
+    /// keys, and never power over other people's accounts.
+    #[must_use]
+    pub const fn needs_own_proof(self) -> bool {
+        !matches!(
+            self,
+            Self::UseMessages
+                | Self::CallApi
+                | Self::ListAccounts
+                | Self::ViewHealth
+                | Self::AcknowledgeAlerts
+                | Self::ReadAudit
+        )
+    }
+}
+
+/// Why a set of roles cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RolesError {
+    /// Two of them exclude each other.
+    #[error("nobody may be {0} and {1}")]
+    Exclusive(Role, Role),
+    /// An account without a role could do nothing.
+    #[error("an account needs a role")]
+    Empty,
+}
+
+/// The roles of one account: at least one, and none that exclude each other. Nothing else can be built or read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Checks a set of roles.
+    ///
+    /// # Errors
+    /// [`RolesError`]
+    pub fn new(roles: &[Role]) -> Result<Self, RolesError> {
+        Self::checked(roles.iter().fold(0, |bits, role| bits | 1 << *role as u8))
+    }
+
+    fn checked(bits: u8) -> Result<Self, RolesError> {
+        let roles = Self(bits);
+        if bits == 0 {
+            return Err(RolesError::Empty);
+        }
+        match EXCLUSIONS.iter().find(|(one, other)| roles.has(*one) && roles.has(*other)) {
+            Some((one, other)) => Err(RolesError::Exclusive(*one, *other)),
+            None => Ok(roles),
+        }
+    }
+
+    /// Whether this one is among them.
+    #[must_use]
+    pub const fn has(self, role: Role) -> bool {
+        self.0 & (1 << role as u8) != 0
+    }
+
+    /// Whether one of them may do this.
+    #[must_use]
+    pub fn may(self, permission: Permission) -> bool {
+        PERMISSIONS
+            .iter()
+            .any(|(listed, roles)| *listed == permission && roles.iter().any(|role| self.has(*role)))
+    }
+
+    /// The roles.
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.has(*role))
+    }
+
+    /// Whether one of them is privileged.
+    #[must_use]
+    pub fn are_privileged(self) -> bool {
+        self.iter().any(Role::is_privileged)
+    }
+
+    /// Whether privileged roles differ between the two.
+    #[must_use]
+    pub fn differ_in_privilege(self, other: Self) -> bool {
+        Role::ALL.into_iter().any(|role| role.is_privileged() && self.has(role) != other.has(role))
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl<C> Encode<C> for Roles {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.u8(self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Roles {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let at = d.position();
+        let bits = d.u8()?;
+        if bits >> Role::ALL.len() != 0 {
+            return Err(decode::Error::message("an unknown role").at(at));
+        }
+        Self::checked(bits).map_err(|error| decode::Error::custom(error).at(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_set() -> impl Iterator<Item = Roles> {
+        (0..1u8 << Role::ALL.len()).filter_map(|bits| Roles::checked(bits).ok())
+    }
+
+    #[test]
+    fn the_table_names_every_permission_once() {
+        for (at, (permission, roles)) in PERMISSIONS.iter().enumerate() {
+            assert!(!roles.is_empty());
+            assert!(PERMISSIONS[..at].iter().all(|(other, _)| other != permission), "{permission:?} twice");
+        }
+        // The last one of the enum, so that a new one cannot be forgotten.
+        assert_eq!(PERMISSIONS.len(), Permission::ExportAudit as usize + 1);
+    }
+
+    #[test]
+    fn nobody_holds_both_halves_of_a_duty() {
+        use Permission as P;
+        for roles in every_set() {
+            for (one, other) in [
+                (P::RequestRecovery, P::ApproveRecovery),
+                (P::ReadAudit, P::ChangeRoles),
+                (P::ReadAudit, P::ChangePrivilegedRoles),
+                (P::ReadAudit, P::ConfigureAuditSinks),
+                (P::ReadAudit, P::SetClock),
+                (P::ReadAudit, P::SuspendAccounts),
+                (P::ChangeRoles, P::ChangePrivilegedRoles),
+                (P::InviteAccounts, P::ChangeSignInPolicy),
+                (P::StartUpdates, P::ApproveCeremonies),
+                (P::CallApi, P::ManageOwnAccess),
+            ] {
+                assert!(!(roles.may(one) && roles.may(other)), "{roles:?} may {one:?} and {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_auditor_changes_nothing() {
+        let auditor = Roles::new(&[Role::Auditor]).unwrap();
+        let may: Vec<_> =
+            PERMISSIONS.iter().map(|(permission, _)| *permission).filter(|p| auditor.may(*p)).collect();
+        use Permission as P;
+        assert_eq!(may, [P::ManageOwnAccess, P::ListAccounts, P::ViewHealth, P::ReadAudit, P::ExportAudit]);
+    }
+
+    #[test]
+    fn sets_are_checked() {
+        assert_eq!(Roles::new(&[]), Err(RolesError::Empty));
+        assert!(Roles::new(&[Role::Administrator, Role::Operator, Role::User]).is_ok());
+        assert_eq!(
+            Roles::new(&[Role::Auditor, Role::Administrator]),
+            Err(RolesError::Exclusive(Role::Administrator, Role::Auditor))
+        );
+        for bits in 0..=u8::MAX {
+            let bytes = minicbor::to_vec(bits).unwrap();
+            let read: Result<Roles, _> = minicbor::decode(&bytes);
+            assert_eq!(read.is_ok(), bits < 64 && Roles::checked(bits).is_ok(), "{bits}");
+        }
+    }
+
+    #[test]
+    fn a_service_shares_with_nobody() {
+        for roles in every_set().filter(|roles| roles.has(Role::Service)) {
+            assert_eq!(roles.iter().count(), 1);
+        }
+    }
+}
