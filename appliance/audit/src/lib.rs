@@ -14,17 +14,22 @@
 
 mod action;
 mod event;
+mod fields;
 pub mod folder;
+mod follow;
 mod journal;
 pub mod limits;
+pub mod lines;
 mod record;
 mod segment;
+pub mod syslog;
 mod text;
 
 pub use action::{Action, Weight};
 pub use event::{
     Actor, Address, Details, Event, EventError, LedgerTime, Officers, Origin, Outcome, Target, Value, When,
 };
+pub use follow::{Delivery, Failing, Follower, FollowerHealth, FollowerThread, Sink, Step};
 pub use journal::{
     AnchorError, AppendError, Clock, Damage, Fault, Gap, GapReason, Journal, JournalHealth, OpenError,
     Opened, Pending, Read, Reader, Receipt, RemoveError, SetAside, Settings, set_aside,
