@@ -14,6 +14,7 @@
 
 mod action;
 mod event;
+pub mod export;
 mod fields;
 pub mod folder;
 mod follow;
@@ -29,6 +30,7 @@ pub use action::{Action, Weight};
 pub use event::{
     Actor, Address, Details, Event, EventError, LedgerTime, Officers, Origin, Outcome, Target, Value, When,
 };
+pub use export::{Export, ExportError, Finding, Report, verify};
 pub use follow::{Delivery, Failing, Follower, FollowerHealth, FollowerThread, Sink, Step};
 pub use journal::{
     AnchorError, AppendError, Clock, Damage, Fault, Gap, GapReason, Journal, JournalHealth, OpenError,
