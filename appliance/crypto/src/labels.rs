@@ -86,6 +86,16 @@ labels! {
     SHARE_CHECKSUM = "share-checksum";
     /// Hash chain of the audit journal.
     AUDIT = "audit";
+    /// Name of one audit journal, and the hash before its first record.
+    AUDIT_CHAIN = "audit/chain";
+    /// Check over the head of a frame in a segment of the audit journal.
+    AUDIT_FRAME = "audit/frame";
+    /// Check over the header of a segment of the audit journal.
+    AUDIT_SEGMENT = "audit/segment";
+    /// Check over the mark that says what of a segment was acknowledged.
+    AUDIT_MARK = "audit/mark";
+    /// Bytes of the audit journal that were dropped after a crash.
+    AUDIT_TORN = "audit/torn";
 
     // Identifiers
     /// Thread that belongs to an account (its devices, its recovery).
