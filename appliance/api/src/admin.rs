@@ -38,6 +38,17 @@ pub struct HeaderInfo {
     pub time: u64,
 }
 
+/// Records of the audit journal, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditPage {
+    /// One record each, or a gap, in the form that was asked for: a JSON object or a CEF line.
+    pub lines: Vec<String>,
+    /// The number to go on with.
+    pub next: u64,
+    /// There are more.
+    pub more: bool,
+}
+
 /// What an administrator sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AdminStatus {

@@ -39,6 +39,11 @@ pub const ADMIN_DECISIONS: &str = "/v1/admin/decisions";
 /// Admin socket, `GET`: status.
 pub const ADMIN_STATUS: &str = "/v1/admin/status";
 
+/// Admin socket, `GET ?from=&limit=&form=`: records of the audit journal.
+pub const ADMIN_AUDIT: &str = "/v1/admin/audit";
+/// Admin socket, `GET ?first=&last=`: a range of the audit journal as a file.
+pub const ADMIN_AUDIT_EXPORT: &str = "/v1/admin/audit/export";
+
 /// Fills a path's placeholders, in order. What is filled in must be an id or a number: it is not escaped.
 #[must_use]
 pub fn fill(path: &str, values: &[&(dyn std::fmt::Display + Sync)]) -> String {
@@ -233,6 +238,31 @@ pub const ENDPOINTS: &[Endpoint] = &[
     post(ADMIN_INVITATIONS, Who::Admin, "Creates an account", "AdminInvitation", "Receipt"),
     post(ADMIN_DECISIONS, Who::Admin, "Records what officers decided", "AdminDecision", "Receipt"),
     get(ADMIN_STATUS, Who::Admin, "What an administrator sees", "AdminStatus"),
+    with_query(
+        get(
+            ADMIN_AUDIT,
+            Who::Admin,
+            "Records of the audit journal; that they were read is recorded",
+            "AuditPage",
+        ),
+        &[
+            ("from", false, "the first record; 1 if absent"),
+            ("limit", false, "how many; at most 256"),
+            ("form", false, "json, if absent, or cef"),
+        ],
+    ),
+    Endpoint {
+        method: Method::Get,
+        path: ADMIN_AUDIT_EXPORT,
+        who: Who::Admin,
+        summary: "A range of the audit journal as a file; that it was exported is recorded",
+        query: &[
+            ("first", false, "the first record; 1 if absent"),
+            ("last", false, "the last one; the newest if absent"),
+        ],
+        request: None,
+        response: (OCTETS, None),
+    },
 ];
 
 #[cfg(test)]

@@ -95,6 +95,8 @@ codes! {
     TooManyStreams, "too-many-streams", 429, "This device has too many open streams. Close one.";
     /// The store cannot be used.
     StoreFailed, "store-failed", 500, "The appliance's store failed. An administrator should read its log; try again later.";
+    /// The audit journal takes no events.
+    AuditUnavailable, "audit-unavailable", 503, "The appliance cannot record what is done, so it does nothing that has to be recorded. An administrator has to look after its disk and read its log.";
     /// The ledger stopped.
     LedgerStopped, "ledger-stopped", 500, "The appliance's ledger has stopped. An administrator should read its log; try again later.";
 

@@ -19,7 +19,7 @@ mod text;
 mod thread;
 
 pub use account::{AccountName, AccountView, PublicKey};
-pub use admin::{AdminDecision, AdminInvitation, AdminStatus, HeaderInfo};
+pub use admin::{AdminDecision, AdminInvitation, AdminStatus, AuditPage, HeaderInfo};
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
 pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 pub use health::{CustodyState, Health};

@@ -112,7 +112,9 @@ fn parameter(
     meaning: Option<&str>,
 ) -> utoipa::openapi::path::Parameter {
     let kind = match name {
-        "height" | "from_height" | "seq" | "index" | "from" | "limit" | "after" => Type::Integer,
+        "height" | "from_height" | "seq" | "index" | "from" | "limit" | "after" | "first" | "last" => {
+            Type::Integer
+        }
         _ => Type::String,
     };
     ParameterBuilder::new()
@@ -155,6 +157,7 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::AdminInvitation>(&mut schemas);
     add::<crate::AdminDecision>(&mut schemas);
     add::<crate::AdminStatus>(&mut schemas);
+    add::<crate::AuditPage>(&mut schemas);
     schemas
         .into_iter()
         .fold(ComponentsBuilder::new(), |builder, (name, schema)| builder.schema(name, schema))

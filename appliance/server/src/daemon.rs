@@ -1,6 +1,7 @@
 //! `zixtd` from start to end.
 
 use crate::app::{About, App, Parts};
+use crate::audit::{Audit, AuditError};
 use crate::config::Config;
 use crate::custody::{Custody, CustodyWatch, Hsmd, HsmdTlsKey};
 use crate::health::Vitals;
@@ -100,6 +101,9 @@ pub enum DaemonError {
     /// The ledger stopped.
     #[error("the ledger stopped")]
     Sequencer(#[from] SequencerError),
+    /// The audit journal.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Another process works with this state folder.
     #[error("another zixtd (or fsck) works with {}", .0.display())]
     InUse(PathBuf),
@@ -146,6 +150,16 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     log::info!("ledger at height {}, header {}", state.height, state.header_hash);
     let view = Arc::new(View::new(state, last.as_ref()));
 
+    let audit = {
+        let (server, view) = (config.server(), Arc::clone(&view));
+        let opened = blocking(move || {
+            let audit = Audit::open(&server, view, zixt_audit::limits::SEGMENT_BYTES)?;
+            audit.started().map(|()| Arc::new(audit))
+        });
+        opened.await.ok_or(DaemonError::Vanished)??
+    };
+    tokio::spawn(Arc::clone(&audit).watch(custody.subscribe(), shutdown.clone()));
+
     // 2. Custody: without it nobody can connect and nothing can be recorded. /healthz on the admin socket says so.
     tokio::spawn(Arc::clone(&custody).run(shutdown.clone()));
     let starting = starting_router(Arc::clone(&vitals), Arc::clone(&custody));
@@ -162,7 +176,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     // The socket is ours again only when nobody else accepts from it.
     let _ = interim.await;
     if !unlocked {
-        return remove(&path, Ok(()));
+        return remove(&path, end_audit(audit).await);
     }
     let status = blocking(move || hsmd.status()).await.flatten();
     let validators = Arc::clone(&view.read().state.validators);
@@ -214,6 +228,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         push,
         queue,
         vitals,
+        audit: Arc::clone(&audit),
         about,
         shutdown: shutdown.clone(),
     }));
@@ -237,8 +252,13 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         log::warn!("some connections did not end in time");
     }
     store.close().await?;
+    end_audit(audit).await?;
     log::info!("stopped");
     remove(&path, ended.map_err(|_| DaemonError::Vanished)?.map_err(Into::into))
+}
+
+async fn end_audit(audit: Arc<Audit>) -> Result<(), DaemonError> {
+    Ok(blocking(move || audit.stopped()).await.ok_or(DaemonError::Vanished)??)
 }
 
 async fn serve_admin(

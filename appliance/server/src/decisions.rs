@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zixt_api::{AdminDecision, Bytes64, ErrorCode};
+use zixt_audit::Origin;
 use zixt_hsm_protocol::TakenDecision;
 
 /// How often custody is asked for new decisions; a change of its state is asked about at once.
@@ -47,7 +48,7 @@ impl Records {
             }
             for TakenDecision { sequence, transcript } in decisions {
                 let request = AdminDecision { transcript: Bytes64(transcript), key: None };
-                match app.decide(request).await {
+                match app.decide(Origin::Inside, request).await {
                     Ok(_) => {}
                     Err(problem) if is_settled(problem.code) => {
                         log::error!("decision {sequence} is not recorded: {}", problem.detail);

@@ -5,6 +5,7 @@
 //! ever in this process: the custody daemon signs.
 
 pub mod app;
+pub mod audit;
 pub mod config;
 pub mod custody;
 pub mod daemon;

@@ -1,6 +1,7 @@
 //! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
 
 use crate::app::{About, App, Parts};
+use crate::audit::{self, Audit};
 use crate::custody::{Custody, CustodyKey, CustodyWatch, NotNow};
 use crate::health::{Vitals, now};
 use crate::http::{Peer, admin_router, client_router};
@@ -14,12 +15,14 @@ use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use zixt_api::{AdminInvitation, Bytes64, CustodyState, Problem, Receipt, SubmissionItem, endpoints};
+use zixt_audit::folder::{DiskFolder, Folder, Handle};
 use zixt_consensus::{HostError, SignOutcome};
 use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, digest};
 use zixt_crypto_fast::AwsLc;
@@ -33,7 +36,7 @@ use zixt_types::{
 };
 
 /// The salt that [`SampleNetwork`] commits to names with.
-const NAME_SALT: Salt = Salt([9; 32]);
+pub const NAME_SALT: Salt = Salt([9; 32]);
 
 type Slot = (Height, Round, VoteStep);
 
@@ -157,6 +160,8 @@ pub struct Stack {
     shutdown: CancellationToken,
     thread: Option<JoinHandle<Result<(), SequencerError>>>,
     folder: tempfile::TempDir,
+    /// Where the audit journal lies.
+    pub disk: Arc<FaultyFolder>,
 }
 
 /// An answer: status and body.
@@ -204,9 +209,11 @@ impl Stack {
             lock_when_asked: AtomicBool::default(),
         });
         let folder = tempfile::tempdir().unwrap();
-        let (app, watch, shutdown, thread) = Self::start(&net, &custody, folder.path()).await;
+        let disk = Arc::new(FaultyFolder::new(folder.path()));
+        let started = Self::start(&net, &custody, folder.path(), Err(Arc::clone(&disk) as _)).await;
+        let (app, watch, shutdown, thread) = started;
         let (clients, admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
-        Self { net, custody, app, clients, admin, watch, shutdown, thread: Some(thread), folder }
+        Self { net, custody, app, clients, admin, watch, shutdown, thread: Some(thread), folder, disk }
     }
 
     #[allow(clippy::type_complexity, reason = "one caller")]
@@ -214,6 +221,7 @@ impl Stack {
         net: &SampleNetwork,
         custody: &Arc<SoftCustody>,
         folder: &std::path::Path,
+        audit: Result<Arc<Audit>, Arc<dyn Folder>>,
     ) -> (Arc<App>, Arc<CustodyWatch>, CancellationToken, JoinHandle<Result<(), SequencerError>>) {
         let store = Store::open(&folder.join("ledger.sqlite")).await.unwrap();
         let genesis = (*net.state.genesis).clone();
@@ -239,6 +247,9 @@ impl Stack {
             shutdown: shutdown.clone(),
         };
         let thread = std::thread::spawn(move || sequencer.run(receiver));
+        let audit = audit.unwrap_or_else(|disk| {
+            Arc::new(Audit::over(disk, Arc::clone(&view), zixt_audit::limits::SEGMENT_BYTES_MIN).unwrap())
+        });
         let app = Arc::new(App::new(Parts {
             view,
             store,
@@ -247,6 +258,7 @@ impl Stack {
             push,
             queue,
             vitals,
+            audit,
             about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me },
             shutdown: shutdown.clone(),
         }));
@@ -274,7 +286,8 @@ impl Stack {
 
     /// Starts it again on the same folder.
     pub async fn start_again(&mut self) {
-        let (app, watch, shutdown, thread) = Self::start(&self.net, &self.custody, self.folder.path()).await;
+        let (app, watch, shutdown, thread) =
+            Self::start(&self.net, &self.custody, self.folder.path(), Ok(Arc::clone(&self.app.audit))).await;
         (self.clients, self.admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
         (self.app, self.watch, self.shutdown, self.thread) = (app, watch, shutdown, Some(thread));
     }
@@ -426,5 +439,79 @@ impl Stack {
             },
         };
         self.net.sign(&body, &*author.identity, None, &[b"made up"])
+    }
+}
+
+/// A disk that can fail.
+pub struct FaultyFolder {
+    disk: DiskFolder,
+    fails: Arc<AtomicBool>,
+}
+
+struct FaultyHandle {
+    file: Arc<dyn Handle>,
+    fails: Arc<AtomicBool>,
+}
+
+impl FaultyFolder {
+    fn new(server: &std::path::Path) -> Self {
+        let disk = DiskFolder::open(&server.join(audit::FOLDER)).unwrap();
+        Self { disk, fails: Arc::default() }
+    }
+
+    /// From now on nothing becomes durable.
+    pub fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
+    }
+
+    fn handle(&self, file: Arc<dyn Handle>) -> Arc<dyn Handle> {
+        Arc::new(FaultyHandle { file, fails: Arc::clone(&self.fails) })
+    }
+}
+
+impl Folder for FaultyFolder {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Handle>> {
+        Ok(self.handle(self.disk.open(name)?))
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Handle>> {
+        Ok(self.handle(self.disk.create(name, bytes)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.replace(name, content)
+    }
+}
+
+impl Handle for FaultyHandle {
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("made up"));
+        }
+        self.file.sync()
     }
 }

@@ -9,15 +9,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use zixt_api::{
-    AdminDecision, AdminInvitation, AdminStatus, Bytes64, CustodyState, ErrorCode, HeaderInfo, Problem,
-    Receipt,
+    AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, CustodyState, ErrorCode, HeaderInfo,
+    Problem, Receipt,
 };
+use zixt_audit::{self as audit, Actor, ExportError, Origin, Sequence, Target, Value};
 use zixt_ceremony::{CeremonyError, OfficerRule, judge};
 use zixt_crypto::digest;
 use zixt_hsm_protocol::TakenDecision;
 use zixt_ledger::{Refusal, Submission, ThreadDetail, system};
 use zixt_types::{
-    Action, Attachment, Author, Canonical as _, Decision, Hash, KeyPurpose, Payload, Seq, Transcript,
+    AccountId, Action, Attachment, Author, Canonical as _, Decision, Hash, KeyPurpose, Payload, Salt, Seq,
+    Transcript,
 };
 
 /// A decision that enough officers approved.
@@ -31,7 +33,7 @@ impl App {
     ///
     /// # Errors
     /// The name is taken or is not the one that the entry commits to, or the entry was refused.
-    pub async fn create_account(&self, request: AdminInvitation) -> Result<Receipt, Problem> {
+    pub async fn create_account(&self, by: Origin, request: AdminInvitation) -> Result<Receipt, Problem> {
         let submission = parse(request.submission)?;
         let (Payload::Invite { account, name: commitment, .. }, Author::Enroller(_)) =
             (&submission.body.payload, submission.body.author)
@@ -41,17 +43,25 @@ impl App {
                 "an account begins with an enroller's invitation",
             ));
         };
-        let (account, salt) = (*account, request.salt.0);
-        if !names::is_allowed(&request.name) {
+        let (account, commitment) = (*account, *commitment);
+        let mut event = self.audit.event(audit::Action::AccountInvited, actor_of(by), by);
+        event.target = Some(Target::Account(account));
+        let named = NewName { account, commitment, name: request.name, salt: request.salt.0 };
+        self.audited(event, self.create_named(submission, named)).await
+    }
+
+    async fn create_named(&self, submission: Submission, named: NewName) -> Result<Receipt, Problem> {
+        let NewName { account, commitment, name, salt } = named;
+        if !names::is_allowed(&name) {
             return Err(Problem::new(ErrorCode::NameInvalid, "the name has letters that are not allowed"));
         }
-        if digest::name_commitment(&salt, &request.name) != *commitment {
+        if digest::name_commitment(&salt, &name) != commitment {
             return Err(Problem::new(ErrorCode::NameMismatch, "name and salt do not open the commitment"));
         }
         self.check_can_record()?;
         let sealing = self.custody.names().ok_or_else(|| problem::of_custody(self.custody.state()))?;
-        let tag = sealing.tag(&request.name);
-        let sealed = sealing.seal(account, &request.name, &salt).map_err(|error| {
+        let tag = sealing.tag(&name);
+        let sealed = sealing.seal(account, &name, &salt).map_err(|error| {
             log::error!("{error}");
             Problem::new(ErrorCode::StoreFailed, "the name cannot be sealed")
         })?;
@@ -77,7 +87,17 @@ impl App {
     ///
     /// # Errors
     /// Too few officers approved, the ledger does not take the decision, or custody has not carried it out.
-    pub async fn decide(&self, request: AdminDecision) -> Result<Receipt, Problem> {
+    pub async fn decide(&self, by: Origin, request: AdminDecision) -> Result<Receipt, Problem> {
+        let mut event = self.audit.event(audit::Action::OfficersDecided, actor_of(by), by);
+        if let Ok(Transcript { action, .. }) = Transcript::parse(&request.transcript.0) {
+            event.target = Some(Target::Appliance(action.appliance));
+            crate::audit::with_text(&mut event, "decision", action.decision.name());
+            crate::audit::with(&mut event, "number", Value::Number(action.sequence));
+        }
+        self.audited(event, self.record_decision(request)).await
+    }
+
+    async fn record_decision(&self, request: AdminDecision) -> Result<Receipt, Problem> {
         let asked = self.judged(request.transcript.0).await?;
         let action = asked.action.clone();
         let _alone = self.deciding.lock().await;
@@ -279,6 +299,47 @@ impl App {
         }
     }
 
+    /// Records of the audit journal from one on. That somebody read them is recorded first.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or takes no events.
+    pub async fn audit_page(
+        &self,
+        by: Origin,
+        from: u64,
+        limit: usize,
+        form: zixt_audit::lines::Form,
+    ) -> Result<AuditPage, Problem> {
+        let mut event = self.audit.event(audit::Action::JournalRead, actor_of(by), by);
+        crate::audit::with(&mut event, "from", Value::Number(from));
+        self.audit.record(event).await?;
+        let journal = Arc::clone(&self.audit);
+        let page =
+            tokio::task::spawn_blocking(move || journal.page(Sequence(from.max(1)), limit, form)).await;
+        let page = page.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
+        page.map_err(|error| Problem::new(ErrorCode::AuditUnavailable, error.to_string()))
+    }
+
+    /// A range of the audit journal as a file. That somebody exported it is recorded first.
+    ///
+    /// # Errors
+    /// The range holds nothing or too much, or the journal cannot be read or takes no events.
+    pub async fn audit_export(&self, by: Origin, first: u64, last: u64) -> Result<Vec<u8>, Problem> {
+        let mut event = self.audit.event(audit::Action::JournalExported, actor_of(by), by);
+        crate::audit::with(&mut event, "first", Value::Number(first));
+        crate::audit::with(&mut event, "last", Value::Number(last));
+        self.audit.record(event).await?;
+        let _alone = self.exporting.lock().await;
+        let journal = Arc::clone(&self.audit);
+        let made =
+            tokio::task::spawn_blocking(move || journal.export(Sequence(first.max(1)), Sequence(last))).await;
+        let made = made.map_err(|_| problem::of_unrecorded(&Unrecorded::Stopped))?;
+        made.map_err(|error| match error {
+            ExportError::Io(error) => Problem::new(ErrorCode::AuditUnavailable, error.to_string()),
+            error => Problem::new(ErrorCode::MalformedRequest, error.to_string()),
+        })
+    }
+
     /// The appliance in short.
     #[must_use]
     pub fn status(&self) -> AdminStatus {
@@ -319,6 +380,22 @@ impl App {
             queued: self.vitals.queued.load(Ordering::Relaxed),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
+    }
+}
+
+/// A name for an account, with what opens its commitment.
+struct NewName {
+    account: AccountId,
+    commitment: Hash,
+    name: String,
+    salt: Salt,
+}
+
+/// Who acts, as far as their way in tells.
+const fn actor_of(by: Origin) -> Actor {
+    match by {
+        Origin::Socket(uid) => Actor::LocalUser(uid),
+        _ => Actor::Appliance,
     }
 }
 

@@ -7,6 +7,7 @@ mod submit;
 
 pub use stream::Events;
 
+use crate::audit::{self, Audit};
 use crate::custody::CustodyWatch;
 use crate::health::Vitals;
 use crate::problem;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{CustodyState, ErrorCode, Health, Problem};
+use zixt_audit::Event;
 use zixt_crypto::Backend;
 use zixt_storage::Store;
 use zixt_types::{ApplianceId, Hash, Member};
@@ -49,6 +51,7 @@ pub struct App {
     pub(crate) push: Arc<Push>,
     pub(crate) queue: Queue,
     pub(crate) vitals: Arc<Vitals>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) about: About,
     pub(crate) started: Instant,
     pub(crate) shutdown: CancellationToken,
@@ -58,6 +61,8 @@ pub struct App {
     naming: Mutex<()>,
     /// One request at a time records decisions: each is bound to its place in the system thread.
     deciding: Mutex<()>,
+    /// One export of the audit journal at a time: it is made in memory.
+    exporting: Mutex<()>,
 }
 
 /// The parts of an [`App`].
@@ -76,6 +81,8 @@ pub struct Parts {
     pub queue: Queue,
     /// Health.
     pub vitals: Arc<Vitals>,
+    /// The audit journal.
+    pub audit: Arc<Audit>,
     /// For administrators.
     pub about: About,
     /// Ends streams.
@@ -99,7 +106,7 @@ impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { view, store, custody, backend, push, queue, vitals, about, shutdown } = parts;
+        let Parts { view, store, custody, backend, push, queue, vitals, audit, about, shutdown } = parts;
         Self {
             view,
             store,
@@ -108,6 +115,7 @@ impl App {
             push,
             queue,
             vitals,
+            audit,
             about,
             started: Instant::now(),
             shutdown,
@@ -115,6 +123,7 @@ impl App {
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
             naming: Mutex::new(()),
             deciding: Mutex::new(()),
+            exporting: Mutex::new(()),
         }
     }
 
@@ -139,7 +148,14 @@ impl App {
     /// Whether the appliance can do its work.
     #[must_use]
     pub fn health(&self) -> Health {
-        health(&self.vitals, self.custody.state(), self.view.read().state.height.0)
+        let mut health = health(&self.vitals, self.custody.state(), self.view.read().state.height.0);
+        if let Err(problem) = self.audit.check() {
+            health.ok = false;
+            health
+                .reason
+                .get_or_insert_with(|| format!("the audit journal takes no events: {}", problem.detail));
+        }
+        health
     }
 
     /// Room for what is to be sent and holds `bytes` bytes, but takes more on its way. Small ones need none.
@@ -156,6 +172,22 @@ impl App {
         match tokio::time::timeout(ROOM_WAIT_MAX, room.wait(tls, takes)).await {
             Ok(room) => Ok(room),
             Err(_) => Err(Problem::new(ErrorCode::Busy, "too many large answers at the same time")),
+        }
+    }
+
+    /// Does what has to be in the audit journal, with how it ended. What was done is acknowledged only when that is durable;
+    /// handed in again, it is found done and recorded then.
+    async fn audited<T>(
+        &self,
+        mut event: Event,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        self.audit.check()?;
+        let done = work.await;
+        event.outcome = audit::outcome(&done);
+        match self.audit.record(event).await {
+            Err(problem) if done.is_ok() => Err(problem),
+            _ => done,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Taking entries.
 
 use super::{App, Kept};
+use crate::audit;
 use crate::problem;
 use crate::sequencer::{Recorded, Unrecorded};
 use std::collections::VecDeque;
@@ -9,8 +10,9 @@ use zixt_api::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, EnrolRequest, Err
 use zixt_api::{
     KeyPackageUpload, MemberRef, Problem, Receipt, SubmissionItem, SubmitRequest, SubmitResponse,
 };
+use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target};
 use zixt_ledger::{Refusal, Signer, Submission, key_package};
-use zixt_types::{Attachment, Author, Hash, Member, Payload, limits};
+use zixt_types::{AccountId, Attachment, Author, Hash, Member, Payload, limits};
 
 /// Accounts whose key packages one request may claim: the largest group.
 const CLAIM_ACCOUNTS_MAX: usize = limits::ROSTER_CHANGE_MAX;
@@ -21,7 +23,12 @@ impl App {
     ///
     /// # Errors
     /// The first entry was refused, or the request as a whole.
-    pub async fn submit(&self, caller: Member, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
+    pub async fn submit(
+        &self,
+        caller: Member,
+        by: Origin,
+        request: SubmitRequest,
+    ) -> Result<SubmitResponse, Problem> {
         if request.submissions.is_empty() || request.submissions.len() > limits::SUBMISSIONS_MAX {
             let detail =
                 format!("1 to {} entries, not {}", limits::SUBMISSIONS_MAX, request.submissions.len());
@@ -43,6 +50,29 @@ impl App {
         if submissions.iter().any(|submission| Some(submission.body.thread) != thread) {
             return Err(Problem::new(ErrorCode::MixedThreads, "the entries name several threads"));
         }
+        let about_devices = submissions.iter().enumerate();
+        let about_devices =
+            about_devices.filter_map(|(at, one)| Some((at, self.device_event(one, caller, by)?)));
+        let events: Vec<(usize, Event)> = about_devices.collect();
+        if events.is_empty() {
+            return self.submit_all(submissions).await;
+        }
+        self.audit.check()?;
+        let answer = self.submit_all(submissions).await;
+        for (at, mut event) in events {
+            event.outcome = match &answer {
+                Ok(answer) if at < answer.receipts.len() => Outcome::Ok,
+                Ok(SubmitResponse { refused: Some(problem), .. }) | Err(problem) => {
+                    audit::outcome_of(problem)
+                }
+                Ok(_) => audit::outcome_of(&problem::of_unrecorded(&Unrecorded::Stopped)),
+            };
+            self.audit.record(event).await?;
+        }
+        answer
+    }
+
+    async fn submit_all(&self, submissions: Vec<Submission>) -> Result<SubmitResponse, Problem> {
         let (receipts, refused) = self.record(submissions).await;
         match refused {
             Some(problem) if receipts.is_empty() => Err(problem),
@@ -50,13 +80,25 @@ impl App {
         }
     }
 
+    /// What an entry about a device says to the audit journal.
+    fn device_event(&self, submission: &Submission, caller: Member, by: Origin) -> Option<Event> {
+        let (action, device) = match submission.body.payload {
+            Payload::DeviceAdd { device, .. } => (Action::DeviceAdded, device),
+            Payload::DeviceRevoke { device, .. } => (Action::DeviceRevoked, device),
+            _ => return None,
+        };
+        let mut event = self.audit.event(action, Actor::Device(caller.account, caller.device), by);
+        event.target = Some(Target::Device(caller.account, device));
+        Some(event)
+    }
+
     /// Adds the first device of an account.
     ///
     /// # Errors
     /// The entry was refused.
-    pub async fn enrol(&self, request: EnrolRequest) -> Result<Receipt, Problem> {
+    pub async fn enrol(&self, by: Origin, request: EnrolRequest) -> Result<Receipt, Problem> {
         let submission = parse(request.submission)?;
-        let (Author::Invitation(account), Payload::DeviceAdd { .. }) =
+        let (Author::Invitation(account), Payload::DeviceAdd { device, .. }) =
             (submission.body.author, &submission.body.payload)
         else {
             return Err(Problem::new(
@@ -64,7 +106,18 @@ impl App {
                 "enrolment takes a device addition by invitation",
             ));
         };
-        if let Some(claimed) = &request.name
+        let mut event = self.audit.event(Action::DeviceAdded, Actor::Account(account), by);
+        event.target = Some(Target::Device(account, *device));
+        self.audited(event, self.enrol_first(account, request.name, submission)).await
+    }
+
+    async fn enrol_first(
+        &self,
+        account: AccountId,
+        name: Option<String>,
+        submission: Submission,
+    ) -> Result<Receipt, Problem> {
+        if let Some(claimed) = &name
             && let Some(known) = self.name_of(account).await?
             && known.name != *claimed
         {

@@ -13,13 +13,16 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use zixt_api::{
-    AdminDecision, AdminInvitation, AdminStatus, Bytes64, Checkpoint, CustodyState, Health, Invitation,
-    InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
+    AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, CustodyState, Health,
+    Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
+use zixt_audit::Export;
+use zixt_audit::export::Finding;
 use zixt_ceremony::file;
 use zixt_crypto::{Backend, RandomError, digest, fill_random, selftest};
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::{ClientError, HsmClient, KeyPurpose};
+use zixt_server::audit::PAGE_MAX;
 use zixt_server::health::now;
 use zixt_server::{fsck, logging};
 use zixt_types::{
@@ -84,6 +87,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Reads the audit journal: who did what, when, from where, and how it ended. That you read it is recorded too.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Derives the whole store again from its entries and compares. The server must not run; names are checked too if
     /// custody is unlocked and gives this user the key that they are sealed with.
     Fsck {
@@ -103,6 +111,43 @@ enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Prints records, one a line, as JSON lines
+    Show {
+        /// The first record
+        #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+        from: u64,
+        /// How many; all there are if absent
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<u64>,
+        /// Print them in the Common Event Format
+        #[arg(long)]
+        cef: bool,
+        #[command(flatten)]
+        sockets: Sockets,
+    },
+    /// Writes a range to a file, with its hash chain, and checks that
+    Export {
+        /// The file; there must be none yet
+        file: PathBuf,
+        /// The first record
+        #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+        first: u64,
+        /// The last record; the newest if absent
+        #[arg(long, value_name = "NUMBER")]
+        last: Option<u64>,
+        #[command(flatten)]
+        sockets: Sockets,
+    },
+}
+
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// An answer in JSON.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// An export of the audit journal.
+const FILE_BYTES_MAX: usize = zixt_audit::limits::EXPORT_BYTES_MAX + 1024;
 
 #[derive(clap::Args)]
 struct Sockets {
@@ -139,6 +184,8 @@ enum AdminError {
     Invitation(&'static str),
     #[error(transparent)]
     File(#[from] file::FileError),
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -183,6 +230,12 @@ async fn perform(command: Command, backend: &dyn Backend) -> Result<u8, AdminErr
             decide(&sockets.run, &transcript, key.as_deref(), json).await
         }
         Command::Status { sockets, json } => status(&sockets.run, json).await,
+        Command::Audit { command: AuditCommand::Show { from, limit, cef, sockets } } => {
+            show_audit(&sockets.run, from, limit.unwrap_or(u64::MAX), cef).await
+        }
+        Command::Audit { command: AuditCommand::Export { file, first, last, sockets } } => {
+            export_audit(&sockets.run, &file, first, last).await
+        }
         Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
@@ -360,6 +413,50 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
     Ok(if health.ok { 0 } else { 3 })
 }
 
+async fn show_audit(run: &Path, mut from: u64, mut left: u64, cef: bool) -> Result<u8, AdminError> {
+    let form = if cef { "cef" } else { "json" };
+    // What this reading itself leaves in the journal comes behind what was there, a record for each page.
+    while left > 0 {
+        let limit = left.min(PAGE_MAX as u64);
+        let path = format!("{}?from={from}&limit={limit}&form={form}", endpoints::ADMIN_AUDIT);
+        let page: AuditPage = get(run, &path).await?;
+        for line in &page.lines {
+            println!("{line}");
+        }
+        if !page.more || page.lines.is_empty() {
+            break;
+        }
+        from = page.next;
+        left -= page.lines.len() as u64;
+    }
+    Ok(0)
+}
+
+async fn export_audit(run: &Path, file: &Path, first: u64, last: Option<u64>) -> Result<u8, AdminError> {
+    let last = last.map(|last| format!("&last={last}")).unwrap_or_default();
+    let path = format!("{}?first={first}{last}", endpoints::ADMIN_AUDIT_EXPORT);
+    let bytes = raw(run, "GET", &path, Vec::new()).await?;
+    let export = Export::from_file(&bytes).map_err(|error| AdminError::Answer(error.to_string()))?;
+    let report = zixt_audit::export::verify(&export, &[]);
+    let wrong = report.findings.iter().filter(|finding| **finding != Finding::NotAnchored);
+    let wrong: Vec<String> = wrong.map(ToString::to_string).collect();
+    let write = || {
+        let mut file = std::fs::File::create_new(file)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| AdminError::Write { path: file.to_owned(), source })?;
+    let (first, last) = (report.first.map_or(0, |first| first.0), report.last.map_or(0, |last| last.0));
+    println!("{}: records {first} to {last} of journal {}", file.display(), report.chain);
+    for finding in &wrong {
+        println!("  {finding}");
+    }
+    println!(
+        "The ledger anchors no heads of the journal yet: the chain shows what was changed inside of it, not whether its end is whole."
+    );
+    Ok(if wrong.is_empty() { 0 } else { 4 })
+}
+
 /// A state as JSON has it, too.
 fn word(custody: CustodyState) -> String {
     match serde_json::to_value(custody) {
@@ -413,15 +510,42 @@ async fn call<B: Serialize, T: DeserializeOwned>(
     path: &str,
     body: Option<&B>,
 ) -> Result<T, AdminError> {
-    const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
-    const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
+    let (_, bytes) = exchange(run, method, path, body, ANSWER_BYTES_MAX).await?;
+    match serde_json::from_slice(&bytes) {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => AdminError::Refused(Box::new(problem)),
+            Err(_) => AdminError::Answer(error.to_string()),
+        }),
+    }
+}
+
+/// One request whose answer is no JSON.
+async fn raw(run: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, AdminError> {
+    let (status, bytes) = exchange(run, method, path, body, FILE_BYTES_MAX).await?;
+    if status.is_success() {
+        return Ok(bytes.into());
+    }
+    Err(match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) => AdminError::Refused(Box::new(problem)),
+        Err(error) => AdminError::Answer(error.to_string()),
+    })
+}
+
+async fn exchange(
+    run: &Path,
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+    bytes_max: usize,
+) -> Result<(http::StatusCode, bytes::Bytes), AdminError> {
     let socket = run.join("admin.sock");
     let stream = UnixStream::connect(&socket)
         .await
         .map_err(|source| AdminError::Unreachable { path: socket, source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let body = body.map(|body| serde_json::to_vec(body).unwrap_or_default()).unwrap_or_default();
     let request = http::Request::builder()
         .method(method)
         .uri(path)
@@ -430,17 +554,12 @@ async fn call<B: Serialize, T: DeserializeOwned>(
         .map_err(|error| AdminError::Answer(error.to_string()))?;
     let answered = async {
         let response = sender.send_request(request).await?;
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok::<_, AdminError>(body.map_err(|error| AdminError::Answer(error.to_string()))?.to_bytes())
+        let status = response.status();
+        let body = Limited::new(response.into_body(), bytes_max).collect().await;
+        let bytes = body.map_err(|error| AdminError::Answer(error.to_string()))?.to_bytes();
+        Ok::<_, AdminError>((status, bytes))
     };
-    let bytes = tokio::time::timeout(ANSWER_WAIT_MAX, answered).await.map_err(|_| AdminError::TimedOut)??;
-    match serde_json::from_slice(&bytes) {
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(problem) => AdminError::Refused(Box::new(problem)),
-            Err(_) => AdminError::Answer(error.to_string()),
-        }),
-    }
+    tokio::time::timeout(ANSWER_WAIT_MAX, answered).await.map_err(|_| AdminError::TimedOut)?
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::Failure;
 use super::request::{
-    Anybody, Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender, id,
-    json, malformed, method_not_allowed, query, unknown_endpoint,
+    Anybody, By, Device, JSON, KEY_PACKAGES_BYTES_MAX, NDJSON, OCTETS, PathParts, SMALL_BYTES_MAX, Sender,
+    id, json, malformed, method_not_allowed, query, unknown_endpoint,
 };
 use crate::app::{App, Kept};
 use crate::room::{ENROL_BYTES_MAX, Held};
@@ -103,9 +103,14 @@ async fn system(State(app): State<Arc<App>>, uri: Uri) -> Answer<SystemView> {
     Ok(Json(app.system(Seq(from)).await?))
 }
 
-async fn enrol(State(app): State<Arc<App>>, Anybody(sender): Anybody, body: Body) -> Answer<Receipt> {
+async fn enrol(
+    State(app): State<Arc<App>>,
+    Anybody(sender): Anybody,
+    By(by): By,
+    body: Body,
+) -> Answer<Receipt> {
     let (request, _room) = json::<EnrolRequest>(&app, body, ENROL_BYTES_MAX, sender).await?;
-    Ok(Json(app.enrol(request).await?))
+    Ok(Json(app.enrol(by, request).await?))
 }
 
 #[derive(Deserialize)]
@@ -153,7 +158,7 @@ async fn claim_key_packages(
 async fn submit(State(app): State<Arc<App>>, device: Device, body: Body) -> Answer<SubmitResponse> {
     let (request, _room) =
         json::<SubmitRequest>(&app, body, limits::REQUEST_BYTES_MAX, Sender::Device(device.tls)).await?;
-    Ok(Json(app.submit(device.member, request).await?))
+    Ok(Json(app.submit(device.member, by, request).await?))
 }
 
 async fn thread(

@@ -1,8 +1,8 @@
 //! The two listeners: TLS for clients, a Unix socket for administrators.
 
-use super::Peer;
 use super::patience::{Pace, Patient};
 use super::visitors::Visitors;
+use super::{LocalUser, Peer, Remote};
 use crate::app::App;
 use crate::room::{STRANGERS_MAX, Turns};
 use axum::Router;
@@ -87,7 +87,7 @@ pub async fn serve_clients(
     loop {
         let (stream, from) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => (stream, address.ip()),
+                Ok(accepted) => accepted,
                 Err(error) => {
                     log::warn!("accept: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -96,7 +96,7 @@ pub async fn serve_clients(
             },
             () = shutdown.cancelled() => return,
         };
-        let place = handshakes.enter(from);
+        let place = handshakes.enter(from.ip());
         let (tls, router, app) = (Arc::clone(&tls), router.clone(), Arc::clone(&app));
         let (strangers, answered) = (Arc::clone(&strangers), Arc::clone(&answered));
         let (room, devices) = (Arc::clone(&room), Arc::clone(&devices));
@@ -110,7 +110,10 @@ pub async fn serve_clients(
             let Some((stream, peer)) = shaken else { return };
             drop(place);
             let known = app.knows(&peer.0);
-            let service = ServiceBuilder::new().layer(axum::Extension(peer)).service(router);
+            let service = ServiceBuilder::new()
+                .layer(axum::Extension(peer))
+                .layer(axum::Extension(Remote(from)))
+                .service(router);
             let serve = async {
                 let _counted = Counted::new(&app.vitals.connections);
                 serve(stream, service, &shutdown).await;
@@ -122,7 +125,7 @@ pub async fn serve_clients(
                 };
                 serve.await;
             } else {
-                let place = strangers.enter(from);
+                let place = strangers.enter(from.ip());
                 tokio::select! {
                     () = serve => {}
                     () = place.shown_out() => log::debug!("connection: given up for another stranger's"),
@@ -226,15 +229,18 @@ pub async fn serve_admin(
             },
             () = shutdown.cancelled() => return,
         };
-        let uid = stream.peer_cred().map(|credentials| credentials.uid());
-        if !uid.as_ref().is_ok_and(|uid| may_administer(*uid, &allowed)) {
-            log::warn!("admin socket: user {uid:?} was refused");
-            continue;
-        }
+        let uid = match stream.peer_cred().map(|credentials| credentials.uid()) {
+            Ok(uid) if may_administer(uid, &allowed) => uid,
+            uid => {
+                log::warn!("admin socket: user {uid:?} was refused");
+                continue;
+            }
+        };
         let (router, shutdown) = (router.clone(), shutdown.clone());
         connections.spawn(async move {
             let _permit = permit;
-            serve(stream, router, &shutdown).await;
+            let service = ServiceBuilder::new().layer(axum::Extension(LocalUser(uid))).service(router);
+            serve(stream, service, &shutdown).await;
         });
     }
 }

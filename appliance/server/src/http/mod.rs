@@ -15,12 +15,21 @@ pub use clients::router as client_router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use std::net::SocketAddr;
 use zixt_api::{PROBLEM_CONTENT_TYPE, Problem};
 use zixt_types::Hash;
 
 /// Who is at the other end of a client's connection: the hash of the TLS key that it has proven to hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer(pub Hash);
+
+/// From where a client connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Remote(pub SocketAddr);
+
+/// The user at the other end of the admin socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalUser(pub u32);
 
 /// A refusal as an answer.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Reading requests within bounds. Every fault is a typed problem.
 
-use super::{Failure, Peer};
+use super::{Failure, LocalUser, Peer, Remote};
 use crate::app::App;
 use crate::room::{Full, Held, LARGE_BYTES};
 use axum::body::Body;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
+use zixt_audit::Origin;
 use zixt_types::{Hash, Member};
 
 /// A request that holds one entry without envelope, or ids.
@@ -50,6 +51,20 @@ impl FromRequestParts<Arc<App>> for Anybody {
         let tls = parts.extensions.get::<Peer>().map_or(Hash::ZERO, |Peer(tls)| *tls);
         // A device enrols again when it did not get the answer.
         Ok(Self(if app.knows(&tls) { Sender::Device(tls) } else { Sender::Stranger(tls) }))
+    }
+}
+
+/// From where a request comes, for the audit journal.
+pub(super) struct By(pub Origin);
+
+impl FromRequestParts<Arc<App>> for By {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
+        let local = parts.extensions.get::<LocalUser>().map(|LocalUser(uid)| Origin::Socket(*uid));
+        let remote =
+            parts.extensions.get::<Remote>().map(|Remote(address)| Origin::Network((*address).into()));
+        Ok(Self(local.or(remote).unwrap_or(Origin::Inside)))
     }
 }
 

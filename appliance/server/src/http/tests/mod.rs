@@ -1,5 +1,6 @@
 //! Every endpoint through the router, with everything behind it but TLS and the custody daemon.
 
+mod audit;
 mod bad_input;
 mod rotation;
 mod story;

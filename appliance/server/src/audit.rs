@@ -1,0 +1,241 @@
+//! The audit journal as the server keeps it: what is recorded, and how long an action waits for it (decision 0015).
+
+use crate::health::now;
+use crate::view::View;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zixt_api::{AuditPage, CustodyState, ErrorCode, Problem};
+use zixt_audit::folder::{DiskFolder, Folder};
+use zixt_audit::lines::Form;
+use zixt_audit::{
+    Action, Actor, AppendError, Code, Delivery, Event, Export, Journal, JournalHealth, Key, LedgerTime,
+    OpenError, Origin, Outcome, Read, Sequence, Settings, Text, Value, When,
+};
+use zixt_crypto::{RandomError, fill_random};
+
+/// The folder of the journal, below the server's.
+pub const FOLDER: &str = "audit";
+/// No action waits longer for its event to be durable.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// Records that one answer shows at most.
+pub const PAGE_MAX: usize = 256;
+
+/// Why there is no journal.
+#[derive(Debug, Error)]
+pub enum AuditError {
+    /// The folder cannot be used.
+    #[error("the audit journal's folder cannot be used")]
+    Folder(#[source] io::Error),
+    /// The journal in it cannot be opened.
+    #[error("the audit journal cannot be opened, and nothing is done that is not recorded")]
+    Open(#[source] OpenError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The first event cannot be recorded.
+    #[error("the audit journal takes no events")]
+    Append(#[from] AppendError),
+}
+
+struct Clock {
+    view: Arc<View>,
+    started: Instant,
+}
+
+impl zixt_audit::Clock for Clock {
+    fn now(&self) -> When {
+        let inner = self.view.read();
+        let ledger = LedgerTime { height: inner.state.height, time: inner.state.time };
+        When { wall: now(), ledger: (ledger.height.0 > 0).then_some(ledger) }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// The audit journal of this appliance.
+pub struct Audit {
+    journal: Journal,
+    clock: Arc<Clock>,
+}
+
+impl Audit {
+    /// Opens the journal below the server's folder, or begins one. What is found there is in the log and in the journal.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
+    pub fn open(server: &Path, view: Arc<View>, segment_bytes: u64) -> Result<Self, AuditError> {
+        let folder = DiskFolder::open(&server.join(FOLDER)).map_err(AuditError::Folder)?;
+        Self::over(Arc::new(folder), view, segment_bytes)
+    }
+
+    /// The same over any folder.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
+    pub fn over(folder: Arc<dyn Folder>, view: Arc<View>, segment_bytes: u64) -> Result<Self, AuditError> {
+        let mut random = [0; 32];
+        fill_random(&mut random)?;
+        let clock = Arc::new(Clock { view, started: Instant::now() });
+        let settings = Settings { segment_bytes, random, clock: Arc::clone(&clock) as _ };
+        let (journal, opened) = Journal::open(folder, settings).map_err(AuditError::Open)?;
+        if let Some((first, last)) = opened.missing {
+            log::error!("audit journal: records {first} to {last} are gone");
+        }
+        if opened.torn_bytes > 0 {
+            log::warn!("audit journal: {} bytes of a torn end were dropped", opened.torn_bytes);
+        }
+        log::info!("audit journal {} at record {}", journal.chain(), opened.head.sequence);
+        Ok(Self { journal, clock })
+    }
+
+    /// An event that happens now.
+    pub(crate) fn event(&self, action: Action, actor: Actor, origin: Origin) -> Event {
+        Event::new(action, actor, origin, zixt_audit::Clock::now(&*self.clock))
+    }
+
+    /// Records an event, and returns when it is durable.
+    ///
+    /// # Errors
+    /// [`ErrorCode::AuditUnavailable`]: what it says is not to be acknowledged.
+    pub(crate) async fn record(self: &Arc<Self>, event: Event) -> Result<(), Problem> {
+        let audit = Arc::clone(self);
+        let recorded = tokio::task::spawn_blocking(move || audit.journal.append(&event, WAIT_MAX));
+        match recorded.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                log::error!("audit journal: {error}");
+                Err(Problem::new(ErrorCode::AuditUnavailable, error.to_string()))
+            }
+            Err(error) => Err(Problem::new(ErrorCode::AuditUnavailable, error.to_string())),
+        }
+    }
+
+    /// Says at once that nothing can be recorded, before something is done.
+    ///
+    /// # Errors
+    /// [`ErrorCode::AuditUnavailable`].
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        match self.journal.health().failed {
+            None => Ok(()),
+            Some(why) => Err(Problem::new(ErrorCode::AuditUnavailable, why)),
+        }
+    }
+
+    /// The start of the appliance, before anybody is served.
+    ///
+    /// # Errors
+    /// [`AuditError::Append`]: nothing is to be started.
+    pub fn started(&self) -> Result<(), AuditError> {
+        self.append_now(Action::ApplianceStarted)
+    }
+
+    /// The end of the appliance, after everybody was served.
+    ///
+    /// # Errors
+    /// [`AuditError::Append`].
+    pub fn stopped(&self) -> Result<(), AuditError> {
+        self.append_now(Action::ApplianceStopped)
+    }
+
+    fn append_now(&self, action: Action) -> Result<(), AuditError> {
+        let mut event = self.event(action, Actor::Appliance, Origin::Inside);
+        with_text(&mut event, "version", env!("CARGO_PKG_VERSION"));
+        self.journal.append(&event, WAIT_MAX)?;
+        Ok(())
+    }
+
+    /// Notes whenever custody gets its keys or loses them, until shutdown. Who did it is in custody's own log.
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        mut states: watch::Receiver<CustodyState>,
+        shutdown: CancellationToken,
+    ) {
+        let mut had_keys = None;
+        loop {
+            let state = *states.borrow_and_update();
+            let has_keys = state.has_keys();
+            if had_keys.replace(has_keys) != Some(has_keys) {
+                let action = if has_keys { Action::CustodyUnlock } else { Action::CustodyLock };
+                let mut event = self.event(action, Actor::Appliance, Origin::Inside);
+                with_text(&mut event, "state", crate::problem::describe(state));
+                self.journal.note(event);
+            }
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() { return },
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// How the journal is.
+    #[must_use]
+    pub fn health(&self) -> JournalHealth {
+        self.journal.health()
+    }
+
+    /// Records from one on, at most [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(crate) fn page(&self, from: Sequence, limit: usize, form: Form) -> io::Result<AuditPage> {
+        let (mut reader, chain) = (self.journal.reader(from), self.journal.chain());
+        let mut lines = Vec::new();
+        while lines.len() < limit.min(PAGE_MAX) {
+            let Some(read) = reader.read_next()? else { break };
+            let mut line = match &read {
+                Read::Gap(gap) => form.line(chain, Delivery::Gap(gap)),
+                Read::Record(record) => match record.event() {
+                    Ok(event) => form.line(chain, Delivery::Event(record, &event)),
+                    Err(error) => form.line(chain, Delivery::Unreadable(record, &error)),
+                },
+            };
+            line.truncate(line.trim_end_matches('\n').len());
+            lines.push(line);
+        }
+        let next = reader.position();
+        Ok(AuditPage { lines, next: next.0, more: next <= self.journal.head().sequence })
+    }
+
+    /// A range as a file. The ledger anchors no heads yet, so it has no roots.
+    ///
+    /// # Errors
+    /// See [`zixt_audit::ExportError`].
+    pub(crate) fn export(&self, first: Sequence, last: Sequence) -> Result<Vec<u8>, zixt_audit::ExportError> {
+        Ok(Export::make(&self.journal, first, last, &[])?.to_file())
+    }
+}
+
+/// How an action ended, by the refusal that it got.
+pub(crate) fn outcome<T>(done: &Result<T, Problem>) -> Outcome {
+    done.as_ref().err().map_or(Outcome::Ok, outcome_of)
+}
+
+/// What a refusal is in the journal.
+pub(crate) fn outcome_of(problem: &Problem) -> Outcome {
+    match Code::new(problem.code.code()) {
+        Ok(code) if problem.status >= 500 => Outcome::Failed(code),
+        Ok(code) => Outcome::Refused(code),
+        // The table of codes has none that is no code.
+        Err(_) => unreachable!("every code of the error map is one"),
+    }
+}
+
+/// Adds a detail. Its key is one of ours, given once.
+pub(crate) fn with_text(event: &mut Event, key: &'static str, text: &str) {
+    with(event, key, Value::Text(Text::escaped(text)));
+}
+
+/// Adds a detail. Its key is one of ours, given once.
+pub(crate) fn with(event: &mut Event, key: &'static str, value: Value) {
+    if let Ok(key) = Key::new(key) {
+        // A detail too many or twice would be a fault of ours; the event counts more than it.
+        let _ = event.details.insert(key, value);
+    }
+}
