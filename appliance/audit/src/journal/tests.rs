@@ -334,15 +334,15 @@ fn a_torn_end_is_dropped_and_told_once() {
     let name = segment_names(&files).remove(0);
     let bytes = files.get_mut(&name).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap().next_multiple_of(512);
-    bytes[end..end + 700].fill(0xA5);
+    bytes[end..end + 5000].fill(0xA5);
     let disk = Disk::with(&files);
     let (journal, opened) = open(&disk);
-    assert_eq!((opened.head, opened.torn_bytes), (receipt, 700));
+    assert_eq!((opened.head, opened.torn_bytes), (receipt, 5000));
     journal.append(&event(2), LONG).unwrap();
     let told = chain(&journal).into_iter().map(|record| record.event().unwrap());
     let told: Vec<_> = told.filter(|event| event.action == Action::JournalRecovered).collect();
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0].details.get("torn_bytes"), Some(&Value::Number(700)));
+    assert_eq!(told[0].details.get("torn_bytes"), Some(&Value::Number(5000)));
     assert!(told[0].before.is_some());
     drop(journal);
     assert_eq!(open(&Disk::with(&disk.files())).1.torn_bytes, 0);
