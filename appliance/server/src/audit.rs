@@ -18,7 +18,7 @@ use zixt_audit::{
 };
 use zixt_crypto::{RandomError, fill_random};
 
-/// The folder of the journal, below the server's.
+/// The folder of the journal, below the state folder.
 pub const FOLDER: &str = "audit";
 /// No action waits longer for its event to be durable.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -66,12 +66,12 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the journal below the server's folder, or begins one. What is found there is in the log and in the journal.
+    /// Opens the journal below the state folder, or begins one. What is found there is in the log and in the journal.
     ///
     /// # Errors
     /// See [`AuditError`].
-    pub fn open(server: &Path, view: Arc<View>, segment_bytes: u64) -> Result<Self, AuditError> {
-        let folder = DiskFolder::open(&server.join(FOLDER)).map_err(AuditError::Folder)?;
+    pub fn open(state: &Path, view: Arc<View>, segment_bytes: u64) -> Result<Self, AuditError> {
+        let folder = DiskFolder::open(&state.join(FOLDER)).map_err(AuditError::Folder)?;
         Self::over(Arc::new(folder), view, segment_bytes)
     }
 

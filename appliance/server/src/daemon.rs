@@ -151,9 +151,9 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     let view = Arc::new(View::new(state, last.as_ref()));
 
     let audit = {
-        let (server, view) = (config.server(), Arc::clone(&view));
+        let (state, view) = (config.state.clone(), Arc::clone(&view));
         let opened = blocking(move || {
-            let audit = Audit::open(&server, view, zixt_audit::limits::SEGMENT_BYTES)?;
+            let audit = Audit::open(&state, view, zixt_audit::limits::SEGMENT_BYTES)?;
             audit.started().map(|()| Arc::new(audit))
         });
         opened.await.ok_or(DaemonError::Vanished)??

@@ -290,6 +290,8 @@ impl Writer {
 
     fn failed(&self, group: Vec<(Job, Record)>, doing: &str, error: &io::Error) -> Failed {
         let failed = Failed(format!("a record could not be {doing}: {error}"));
+        // First, so that whoever gets the refusal finds the journal failed, and begins nothing.
+        lock(&self.shared.queue).failed = Some(failed.0.clone());
         self.give_back(group, &AppendError::Failed(failed.0.clone()));
         failed
     }

@@ -117,6 +117,7 @@ mod tests {
             ErrorCode::SlowConsumer,
             ErrorCode::TooManyStreams,
             ErrorCode::StoreFailed,
+            ErrorCode::AuditUnavailable,
             ErrorCode::LedgerStopped,
             ErrorCode::Unknown,
         ];

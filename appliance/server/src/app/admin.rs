@@ -89,7 +89,8 @@ impl App {
     /// Too few officers approved, the ledger does not take the decision, or custody has not carried it out.
     pub async fn decide(&self, by: Origin, request: AdminDecision) -> Result<Receipt, Problem> {
         let mut event = self.audit.event(audit::Action::OfficersDecided, actor_of(by), by);
-        if let Ok(Transcript { action, .. }) = Transcript::parse(&request.transcript.0) {
+        let action = Transcript::parse(&request.transcript.0).and_then(|it| Action::parse(&it.action));
+        if let Ok(action) = action {
             event.target = Some(Target::Appliance(action.appliance));
             crate::audit::with_text(&mut event, "decision", action.decision.name());
             crate::audit::with(&mut event, "number", Value::Number(action.sequence));

@@ -155,7 +155,12 @@ async fn claim_key_packages(
     Ok(large(app.claim_key_packages(device.member, device.tls, request).await?))
 }
 
-async fn submit(State(app): State<Arc<App>>, device: Device, body: Body) -> Answer<SubmitResponse> {
+async fn submit(
+    State(app): State<Arc<App>>,
+    device: Device,
+    By(by): By,
+    body: Body,
+) -> Answer<SubmitResponse> {
     let (request, _room) =
         json::<SubmitRequest>(&app, body, limits::REQUEST_BYTES_MAX, Sender::Device(device.tls)).await?;
     Ok(Json(app.submit(device.member, by, request).await?))

@@ -179,8 +179,12 @@ async fn a_store_that_was_set_back_is_not_continued() {
     let mut stack = Stack::new().await;
     let (ada, bob) = (stack.person("ada").await, stack.person("bob").await);
     stack.stop().await;
-    let old: Vec<_> = std::fs::read_dir(stack.folder()).unwrap().map(|file| file.unwrap().path()).collect();
-    let old: Vec<_> = old.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    let files = |folder: &std::path::Path| -> Vec<_> {
+        let paths = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        paths.filter(|path| path.is_file()).collect()
+    };
+    let old: Vec<_> =
+        files(stack.folder()).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
 
     stack.start_again().await;
     let thread = stack.conversation(&ada, &bob).await;
@@ -190,8 +194,8 @@ async fn a_store_that_was_set_back_is_not_continued() {
         stack.follow();
     }
     stack.stop().await;
-    for file in std::fs::read_dir(stack.folder()).unwrap() {
-        std::fs::remove_file(file.unwrap().path()).unwrap();
+    for file in files(stack.folder()) {
+        std::fs::remove_file(file).unwrap();
     }
     for (bytes, path) in old {
         std::fs::write(path, bytes).unwrap();
