@@ -602,8 +602,6 @@ async fn rearrange(connection: &mut SqliteConnection) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Writes values in one statement.
-
 fn file_of(folder: &Path) -> PathBuf {
     folder.join("store.sqlite")
 }

@@ -76,7 +76,7 @@ async fn audit(State(app): State<Arc<App>>, By(by): By, uri: Uri) -> Result<Json
     let form = match form.as_str() {
         "" | "json" => Form::Json,
         "cef" => Form::Cef,
-        _ => return Err(malformed("the form of audit records is json or cef").into()),
+        _ => return Err(malformed("the form of audit records is json or cef")),
     };
     Ok(Json(app.audit_page(by, from, limit.unwrap_or(PAGE_MAX), form).await?))
 }
