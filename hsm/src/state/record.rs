@@ -462,7 +462,9 @@ impl CustodyRecord {
         left.authorisation = left.authorisation.filter(|_| whole);
         self.to_erase.push(left);
         if self.to_erase.len() > LEFTOVERS_MAX {
-            let given_up = self.to_erase.remove(0);
+            // Nobody else has the authorisation of a TPM that was removed.
+            let at = self.to_erase.iter().position(|left| left.authorisation.is_none()).unwrap_or(0);
+            let given_up = self.to_erase.remove(at);
             log::warn!("an old wrapping key of {} is given up: it was never there again", given_up.name);
         }
     }
