@@ -255,16 +255,13 @@ impl Service {
         match self.ask(false) {
             Ok(Some(_)) => self.stop_if_moved(false),
             Ok(None) => {}
-            Err(error) => {
-                let long = self
-                    .silent()
-                    .values()
-                    .any(|silence| silence.asked.duration_since(silence.since) >= SILENT_MAX);
-                if long {
-                    self.wait_for_vouchers(&error);
-                }
-            }
+            Err(error) if self.is_silent_for_long() => self.wait_for_vouchers(&error),
+            Err(_) => {}
         }
+    }
+
+    fn is_silent_for_long(&self) -> bool {
+        self.silent().values().any(|silence| silence.asked.duration_since(silence.since) >= SILENT_MAX)
     }
 
     /// Asks anchors of a state that is in use, without a lock: a device may take its time, and others sign meanwhile.
@@ -300,6 +297,10 @@ impl Service {
     /// Takes the keys out of use until a silent device answers.
     fn wait_for_vouchers(&self, error: &CustodyError) {
         let _change = self.changing();
+        // It may have been locked, and unlocked, meanwhile.
+        if !self.is_silent_for_long() {
+            return;
+        }
         self.count_votes_now();
         let mut custody = self.write();
         *custody = match std::mem::replace(&mut *custody, in_between()) {

@@ -612,6 +612,32 @@ mod tests {
     use proptest::prelude::*;
     use zixt_crypto::Reference;
 
+    /// Nobody else could give a removed TPM back.
+    #[test]
+    fn what_is_given_up_first_is_what_has_no_authorisation() {
+        let (_, mut record, _) = made();
+        let mut left = record.protectors[0].clone();
+        left.authorisation = Some(vec![1]);
+        record.erase_later(&left, true);
+        for n in 0..=u8::try_from(LEFTOVERS_MAX).unwrap() {
+            record.erase_later(&EnrolledProtector { enrolment: vec![n], ..left.clone() }, false);
+        }
+        assert_eq!(record.to_erase.len(), LEFTOVERS_MAX);
+        assert!(record.to_erase[0].authorisation.is_some());
+    }
+
+    #[test]
+    fn what_a_device_gave_is_not_printed() {
+        let enrolled = Enrolled {
+            enrolment: Vec::new(),
+            anchor: Some(7),
+            authorisation: Some(Zeroizing::new(vec![201; 3])),
+            counter_auth: Some(Zeroizing::new(vec![202; 3])),
+        };
+        let printed = format!("{enrolled:?}");
+        assert!(printed.contains('7') && !printed.contains("201") && !printed.contains("202"), "{printed}");
+    }
+
     fn made() -> (TestProtector, CustodyRecord, Root) {
         let protector = TestProtector::open_one();
         let (record, root) =

@@ -164,3 +164,30 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever was told that there is no answer must not find later that something changed.
+    #[test]
+    fn a_job_that_was_given_up_is_not_begun_and_one_that_runs_can_tell() {
+        let tpm = Tpm::with_patience("device:/nowhere", Duration::from_millis(100)).unwrap();
+        let (told, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (tells, begins) = (Arc::clone(&told), Arc::clone(&begun));
+        let hangs = tpm.call(move |owner| {
+            std::thread::sleep(Duration::from_millis(500));
+            tells.store(owner.given_up().load(Ordering::SeqCst), Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(matches!(hangs, Err(TpmError::NoAnswer { .. })), "{hangs:?}");
+        let waits = tpm.clone().call(move |_| {
+            begins.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(matches!(waits, Err(TpmError::NoAnswer { .. })), "{waits:?}");
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(tpm.call(|owner| Ok(owner.given_up().load(Ordering::SeqCst))), Ok(false));
+        assert!(told.load(Ordering::SeqCst) && !begun.load(Ordering::SeqCst));
+    }
+}
