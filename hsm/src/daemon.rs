@@ -113,7 +113,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let tended = Arc::clone(&service);
     std::thread::Builder::new()
         .name("anchors".to_owned())
-        .stack_size(256 * 1024)
+        // A vendor's module runs on it, as on a connection's.
+        .stack_size(512 * 1024)
         .spawn(move || tended.tend_forever())
         .map_err(StartError::Thread)?;
     say_ready(&service, &config.socket);

@@ -107,6 +107,12 @@ pub enum DaemonError {
     /// Another process works with this state folder.
     #[error("another zixtd (or fsck) works with {}", .0.display())]
     InUse(PathBuf),
+    /// A recovery did not finish.
+    #[error(
+        "{} holds a part of a backup: `zixt-hsm recover files BACKUP --server {}` finishes it. Start nothing on it before",
+        .0.display(), .0.display()
+    )]
+    HalfUnpacked(PathBuf),
     /// A thread ended without an answer. A fault of this program.
     #[error("the ledger's thread ended unexpectedly")]
     Vanished,
@@ -332,6 +338,9 @@ fn identify(
     Ok((me, tls.public_key.clone()))
 }
 
+/// What `zixt-hsm recover` has in the state folder until everything of a backup is in it.
+const UNPACKING: &str = ".unpacking";
+
 /// The right to work with a state folder; given back on drop, and by the system if the process dies.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
@@ -340,8 +349,11 @@ impl Lock {
     /// Takes it.
     ///
     /// # Errors
-    /// Another process has it.
+    /// Another process has it, or a backup is being unpacked there: what there is may be a part, or older than it looks.
     pub fn take(server: &Path) -> Result<Self, DaemonError> {
+        if server.join(UNPACKING).symlink_metadata().is_ok() {
+            return Err(DaemonError::HalfUnpacked(server.to_owned()));
+        }
         let path = server.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file =
@@ -382,6 +394,17 @@ mod tests {
     use super::*;
     use zixt_crypto::testing::Broken;
     use zixt_crypto_fast::AwsLc;
+
+    #[test]
+    fn a_folder_that_is_half_unpacked_is_not_worked_with() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(UNPACKING)).unwrap();
+        let refused = Lock::take(folder.path()).unwrap_err();
+        assert!(refused.to_string().contains("recover files"), "{refused}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made in it");
+        std::fs::remove_dir(folder.path().join(UNPACKING)).unwrap();
+        assert!(Lock::take(folder.path()).is_ok());
+    }
 
     #[tokio::test]
     async fn a_failed_self_test_stops_before_anything_is_started() {

@@ -6,10 +6,12 @@ use zeroize::Zeroizing;
 use zixt_types::limits;
 
 /// Longest message: the end of a recovery, with the approvals of as many officers as a network may have, and a released share
-/// of each. Nothing is allocated for a longer one; a user of the allow-list holds sixteen at most.
+/// of each. Nothing is allocated for a longer one.
 pub const FRAME_BYTES_MAX: usize = limits::TRANSCRIPT_BYTES_MAX
     + limits::GENESIS_KEYS_MAX * (limits::SHARE_RELEASE_BYTES_MAX + LENGTH_BYTES_MAX)
     + 1024;
+/// Longest message of who only signs, looks and unlocks: a genesis is the longest.
+pub const FRAME_BYTES_SMALL: usize = 256 * 1024;
 /// Bytes before a byte string.
 const LENGTH_BYTES_MAX: usize = 8;
 
@@ -20,10 +22,12 @@ pub enum FrameError {
     #[error("the connection was closed")]
     Closed,
     /// The peer announced more than the protocol allows.
-    #[error("a frame of {got} bytes was announced; at most {FRAME_BYTES_MAX} are allowed")]
+    #[error("a frame of {got} bytes was announced; at most {max} are allowed")]
     TooLong {
         /// Bytes announced.
         got: usize,
+        /// Bytes allowed.
+        max: usize,
     },
     /// The peer announced nothing.
     #[error("an empty frame was announced")]
@@ -41,18 +45,18 @@ impl FrameError {
     }
 }
 
-fn length(prefix: [u8; 4]) -> Result<usize, FrameError> {
+fn length(prefix: [u8; 4], max: usize) -> Result<usize, FrameError> {
     let got = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     match got {
         0 => Err(FrameError::Empty),
-        1..=FRAME_BYTES_MAX => Ok(got),
-        _ => Err(FrameError::TooLong { got }),
+        _ if got <= max => Ok(got),
+        _ => Err(FrameError::TooLong { got, max }),
     }
 }
 
 /// Length and payload in one buffer, so that a frame is one write.
 fn framed(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, FrameError> {
-    let too_long = || FrameError::TooLong { got: payload.len() };
+    let too_long = || FrameError::TooLong { got: payload.len(), max: FRAME_BYTES_MAX };
     if payload.len() > FRAME_BYTES_MAX {
         return Err(too_long());
     }
@@ -68,6 +72,14 @@ fn framed(payload: &[u8]) -> Result<Zeroizing<Vec<u8>>, FrameError> {
 /// # Errors
 /// See [`FrameError`]; the connection is of no use afterwards.
 pub fn read_frame_blocking(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, FrameError> {
+    read_frame_within(stream, FRAME_BYTES_MAX)
+}
+
+/// Reads one frame of at most so many bytes; for a longer one nothing is allocated.
+///
+/// # Errors
+/// See [`FrameError`]; the connection is of no use afterwards.
+pub fn read_frame_within(stream: &mut impl Read, max: usize) -> Result<Zeroizing<Vec<u8>>, FrameError> {
     let mut prefix = [0; 4];
     let mut filled = 0;
     while filled < prefix.len() {
@@ -79,7 +91,7 @@ pub fn read_frame_blocking(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>,
             Err(error) => return Err(error.into()),
         }
     }
-    let mut payload = Zeroizing::new(vec![0; length(prefix)?]);
+    let mut payload = Zeroizing::new(vec![0; length(prefix, max)?]);
     stream.read_exact(&mut payload)?;
     Ok(payload)
 }
@@ -107,7 +119,7 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Result<Zeroizi
             more => filled += more,
         }
     }
-    let mut payload = Zeroizing::new(vec![0; length(prefix)?]);
+    let mut payload = Zeroizing::new(vec![0; length(prefix, FRAME_BYTES_MAX)?]);
     stream.read_exact(&mut payload).await?;
     Ok(payload)
 }

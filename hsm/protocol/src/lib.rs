@@ -20,7 +20,8 @@ pub use client::HsmClient;
 pub use codec::{CodecError, PROTOCOL_VERSION, decode, encode};
 pub use error::{ClientError, CustodyError};
 pub use frame::{
-    FRAME_BYTES_MAX, FrameError, read_frame, read_frame_blocking, write_frame, write_frame_blocking,
+    FRAME_BYTES_MAX, FRAME_BYTES_SMALL, FrameError, read_frame, read_frame_blocking, read_frame_within,
+    write_frame, write_frame_blocking,
 };
 pub use pin::{PIN_BYTES_MAX, Pin, PinError};
 pub use request::{Blob, Card, NamedPin, Purpose, Request};

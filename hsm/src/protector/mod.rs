@@ -152,7 +152,6 @@ pub struct Auths<'a> {
 }
 
 /// What a new enrolment consists of.
-#[derive(Debug)]
 pub struct Enrolled {
     /// What the protector has to remember.
     pub enrolment: Vec<u8>,
@@ -162,6 +161,13 @@ pub struct Enrolled {
     pub authorisation: Option<Zeroizing<Vec<u8>>>,
     /// What lets the anchor be asked and advanced without the PIN, if the device can do that: to be sealed under the root.
     pub counter_auth: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl std::fmt::Debug for Enrolled {
+    /// Without the authorisations.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolled").field("anchor", &self.anchor).finish_non_exhaustive()
+    }
 }
 
 /// A device's word for what was started.

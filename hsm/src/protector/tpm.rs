@@ -43,6 +43,8 @@ const SEEN_MAX: Duration = Duration::from_secs(10);
 /// Seals its wrapping key in the TPM under registers and a PIN.
 pub struct TpmProtector {
     settings: TpmSettings,
+    /// The one owner of the connection: what one caller gave up is done or dropped before the next one's job.
+    tpm: Mutex<Option<Tpm>>,
     state: Mutex<State>,
     /// What it last said it is, and when.
     seen: Mutex<Option<(Instant, TokenInfo)>>,
@@ -59,11 +61,18 @@ impl TpmProtector {
     /// The protector behind a TCTI. Touches no TPM.
     #[must_use]
     pub fn new(settings: TpmSettings) -> Self {
-        Self { settings, state: Mutex::new(State::Closed), seen: Mutex::default() }
+        Self { settings, tpm: Mutex::default(), state: Mutex::new(State::Closed), seen: Mutex::default() }
     }
 
     fn tpm(&self) -> Result<Tpm, CustodyError> {
-        Tpm::new(&self.settings.tcti).map_err(custody_error)
+        let mut tpm = self.tpm.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*tpm {
+            Some(tpm) => Ok(tpm.clone()),
+            None => {
+                let made = Tpm::new(&self.settings.tcti).map_err(custody_error)?;
+                Ok(tpm.insert(made).clone())
+            }
+        }
     }
 
     fn binding(&self, tpm: &Tpm) -> Result<Binding, CustodyError> {
@@ -324,13 +333,9 @@ impl Protector for TpmProtector {
             return Ok(Erased::Destroyed);
         };
         self.close();
-        match self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error) {
-            Ok(()) => Ok(Erased::Destroyed),
-            Err(CustodyError::TpmReplaced { .. }) => {
-                Ok(Erased::Kept("the TPM that answers was cleared already, or is another one".to_owned()))
-            }
-            Err(error) => Err(error),
-        }
+        // Another TPM that answers is no proof that this one is gone, and nobody else has its authorisations.
+        self.tpm()?.release(enrolment.srk(), &lockout).map_err(custody_error)?;
+        Ok(Erased::Destroyed)
     }
 
     fn attest(

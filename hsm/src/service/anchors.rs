@@ -3,13 +3,12 @@
 //! Every one that can be reached is asked at every unlock and advanced by every change, whichever protector opened the
 //! root: of an open device, and of one whose counter needs no PIN, because what it takes is sealed under the root. A token
 //! tells nothing without a login; what only its anchor could tell goes unnoticed while another protector opens the root.
+//! One that could be asked and is not there is missed: whoever takes it away must not have a state believed by that.
 
-use super::{Service, UNREAD_MAX, storage};
+use super::{Service, storage};
 use crate::protector::Protector;
 use crate::root::Root;
 use crate::state::{CustodyRecord, EnrolledProtector, Folder as _, Open, STATE_FILE};
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 use zixt_hsm_protocol::CustodyError;
 use zixt_tpm::Freshness;
@@ -17,6 +16,7 @@ use zixt_types::Canonical as _;
 
 /// An anchor that can be reached now, and the number that a state names of it.
 pub(super) struct Anchor<'s> {
+    service: &'s Service,
     device: &'s dyn Protector,
     enrolment: Vec<u8>,
     counter_auth: Option<Zeroizing<Vec<u8>>>,
@@ -30,8 +30,15 @@ pub(super) enum Verdict {
     Newest,
     /// It is not, for this reason.
     SetBack(String),
-    /// Those that would know do not answer, and those that answer do not know.
+    /// Those that would know do not answer.
     Unvouched(String),
+}
+
+/// The anchors that a state is judged by.
+pub(super) struct Anchors<'s> {
+    pub(super) reached: Vec<Anchor<'s>>,
+    /// Those that could be asked and cannot be reached, in words.
+    missing: Vec<String>,
 }
 
 impl Anchor<'_> {
@@ -49,12 +56,20 @@ impl Anchor<'_> {
         self.counter_auth.as_deref().map(Vec::as_slice)
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.device.is_open()
+    }
+
     fn read(&self) -> Result<Option<u64>, CustodyError> {
-        self.device.anchor(&self.enrolment, self.auth())
+        self.ask(|| self.device.anchor(&self.enrolment, self.auth()))
     }
 
     fn advance(&self, to: u64) -> Result<(), CustodyError> {
-        self.device.advance(&self.enrolment, self.auth(), to)
+        self.ask(|| self.device.advance(&self.enrolment, self.auth(), to))
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce() -> Result<T, CustodyError>) -> Result<T, CustodyError> {
+        if self.is_open() { ask() } else { self.service.ask_closed(self.name(), ask) }
     }
 
     fn compare(&self) -> Result<Result<Freshness, String>, CustodyError> {
@@ -84,27 +99,58 @@ impl Anchor<'_> {
     }
 }
 
-/// Why a state is not the newest, by any of its anchors; an error if a device that is open tells nothing, and no other open
-/// one does. What a closed one tells is no substitute: the open one may be in another machine, with a copy of this state.
-fn moved(anchors: &[Anchor<'_>]) -> Result<Option<String>, CustodyError> {
-    let some_open = anchors.iter().any(|anchor| anchor.device.is_open());
-    let (mut read, mut unread) = (false, None);
+/// Why a state is not the newest, by any of these anchors; an error if one of them tells nothing: it may be in another
+/// machine, with a copy of this state, and what another one tells is no substitute.
+pub(super) fn moved(anchors: &[Anchor<'_>]) -> Result<Option<String>, CustodyError> {
+    let mut unread = None;
     for anchor in anchors.iter().filter(|anchor| !anchor.unseen) {
-        let counts = anchor.device.is_open() || !some_open;
         match anchor.judge() {
             Ok(Some(why)) => return Ok(Some(why)),
-            Ok(None) => read |= counts,
+            Ok(None) => {}
             Err(error) => {
                 log::warn!("{} does not tell its counter: {error}", anchor.name());
-                if counts {
-                    unread = Some(error);
-                }
+                unread = Some(error);
             }
         }
     }
-    match unread {
-        Some(error) if !read => Err(error),
-        _ => Ok(None),
+    unread.map_or(Ok(None), Err)
+}
+
+impl Anchors<'_> {
+    /// The verdict, by settling or only judging each of them.
+    pub(super) fn verdict(self, settle: bool) -> Result<Verdict, CustodyError> {
+        let (mut vouched, mut apart, mut silent) = (false, Vec::new(), self.missing);
+        for anchor in self.reached {
+            if anchor.unseen {
+                apart.push(format!("{} was not there when officers last decided on it", anchor.name()));
+                continue;
+            }
+            match if settle { anchor.settle() } else { anchor.judge() } {
+                Ok(None) => vouched = true,
+                Ok(Some(why)) => return Ok(Verdict::SetBack(why)),
+                Err(error) if anchor.is_open() => return Err(error),
+                Err(error) => {
+                    log::warn!("{} does not tell its counter: {error}", anchor.name());
+                    silent.push(format!("{} does not tell its counter ({error})", anchor.name()));
+                }
+            }
+        }
+        if silent.is_empty() && (vouched || apart.is_empty()) {
+            return Ok(Verdict::Newest);
+        }
+        let mut what = String::new();
+        if !silent.is_empty() {
+            what += ". Custody goes on by itself once it answers";
+        }
+        if !vouched && !apart.is_empty() {
+            what += ". Lock, and unlock by a protector that was there";
+        }
+        silent.extend(apart);
+        Ok(Verdict::Unvouched(format!(
+            "nothing vouches that this state is the newest: {}{what}. If a device is lost, officers activate a new consensus \
+             key and remove it",
+            silent.join(", ")
+        )))
     }
 }
 
@@ -118,7 +164,7 @@ pub(super) fn settle_all<'s>(
         match anchor.settle() {
             Ok(None) => {}
             Ok(Some(why)) => return Err(CustodyError::AnchorMissing { detail: why }),
-            Err(error) if anchor.device.is_open() => return Err(error),
+            Err(error) if anchor.is_open() => return Err(error),
             Err(error) => {
                 // What the state names of it does not move either, so that it is behind by nothing when it is back.
                 log::warn!("the anchor of {} is not advanced: {error}", anchor.name());
@@ -141,6 +187,7 @@ impl Service {
         };
         let counter_auth = enrolled.counter_auth(root)?;
         Ok((device.is_open() || counter_auth.is_some()).then(|| Anchor {
+            service: self,
             device,
             enrolment: enrolled.enrolment.clone(),
             counter_auth,
@@ -154,33 +201,25 @@ impl Service {
         record.protectors.iter().filter_map(|enrolled| self.reach(enrolled, root).transpose()).collect()
     }
 
-    /// Whether a state is the newest. A device that is open has to answer; of the others, one that is dead must not take
-    /// the custody with it that an open one vouches for.
-    pub(super) fn verdict(&self, open: &Open) -> Result<Verdict, CustodyError> {
-        let (mut vouched, mut silent) = (false, Vec::new());
-        for anchor in self.reached(open)? {
-            if anchor.unseen {
-                silent.push(format!("{} was not there when officers last decided on it", anchor.name()));
-                continue;
-            }
-            match anchor.settle() {
-                Ok(None) => vouched = true,
-                Ok(Some(why)) => return Ok(Verdict::SetBack(why)),
-                Err(error) if anchor.device.is_open() => return Err(error),
-                Err(error) => {
-                    log::warn!("{} does not tell its counter: {error}", anchor.name());
-                    silent.push(format!("{} does not tell its counter ({error})", anchor.name()));
+    /// What a state is judged by.
+    pub(super) fn anchors(&self, Open { record, root }: &Open) -> Result<Anchors<'_>, CustodyError> {
+        let mut anchors = Anchors { reached: Vec::new(), missing: Vec::new() };
+        for enrolled in record.protectors.iter().filter(|enrolled| enrolled.anchored.is_some()) {
+            match self.reach(enrolled, root)? {
+                Some(anchor) => anchors.reached.push(anchor),
+                None if enrolled.counter_auth.is_some() && !enrolled.unseen => {
+                    anchors.missing.push(format!("{} is not in the configuration", enrolled.name));
                 }
+                None => {}
             }
         }
-        Ok(match silent.is_empty() || vouched {
-            true => Verdict::Newest,
-            false => Verdict::Unvouched(format!(
-                "nothing vouches that this state is the newest: {}. Lock, and unlock by a protector that was there; if it \
-                 is lost, officers activate a new consensus key",
-                silent.join(", ")
-            )),
-        })
+        Ok(anchors)
+    }
+
+    /// Whether a state is the newest. A device that is open has to answer. One that is closed, and could be asked, is missed
+    /// where it does not: what another one tells says nothing about a copy that was used by that one.
+    pub(super) fn verdict(&self, open: &Open) -> Result<Verdict, CustodyError> {
+        self.anchors(open)?.verdict(true)
     }
 
     /// Corrects the numbers of anchors that a newest state is not in, now that they are reached beside one that vouches
@@ -205,7 +244,7 @@ impl Service {
             match anchor.read() {
                 Ok(Some(now)) => (enrolled.anchored, enrolled.unseen) = (Some(now), false),
                 Ok(None) | Err(CustodyError::AnchorMissing { .. }) => {}
-                Err(error) if anchor.device.is_open() => return Err(error),
+                Err(error) if anchor.is_open() => return Err(error),
                 Err(error) => log::warn!("{} does not tell its counter: {error}", anchor.name()),
             }
         }
@@ -256,49 +295,5 @@ impl Service {
             }
         }
         Ok(record)
-    }
-
-    /// Compares the anchors with the state, if that is long ago: if somebody else moved one, another daemon works
-    /// with a copy of this state, and two of them would sign twice. A device that is in that other machine tells nothing.
-    pub(super) fn watch_anchors(&self, after: Duration) {
-        if self.watched().0.elapsed() >= after {
-            self.compare_anchors();
-        }
-    }
-
-    pub(super) fn compare_anchors(&self) {
-        let begun = Instant::now();
-        // Asked without the lock: a device may take its time, and others sign meanwhile.
-        let Ok(anchors) = self.read().keys().and_then(|keys| self.reached(keys.open())) else { return };
-        let unread = match moved(&anchors) {
-            Ok(None) => 0,
-            Ok(Some(_)) => {
-                // It may have been changed meanwhile, or just now.
-                let _change = self.changing();
-                let mut custody = self.write();
-                let again = custody.keys().and_then(|keys| self.reached(keys.open()));
-                if let Ok(Some(why)) = again.and_then(|anchors| moved(&anchors)) {
-                    self.stop_signing(&mut custody, why);
-                }
-                0
-            }
-            Err(error) => {
-                let unread = self.watched().1 + 1;
-                if unread >= UNREAD_MAX {
-                    log::error!(
-                        "locked: no device tells its counter, and one may be in another machine: {error}"
-                    );
-                    let _change = self.changing();
-                    self.seal();
-                    self.close();
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    0
-                } else {
-                    unread
-                }
-            }
-        };
-        // Only now: who asks for a vote meanwhile looks for itself where it has to.
-        *self.watched() = (begun, unread);
     }
 }

@@ -59,9 +59,11 @@ impl Service {
         cards: &[Card],
     ) -> Result<Vec<String>, CustodyError> {
         let _change = self.changing();
+        self.before_change();
         let mut custody = self.write();
+        let action = self.judge(&custody.open()?.record, transcript, now())?;
+        self.write_quarantine(&mut custody)?;
         let record = custody.open()?.record.clone();
-        let action = self.judge(&record, transcript, now())?;
         let sequence = action.sequence;
         let done = match action.decision {
             Decision::RotateRoot => {
@@ -182,12 +184,19 @@ impl Service {
     pub(super) fn generate_key(&self, purpose: KeyPurpose) -> Result<KeyInfo, CustodyError> {
         let _change = self.changing();
         rotates(purpose)?;
+        self.before_change();
         let mut custody = self.write();
-        let open = custody.open_mut()?;
-        if open.record.pinned.is_none() {
+        if custody.open()?.record.pinned.is_none() {
             return Err(CustodyError::Unprovisioned);
         }
+        self.write_quarantine(&mut custody)?;
+        let quarantined = matches!(&*custody, Custody::Quarantined(..));
+        let open = custody.open_mut()?;
         let mut next = open.record.clone();
+        if quarantined {
+            // What is away now must not vouch for a copy of a state with this key in it, once the key was put to use.
+            self.set_apart(&mut next, &open.root)?;
+        }
         let of_purpose = next.keys.iter().filter(|key| key.purpose == purpose);
         let version = of_purpose.map(|key| key.version).max().unwrap_or(0) + 1;
         next.take_out(|key| key.purpose == purpose && key.status == KeyStatus::Pending);
@@ -259,6 +268,10 @@ impl Service {
         let ends_quarantine = purpose == KeyPurpose::Consensus
             && (next.quarantine.is_some() || matches!(custody, Custody::Quarantined(..)));
         let open = custody.open_mut()?;
+        if purpose == KeyPurpose::Consensus && !ends_quarantine {
+            // Whoever lets a whole rotation pass does not unpack it any more.
+            next.unpacking = None;
+        }
         if ends_quarantine {
             next.quarantine = None;
             self.set_apart(&mut next, &open.root)?;

@@ -54,6 +54,16 @@ impl Service {
 
     /// Everything that can be seen without changing anything.
     pub(super) fn doctor(&self) -> Vec<Finding> {
+        self.examine(true)
+    }
+
+    /// The same by what closed devices told last and without a search of tokens: for who asks often.
+    #[must_use]
+    pub fn doctor_as_last_seen(&self) -> Vec<Finding> {
+        self.examine(false)
+    }
+
+    fn examine(&self, ask: bool) -> Vec<Finding> {
         let devices = self.look_at_devices();
         let custody = self.read();
         let protectors = self.protectors(&custody, devices);
@@ -70,6 +80,10 @@ impl Service {
             Custody::Quarantined(reason, held) => (
                 reason.clone(),
                 match held {
+                    Held::Open(_) if self.is_unvouched() => {
+                        "Switch the device on, or put it back into hsmd.toml. If it is lost, make a new consensus key, let the \
+                         officers activate it, and remove the device."
+                    }
                     Held::Open(_) => {
                         "Make a new consensus key (`zixt-hsm generate consensus`), propose its activation and let the \
                          officers approve it."
@@ -101,8 +115,8 @@ impl Service {
         let record = custody.open().ok().map(|open| open.record.clone());
         // A device may take its time, and whoever changes the state must not wait for that.
         drop(custody);
-        findings.extend(Self::try_anchors(&anchors));
-        findings.extend(record.map(|record| self.look_for_leftovers(&record)).unwrap_or_default());
+        findings.extend(if ask { Self::try_anchors(&anchors) } else { self.seen_silent(&anchors) });
+        findings.extend(record.map(|record| self.look_for_leftovers(&record, ask)).unwrap_or_default());
         if let Some(error) = self.last_failure() {
             findings.push(bad("last unlock", &error.to_string(), error.advice()));
         }
@@ -136,6 +150,15 @@ impl Service {
             }
         });
         tried.collect()
+    }
+
+    /// Which closed devices did not tell their counters when they were asked last.
+    fn seen_silent(&self, anchors: &[Anchor<'_>]) -> Vec<Finding> {
+        let silent =
+            anchors.iter().filter_map(|anchor| Some((anchor.name(), self.last_silence(anchor.name())?)));
+        silent
+            .map(|(name, error)| bad(&format!("counter {name}"), &error.to_string(), error.advice()))
+            .collect()
     }
 
     fn disk(&self) -> Finding {

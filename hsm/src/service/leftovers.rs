@@ -15,6 +15,8 @@ use zixt_types::{Hash, ProtectorId};
 pub(super) struct Tried {
     enrolments: Vec<(ProtectorId, Vec<u8>, Result<String, String>)>,
     keys: Vec<(Hash, Result<(), String>)>,
+    /// Why nobody knows what became of any of them.
+    unknown: Option<String>,
 }
 
 impl Tried {
@@ -27,7 +29,8 @@ impl Tried {
     /// Why a key that was on the list may still exist.
     pub(super) fn still_there(&self, key: Hash) -> Option<&str> {
         let tried = self.keys.iter().find(|(hash, _)| *hash == key);
-        tried.and_then(|(_, became)| became.as_ref().err()).map(String::as_str)
+        let became = tried.and_then(|(_, became)| became.as_ref().err());
+        self.unknown.as_ref().or(became).map(String::as_str)
     }
 }
 
@@ -60,6 +63,15 @@ impl Service {
         }
         let mut to_destroy = Vec::new();
         for left in &record.to_destroy {
+            if record.quarantine.is_some() {
+                // A state that was set back may name a key that the newest one uses.
+                to_destroy.push(left.clone());
+                tried.keys.push((
+                    left.hash(),
+                    Err("custody is quarantined; it is tried again after that".to_owned()),
+                ));
+                continue;
+            }
             let became = match self.devices.keys.destroy(left) {
                 Ok(Erased::Destroyed) => Ok(()),
                 Ok(Erased::Kept(why)) => Err(why),
@@ -86,7 +98,7 @@ impl Service {
         tried.unwrap_or_else(|error| {
             // It is found to be gone at the next unlock.
             log::warn!("what was to be destroyed stays on the list: {error}");
-            Tried::default()
+            Tried { unknown: Some(error.to_string()), ..Tried::default() }
         })
     }
 
@@ -103,14 +115,18 @@ impl Service {
             counter: counter.as_deref().map(Vec::as_slice),
         };
         // Another token of its name does not have the key, which is no proof that it is gone.
-        let erased = provision::same_device(record, left, device)
-            .and_then(|()| device.erase(&left.enrolment, auths))
-            .map_err(|error| error.to_string());
-        Ok(erased)
+        let erase = || {
+            provision::same_device(record, left, device)?;
+            device.erase(&left.enrolment, auths)
+        };
+        // One that hangs is not waited for again.
+        let asked_closed = counter.is_some() && !device.is_open();
+        let erased = if asked_closed { self.ask_closed(&left.name, erase) } else { erase() };
+        Ok(erased.map_err(|error| error.to_string()))
     }
 
-    /// What waits to be destroyed, and what devices hold that no state knows.
-    pub(super) fn look_for_leftovers(&self, record: &CustodyRecord) -> Vec<Finding> {
+    /// What waits to be destroyed, and, if they are to be searched, what devices hold that no state knows.
+    pub(super) fn look_for_leftovers(&self, record: &CustodyRecord, search: bool) -> Vec<Finding> {
         let finding = |what: String, good, found: String, advice: &str| Finding {
             what,
             good,
@@ -135,6 +151,9 @@ impl Service {
                 format!("the {} key {} is still in its token", left.purpose.name(), left.hash()),
                 "Unlock by that token once. If it is lost, nothing is to be done.",
             ));
+        }
+        if !search {
+            return findings;
         }
         let mut strays = Vec::new();
         for enrolled in &record.protectors {

@@ -13,6 +13,7 @@ mod schedules;
 mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use recover::CustodyBackup;
 pub use status::description;
@@ -20,38 +21,20 @@ pub use status::description;
 use self::anchors::Verdict;
 use crate::backend::KeyBackend;
 use crate::protector::Protector;
+use crate::root::Root;
 use crate::state::{
-    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Held, Keys, Open, PinTries, STATE_FILE, storage,
+    Custody, CustodyRecord, DiskFolder, EnrolledProtector, Folder as _, Held, Keys, Open, PinTries,
+    STATE_FILE, storage,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_hsm_pkcs11::PinTry;
 use zixt_hsm_protocol::{CustodyError, KeyStatus, Pin, Request, Response, RowKey, StateKind, VoteOutcome};
-use zixt_types::{Timestamp, UnlockMode};
+use zixt_types::{Canonical as _, Timestamp, UnlockMode};
 
 /// Votes after which the state file says how many there are, so that a guard that was set back further is noticed
 /// even after a crash.
 const VOTES_UNCOUNTED_MAX: u64 = 1000;
-
-/// The same while it votes: often enough that few votes can be taken back unnoticed, and seldom enough that a TPM's
-/// counter, which wears out, lasts for years.
-const COUNT_VOTES_EVERY: Duration = Duration::from_secs(300);
-
-/// How often the anchors are compared with the state while it votes: beside the votes, and so early that a device may take
-/// five seconds before a vote waits for it.
-const WATCH_ANCHORS_EVERY: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether something is to be done beside the votes.
-const TEND_EVERY: Duration = Duration::from_secs(1);
-
-/// After what time they are compared before the next vote, however long the device takes. Who votes rarely must not release
-/// one on the strength of what was true an hour ago.
-const ANCHORS_SEEN_MAX: Duration = Duration::from_secs(10);
-
-/// Comparisons in a row in which no device told its counter, before it stops voting: the device may be in another
-/// machine, with a copy of this state.
-const UNREAD_MAX: u32 = 3;
 
 /// The custody of one appliance. Signing takes a read lock and runs in parallel; changes of state are exclusive.
 pub struct Service {
@@ -66,12 +49,8 @@ pub struct Service {
     recovery: Mutex<Option<recover::Begun>>,
     /// Why the last unlock did not work, until one does.
     failure: Mutex<Option<CustodyError>>,
-    /// When the anchors were last compared while voting, and how often in a row no device told its counter.
-    watched: Mutex<(Instant, u32)>,
-    /// When the votes were last counted.
-    counted: Mutex<Instant>,
-    /// Whether there was a vote since the anchors were last compared.
-    voted: AtomicBool,
+    /// What the looks at the anchors found.
+    watch: watch::Watch,
 }
 
 /// What keys live in and are protected by.
@@ -101,9 +80,7 @@ impl Service {
             change: Mutex::default(),
             recovery: Mutex::default(),
             failure: Mutex::default(),
-            watched: Mutex::new((Instant::now(), 0)),
-            counted: Mutex::new(Instant::now()),
-            voted: AtomicBool::new(false),
+            watch: watch::Watch::default(),
         }
     }
 
@@ -121,10 +98,10 @@ impl Service {
             Request::SignTls { content } => {
                 self.with_keys(|keys| keys.sign_tls(content)).map(Response::TlsSignature)
             }
-            Request::SignVote { vote } => {
-                self.watch_anchors(ANCHORS_SEEN_MAX);
-                self.with_keys(|keys| keys.sign_vote(vote)).map(Response::Vote)
-            }
+            Request::SignVote { vote } => self
+                .watch_anchors()
+                .and_then(|()| self.with_keys(|keys| keys.sign_vote(vote)))
+                .map(Response::Vote),
             Request::SignInvite { body } => {
                 self.with_keys(|keys| keys.sign_invite(body)).map(Response::InviteSignature)
             }
@@ -180,35 +157,10 @@ impl Service {
             }
             Err(_) => return,
         };
-        self.voted.store(true, Ordering::Relaxed);
+        self.note_vote();
         if uncounted >= 2 * VOTES_UNCOUNTED_MAX {
             // Who tends does not keep up: the votes that can be taken back unnoticed stay few all the same.
             self.count_votes();
-        }
-    }
-
-    /// Does what is to be done now and then while it votes, on a thread of its own: devices take their time, and nobody's
-    /// vote waits for them. Runs until the process ends.
-    pub fn tend_forever(&self) {
-        loop {
-            std::thread::sleep(TEND_EVERY);
-            self.tend();
-        }
-    }
-
-    /// The same once, where it is due.
-    pub(crate) fn tend(&self) {
-        if !self.voted.load(Ordering::Relaxed) {
-            return;
-        }
-        let uncounted = self.read().keys().map_or(0, |keys| keys.votes() - keys.open().record.votes);
-        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if uncounted >= VOTES_UNCOUNTED_MAX || (uncounted > 0 && counted.elapsed() >= COUNT_VOTES_EVERY) {
-            self.count_votes();
-        }
-        if self.watched().0.elapsed() >= WATCH_ANCHORS_EVERY {
-            self.voted.store(false, Ordering::Relaxed);
-            self.compare_anchors();
         }
     }
 
@@ -233,6 +185,7 @@ impl Service {
 
     fn unlock(&self, pin: &Pin, wanted: Option<&str>, pin_try: PinTry) -> Result<StateKind, CustodyError> {
         let _change = self.changing();
+        self.ask_anew();
         let outcome = self.try_unlock(pin, wanted, pin_try);
         // A wrong PIN is counted in a file, with the time to wait.
         let failure = outcome
@@ -307,20 +260,25 @@ impl Service {
         };
         let marked = open.record.quarantine.clone();
         let mut unvouched = None;
+        self.set_unvouched(false);
         match (self.verdict(&open)?, unmarked) {
             // Also what was marked before may have been set back since.
-            (Verdict::SetBack(why), _) => self.quarantine(&mut open, marked.unwrap_or(why))?,
-            (_, Some(unmarked)) if marked.is_none() => self.quarantine(&mut open, unmarked)?,
+            (Verdict::SetBack(why), _) => {
+                self.quarantine(&mut open.record, &open.root, marked.unwrap_or(why))?;
+            }
+            (_, Some(unmarked)) if marked.is_none() => {
+                self.quarantine(&mut open.record, &open.root, unmarked)?;
+            }
             (Verdict::Newest, _) => {
                 self.correct_unseen(&mut open)?;
                 drop(self.destroy_leftovers(&mut open.record, &open.root)?);
                 self.count(&mut open);
             }
-            // Not written down: who can vouch may come. Until then no approval of old puts a key to use.
+            // Not written down: who can vouch may come. The first change writes it down.
             (Verdict::Unvouched(why), _) => {
                 log::error!("quarantined: {why}");
-                drop_pending(&mut open.record);
-                unvouched = Some(why);
+                self.set_unvouched(true);
+                unvouched = Some(marked.map(|marked| format!("{marked}. Besides, {why}")).unwrap_or(why));
             }
         }
         if unvouched.is_none() {
@@ -328,9 +286,9 @@ impl Service {
         }
         let mut custody = self.write();
         let before = std::mem::replace(&mut *custody, in_between());
-        let quarantine = open.record.quarantine.clone().or(unvouched);
+        let quarantine = unvouched.or_else(|| open.record.quarantine.clone());
         *custody = match (before, quarantine) {
-            (Custody::Quarantined(reason, _), _) | (_, Some(reason)) => {
+            (_, Some(reason)) | (Custody::Quarantined(reason, _), None) => {
                 Custody::Quarantined(reason, Held::Open(Box::new(open)))
             }
             _ if !open.record.is_complete() => Custody::Unprovisioned(Held::Open(Box::new(open))),
@@ -355,11 +313,30 @@ impl Service {
     ///
     /// Pending keys are dropped: this state does not tell whether one of them was put to use and has voted, and an
     /// approval to activate it may lie about. What ends the quarantine is a key that is made after it began.
-    fn quarantine(&self, open: &mut Open, reason: String) -> Result<(), CustodyError> {
+    fn quarantine(
+        &self,
+        record: &mut CustodyRecord,
+        root: &Root,
+        reason: String,
+    ) -> Result<(), CustodyError> {
         log::error!("quarantined: {reason}");
-        open.record.quarantine = Some(reason);
-        drop_pending(&mut open.record);
-        self.set_apart(&mut open.record, &open.root)
+        record.quarantine = Some(reason);
+        record.keys.retain(|key| key.status != KeyStatus::Pending);
+        self.set_apart(record, root)
+    }
+
+    /// Before the first change of a state that is quarantined and does not say so yet: writes that down, so that no copy of
+    /// what the change makes is taken for the newest by a protector that is away.
+    fn write_quarantine(&self, custody: &mut Custody) -> Result<(), CustodyError> {
+        let Custody::Quarantined(reason, Held::Open(open)) = custody else { return Ok(()) };
+        if open.record.quarantine.is_some() && !self.is_unvouched() {
+            return Ok(());
+        }
+        let mut next = open.record.clone();
+        self.quarantine(&mut next, &open.root, reason.clone())?;
+        open.record = self.commit(&open.root, next)?;
+        self.set_unvouched(false);
+        Ok(())
     }
 
     fn lock(&self) -> Result<(), CustodyError> {
@@ -371,20 +348,58 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets keys and root, and writes down how many votes there are.
+    /// Forgets keys and root, and then writes down how many votes there are: a device may take its time for that.
     fn seal(&self) {
-        self.count_votes_now();
-        let mut custody = self.write();
-        *custody = match std::mem::replace(&mut *custody, in_between()) {
-            Custody::Operational(keys) => Custody::Locked(Box::new(keys.unload().record)),
-            Custody::Unprovisioned(held) => Custody::Unprovisioned(held.seal()),
-            // For want of a key's token: it may be back at the next unlock.
-            Custody::Quarantined(_, Held::Open(open)) if open.record.quarantine.is_none() => {
-                Custody::Locked(Box::new(open.record))
+        self.set_unvouched(false);
+        let mut uncounted = None;
+        {
+            let mut custody = self.write();
+            *custody = match std::mem::replace(&mut *custody, in_between()) {
+                Custody::Operational(keys) => {
+                    let votes = keys.votes();
+                    let open = keys.unload();
+                    let record = self.stored(open.record.clone());
+                    uncounted = (open.record.votes != votes).then_some((open, votes));
+                    Custody::Locked(record)
+                }
+                Custody::Unprovisioned(Held::Open(open)) => {
+                    Custody::Unprovisioned(Held::Sealed(self.stored(open.record)))
+                }
+                // For want of a key's token, or of who vouches: it may be back at the next unlock.
+                Custody::Quarantined(_, Held::Open(open)) if open.record.quarantine.is_none() => {
+                    Custody::Locked(self.stored(open.record))
+                }
+                Custody::Quarantined(reason, Held::Open(open)) => {
+                    Custody::Quarantined(reason, Held::Sealed(self.stored(open.record)))
+                }
+                other => other,
+            };
+        }
+        let Some((mut open, votes)) = uncounted else { return };
+        let counted = CustodyRecord { votes, ..open.record.clone() };
+        let sealed = match self.commit(&open.root, counted) {
+            Ok(record) => Custody::Locked(Box::new(record)),
+            Err(CustodyError::AnchorMissing { detail }) => {
+                let marked = self.quarantine(&mut open.record, &open.root, detail.clone());
+                let written = marked.and_then(|()| self.commit(&open.root, open.record.clone()));
+                if let Err(error) = &written {
+                    log::error!("cannot write the quarantine down: {error}");
+                }
+                Custody::Quarantined(detail, Held::Sealed(self.stored(open.record)))
             }
-            Custody::Quarantined(reason, held) => Custody::Quarantined(reason, held.seal()),
-            other => other,
+            Err(error) => {
+                log::warn!("cannot write down how many votes there are: {error}");
+                return;
+            }
         };
+        *self.write() = sealed;
+    }
+
+    /// A state as the disk has it: one that could not be written is authenticated by nothing, and would not open again.
+    fn stored(&self, record: CustodyRecord) -> Box<CustodyRecord> {
+        let read = self.folder.read(STATE_FILE, CustodyRecord::BYTES_MAX);
+        let stored = read.ok().flatten().and_then(|bytes| CustodyRecord::parse(&bytes).ok());
+        Box::new(stored.unwrap_or(record))
     }
 
     /// Writes down how many votes were signed.
@@ -397,7 +412,7 @@ impl Service {
     /// what is written is then a few votes less than there are. A failure is no reason to stop: what is written already
     /// stays true.
     fn count_votes_now(&self) {
-        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.note_counted();
         let committed = {
             let custody = self.read();
             let Ok(keys) = custody.keys() else { return };
@@ -427,7 +442,7 @@ impl Service {
         *custody = match std::mem::replace(custody, in_between()) {
             Custody::Operational(keys) => {
                 let mut open = keys.unload();
-                let marked = self.quarantine(&mut open, reason.clone());
+                let marked = self.quarantine(&mut open.record, &open.root, reason.clone());
                 match marked.and_then(|()| self.commit(&open.root, open.record.clone())) {
                     Ok(record) => open.record = record,
                     // The next unlock finds the same.
@@ -445,6 +460,8 @@ impl Service {
         match Keys::load(&*self.devices.keys, &self.folder, open) {
             Ok(keys) => {
                 *custody = Custody::Operational(Box::new(keys));
+                self.set_unvouched(false);
+                self.watch_anew();
                 log::info!("operational");
                 Ok(())
             }
@@ -464,7 +481,7 @@ impl Service {
         log::error!("cannot load the keys: {error}");
         Ok(match error {
             CustodyError::Quarantined { reason } => {
-                self.quarantine(&mut open, reason.clone())?;
+                self.quarantine(&mut open.record, &open.root, reason.clone())?;
                 open.record = self.commit(&open.root, open.record.clone())?;
                 Custody::Quarantined(reason, Held::Open(Box::new(open)))
             }
@@ -612,10 +629,6 @@ impl Service {
         pinned.map_or(self.configured_unlock, |pinned| pinned.unlock)
     }
 
-    fn watched(&self) -> MutexGuard<'_, (Instant, u32)> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read(&self) -> RwLockReadGuard<'_, Custody> {
         self.custody.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -627,11 +640,6 @@ impl Service {
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Forgets keys that officers did not activate yet.
-fn drop_pending(record: &mut CustodyRecord) {
-    record.take_out(|key| key.status == KeyStatus::Pending);
 }
 
 /// Stands in while a state changes under the write lock; nobody ever sees it.

@@ -73,6 +73,7 @@ impl Service {
     ) -> Result<ProtectorId, CustodyError> {
         let _change = self.changing();
         let protector = self.protector(Some(name))?;
+        self.before_change();
         let mut custody = self.write();
         let record = &custody.open()?.record;
         let wrong = |why: &str| CustodyError::WrongProtector { name: name.to_owned(), why: why.to_owned() };
@@ -105,6 +106,7 @@ impl Service {
                 Some(transcript)
             }
         };
+        self.write_quarantine(&mut custody)?;
         // What it still has of an earlier time: a TPM has to be given back before it can be taken into use again.
         drop(self.tidy(custody.open_mut()?));
         // Also where it is open: a TPM that an earlier try failed to enrol still has that try's PIN.
@@ -172,7 +174,9 @@ impl Service {
         change: impl FnOnce(&dyn Protector, &[u8]) -> Result<PinChange, CustodyError>,
     ) -> Result<(), CustodyError> {
         let _change = self.changing();
+        self.before_change();
         let mut custody = self.write();
+        self.write_quarantine(&mut custody)?;
         let open = custody.open_mut()?;
         // As before a rotation: the device may forget a wrapping key.
         open.record = self.commit(&open.root, open.record.clone())?;

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 use zixt_crypto_fast::AwsLc;
 use zixt_types::{Canonical as _, Genesis, SuiteId, Vote};
 
@@ -244,7 +245,7 @@ impl World {
             }
             Step::Wait { of } => {
                 if let Some(service) = &self.machines[of].running {
-                    service.watched().0 = Instant::now().checked_sub(2 * ANCHORS_SEEN_MAX).unwrap();
+                    service.look_back(2 * watch::ANCHORS_SEEN_MAX);
                     self.machines[of].excused = false;
                 }
             }

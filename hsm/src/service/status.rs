@@ -1,6 +1,6 @@
 //! What everybody who may ask is told.
 
-use super::{Service, now};
+use super::Service;
 use crate::protector::Protector;
 use crate::state::{Custody, Keys, PinTries, protector_id};
 use zixt_hsm_protocol::{CustodyError, ProtectorInfo, Status, TokenInfo};
@@ -49,6 +49,12 @@ impl Service {
         let advice = |error: &CustodyError| error.advice().to_owned();
         match custody {
             Custody::Operational(_) => (String::new(), String::new()),
+            Custody::Quarantined(reason, _) if self.is_unvouched() => (
+                reason.clone(),
+                "Switch the device on, or put it back into hsmd.toml. If it is lost, let the officers activate a new consensus \
+                 key, and remove it."
+                    .to_owned(),
+            ),
             Custody::Quarantined(reason, _) => {
                 (reason.clone(), advice(&CustodyError::Quarantined { reason: String::new() }))
             }
@@ -115,7 +121,7 @@ impl Service {
     }
 
     pub(super) fn last_try_text(&self) -> String {
-        match PinTries::read(&self.folder, now()) {
+        match PinTries::peek(&self.folder) {
             Ok(tries) => {
                 let wrong = tries.wrong().map(|tries| {
                     format!("{} wrong PINs of {} since the last right one", tries.wrong, tries.protector)

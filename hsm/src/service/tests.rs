@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use zixt_ceremony::RecoveryRequest;
 use zixt_crypto::{Reference, SigningKey, SigningSeed, digest};
 use zixt_hsm_protocol::{Blob, Card, KeyPurpose, KeyStatus, NamedPin, TokenInfo};

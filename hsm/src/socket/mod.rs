@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zixt_hsm_protocol::{
-    CustodyError, FrameError, Purpose, Request, Response, decode, encode, read_frame_blocking,
-    write_frame_blocking,
+    CustodyError, FRAME_BYTES_MAX, FRAME_BYTES_SMALL, FrameError, Purpose, Request, Response, decode, encode,
+    read_frame_within, write_frame_blocking,
 };
 
 /// Stack of a connection's thread, all of it locked memory. Signing needs less than half of it.
@@ -194,8 +194,11 @@ impl Server {
         if stream.set_write_timeout(Some(WRITE_WAIT_MAX)).is_err() {
             return;
         }
+        // Memory is locked and given for four bytes: much of it only to who may send a whole recovery.
+        let manages = self.policy.check(caller.uid, Purpose::Manage).is_ok();
+        let longest = if manages { FRAME_BYTES_MAX } else { FRAME_BYTES_SMALL };
         loop {
-            let request = read_frame_blocking(&mut Patience::new(&stream, &self.limits));
+            let request = read_frame_within(&mut Patience::new(&stream, &self.limits), longest);
             let (request, response) = match request {
                 Ok(frame) => match decode::<Request>(&frame) {
                     Ok(request) => {
@@ -228,6 +231,10 @@ impl Server {
         }
         if let Err(error) = self.in_time(caller, request) {
             return Response::Error(error);
+        }
+        // A server asks again and again; devices are searched for who changes something by what is found.
+        if matches!(request, Request::Doctor) && self.policy.check(caller.uid, Purpose::Manage).is_err() {
+            return Response::Findings(self.service.doctor_as_last_seen());
         }
         self.service.answer(request)
     }
@@ -306,6 +313,10 @@ mod tests {
     use zixt_types::UnlockMode;
 
     fn serve(limits: Limits) -> (tempfile::TempDir, BlockingHsmClient) {
+        serve_as(limits, Policy::own_user_and_root(nix::unistd::geteuid().as_raw()))
+    }
+
+    fn serve_as(limits: Limits, policy: Policy) -> (tempfile::TempDir, BlockingHsmClient) {
         let dir = tempfile::tempdir().unwrap();
         let devices = Devices {
             protectors: vec![Arc::new(TestProtector::open_one())],
@@ -315,7 +326,6 @@ mod tests {
         let folder = DiskFolder(dir.path().to_owned());
         let unprovisioned = Custody::Unprovisioned(Held::Nothing);
         let service = Service::new(folder, devices, UnlockMode::Attended, unprovisioned);
-        let policy = Policy::own_user_and_root(nix::unistd::geteuid().as_raw());
         let path = dir.path().join("socket");
         let listener = bind(&path).unwrap();
         let server = Server::new(Arc::new(service), policy, limits);
@@ -348,6 +358,25 @@ mod tests {
         assert!(drips < 40, "a request may not take for ever");
         assert!(is_closed(&mut silent));
         client.status().unwrap();
+    }
+
+    /// Four bytes of somebody who merely looks take no megabytes of locked memory.
+    #[test]
+    fn a_long_frame_is_only_for_who_may_manage() {
+        let mut looks = Policy::default();
+        looks.allow(nix::unistd::geteuid().as_raw(), [Purpose::Status]);
+        let manages = Policy::own_user_and_root(nix::unistd::geteuid().as_raw());
+        for (policy, longest) in [(looks, FRAME_BYTES_SMALL), (manages, FRAME_BYTES_MAX)] {
+            let (_dir, client) = serve_as(Limits::default(), policy);
+            client.status().unwrap();
+            for (announced, waits) in [(longest, true), (longest + 1, false)] {
+                let mut stream = UnixStream::connect(client.socket()).unwrap();
+                stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                stream.write_all(&u32::try_from(announced).unwrap().to_be_bytes()).unwrap();
+                // It waits for the rest, or says why not.
+                assert_eq!(stream.read(&mut [0]).is_err(), waits, "{announced}");
+            }
+        }
     }
 
     #[test]

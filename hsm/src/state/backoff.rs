@@ -18,19 +18,21 @@ const PROTECTORS_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinTries {
     counted: Counted,
-    /// The file was damaged, and read now: no protector gets a free try by that.
-    damaged: Option<Timestamp>,
 }
 
 /// The file.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 struct Counted {
-    /// Format version: 2.
+    /// Format version: 3.
     #[n(0)]
     version: u64,
     #[n(1)]
     tries: Vec<Tries>,
+    /// When the file was found damaged, or of a former version: no protector gets a free try by that, and each waits only
+    /// once for it.
+    #[n(2)]
+    damaged: Option<Timestamp>,
 }
 
 /// The tries of one protector's PIN.
@@ -54,7 +56,7 @@ pub struct Tries {
 impl Canonical for Counted {
     const WHAT: &'static str = "count of PIN tries";
     const BYTES_MAX: usize = 4096;
-    const VERSION: Option<u64> = Some(2);
+    const VERSION: Option<u64> = Some(3);
 }
 
 impl Tries {
@@ -77,19 +79,42 @@ impl Tries {
 }
 
 impl PinTries {
-    /// Reads the counts. A damaged file counts as one wrong PIN now: a person can go on after a second.
+    /// Reads the counts. A damaged file counts as one wrong PIN of each protector at the time when it was found, which is
+    /// written down, so that a person can go on after a second.
     ///
     /// # Errors
     /// The system's error.
     pub fn read(folder: &impl Folder, now: Timestamp) -> io::Result<Self> {
-        let none = Counted { version: 2, tries: Vec::new() };
-        Ok(match folder.read(FILE, Counted::BYTES_MAX)? {
-            None => Self { counted: none, damaged: None },
-            Some(bytes) => match Counted::parse(&bytes) {
-                Ok(counted) => Self { counted, damaged: None },
-                Err(_) => Self { counted: none, damaged: Some(now) },
+        let none = |damaged| Counted { version: 3, tries: Vec::new(), damaged };
+        let counted = match folder.read(FILE, Counted::BYTES_MAX) {
+            Ok(None) => none(None),
+            Ok(Some(bytes)) => match Counted::parse(&bytes) {
+                Ok(counted) => counted,
+                Err(_) => Self::damaged(folder, none(Some(now)))?,
             },
-        })
+            // Too long for a count.
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Self::damaged(folder, none(Some(now)))?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { counted })
+    }
+
+    /// What the file holds, without writing: for who only looks. Nothing of a damaged one.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn peek(folder: &impl Folder) -> io::Result<Self> {
+        let bytes = folder.read(FILE, Counted::BYTES_MAX)?;
+        let counted = bytes.and_then(|bytes| Counted::parse(&bytes).ok());
+        Ok(Self { counted: counted.unwrap_or(Counted { version: 3, tries: Vec::new(), damaged: None }) })
+    }
+
+    fn damaged(folder: &impl Folder, anew: Counted) -> io::Result<Counted> {
+        log::warn!("the count of PIN tries is damaged, or of a former version; it is begun anew");
+        folder.replace(FILE, &anew.to_bytes())?;
+        Ok(anew)
     }
 
     /// The tries of one protector's PIN.
@@ -98,9 +123,9 @@ impl PinTries {
         let found = self.counted.tries.iter().find(|tries| tries.protector == protector);
         let unread = || Tries {
             protector: protector.to_owned(),
-            wrong: u32::from(self.damaged.is_some()),
+            wrong: u32::from(self.counted.damaged.is_some()),
             unknown: 0,
-            last: self.damaged.unwrap_or_default(),
+            last: self.counted.damaged.unwrap_or_default(),
         };
         found.cloned().unwrap_or_else(unread)
     }
@@ -127,6 +152,10 @@ impl PinTries {
     pub fn end(&mut self, folder: &impl Folder, protector: &str, right: Option<bool>) -> io::Result<()> {
         let tries = self.of(protector);
         match right {
+            // Where the file was damaged, its entry says that it waited for that.
+            Some(true) if self.counted.damaged.is_some() => {
+                self.put(Tries { protector: tries.protector, ..Tries::default() });
+            }
             Some(true) => self.counted.tries.retain(|tries| tries.protector != protector),
             Some(false) => self.put(Tries { wrong: tries.wrong.saturating_add(1), unknown: 0, ..tries }),
             None => self.put(Tries { unknown: tries.unknown.saturating_sub(1), ..tries }),
@@ -244,5 +273,26 @@ mod tests {
         folder.replace(FILE, b"nonsense").unwrap();
         let tries = tries_of(&folder);
         assert_eq!((tries.wait_s(at(0)), tries.may_try_unattended()), (1, false));
+    }
+
+    #[test]
+    fn the_wait_for_a_damaged_file_ends_for_each_protector() {
+        let mut former = Vec::new();
+        minicbor::encode((2u64, Vec::<u64>::new()), &mut former).unwrap();
+        for content in [b"nonsense".to_vec(), former, vec![0; 5000]] {
+            let folder = TestFolder::default();
+            folder.replace(FILE, &content).unwrap();
+            let waits =
+                |name, seconds| PinTries::read(&folder, at(seconds)).unwrap().of(name).wait_s(at(seconds));
+            assert_eq!((waits("tpm", 0), waits("token", 0)), (1, 1));
+            folder.restart(false);
+            assert_eq!((waits("tpm", 2), waits("token", 2)), (0, 0));
+            let mut tries = PinTries::read(&folder, at(2)).unwrap();
+            tries.begin(&folder, "tpm", at(2)).unwrap();
+            tries.end(&folder, "tpm", Some(true)).unwrap();
+            let tries = PinTries::read(&folder, at(2)).unwrap();
+            assert!(tries.of("tpm").may_try_unattended());
+            assert!(!tries.of("token").may_try_unattended(), "it is kept for the others");
+        }
     }
 }

@@ -462,7 +462,9 @@ impl CustodyRecord {
         left.authorisation = left.authorisation.filter(|_| whole);
         self.to_erase.push(left);
         if self.to_erase.len() > LEFTOVERS_MAX {
-            let given_up = self.to_erase.remove(0);
+            // Nobody else has the authorisation of a TPM that was removed.
+            let at = self.to_erase.iter().position(|left| left.authorisation.is_none()).unwrap_or(0);
+            let given_up = self.to_erase.remove(at);
             log::warn!("an old wrapping key of {} is given up: it was never there again", given_up.name);
         }
     }
@@ -609,6 +611,32 @@ mod tests {
     use crate::protector::testing::TestProtector;
     use proptest::prelude::*;
     use zixt_crypto::Reference;
+
+    /// Nobody else could give a removed TPM back.
+    #[test]
+    fn what_is_given_up_first_is_what_has_no_authorisation() {
+        let (_, mut record, _) = made();
+        let mut left = record.protectors[0].clone();
+        left.authorisation = Some(vec![1]);
+        record.erase_later(&left, true);
+        for n in 0..=u8::try_from(LEFTOVERS_MAX).unwrap() {
+            record.erase_later(&EnrolledProtector { enrolment: vec![n], ..left.clone() }, false);
+        }
+        assert_eq!(record.to_erase.len(), LEFTOVERS_MAX);
+        assert!(record.to_erase[0].authorisation.is_some());
+    }
+
+    #[test]
+    fn what_a_device_gave_is_not_printed() {
+        let enrolled = Enrolled {
+            enrolment: Vec::new(),
+            anchor: Some(7),
+            authorisation: Some(Zeroizing::new(vec![201; 3])),
+            counter_auth: Some(Zeroizing::new(vec![202; 3])),
+        };
+        let printed = format!("{enrolled:?}");
+        assert!(printed.contains('7') && !printed.contains("201") && !printed.contains("202"), "{printed}");
+    }
 
     fn made() -> (TestProtector, CustodyRecord, Root) {
         let protector = TestProtector::open_one();

@@ -164,12 +164,19 @@ fn the_tpms_counter_counts_what_the_token_unlocked() {
     assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
     let doctor = stdout(&lab.admin(&["doctor"]));
     assert!(doctor.contains("ok   counter zixt"), "{doctor}");
-    // A TPM that is dead does not take with it what the token vouches for.
+    // A TPM that is switched off hides nothing: custody waits for it, and then goes on.
     daemon.client.lock().unwrap();
     swtpm.kill();
-    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Quarantined);
+    let status = daemon.client.status().unwrap();
+    assert!(status.reason.contains("tpm does not tell its counter"), "{}", status.reason);
     let doctor = stdout(&lab.admin(&["doctor"]));
     assert!(doctor.contains("BAD  counter tpm"), "{doctor}");
+    daemon.stop();
+    swtpm.power_on();
+    lab.configure_with(true, &[&lab.softhsm(), &tpm(&swtpm)]);
+    let daemon = lab.start();
+    assert_eq!(unlock_by(&daemon.client, "zixt"), StateKind::Operational);
 }
 
 /// The TPM did not answer when it was removed. Once it does, custody gives it back: nobody else has what that takes.

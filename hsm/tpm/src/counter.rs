@@ -8,6 +8,7 @@ use crate::link::{Salted, Srk, hashing};
 use crate::owner::Tpm;
 use crate::provision::HierarchyAuth;
 use minicbor::{Decode, Encode};
+use std::sync::atomic::Ordering;
 use tss_esapi::Context;
 use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::nv_index_type::NvIndexType;
@@ -166,12 +167,17 @@ impl Tpm {
     ) -> Result<T, TpmError> {
         let (srk, auth) = (srk.clone(), index_auth(auth)?);
         self.call(move |owner| {
+            let given_up = owner.given_up();
             owner.link()?.salted(&srk, |context, session| {
                 let handle = find(context, index)?.ok_or_else(missing)?;
-                let outcome = context
-                    .tr_set_auth(handle.into(), auth)
-                    .map_err(of("SetAuth"))
-                    .and_then(|()| run(context, session, handle));
+                let outcome =
+                    context.tr_set_auth(handle.into(), auth).map_err(of("SetAuth")).and_then(|()| {
+                        // Who gave up has told its caller that nothing changed.
+                        if given_up.load(Ordering::SeqCst) {
+                            return Err(TpmError::NoAnswer { seconds: 0 });
+                        }
+                        run(context, session, handle)
+                    });
                 let closed = context.tr_close(&mut ObjectHandle::from(handle)).map_err(of("close"));
                 let value = outcome?;
                 closed.map(|()| value)

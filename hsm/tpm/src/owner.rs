@@ -4,7 +4,7 @@ use crate::error::TpmError;
 use crate::link::{Link, is_simulator};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,8 +20,13 @@ type Job = Box<dyn FnOnce(&mut Owner) + Send>;
 ///
 /// On a simulator each job connects anew, so that nothing is kept in it between jobs. The software stack opens files and
 /// sockets without close-on-exec: a process that uses this must not start programs.
+///
+/// Clones share the owner, so that their jobs follow each other. A job whose caller gave up is not begun any more.
+#[derive(Debug, Clone)]
+pub struct Tpm(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct Tpm {
+struct Shared {
     tcti: String,
     patience: Duration,
     jobs: Mutex<Option<Sender<Job>>>,
@@ -45,24 +50,24 @@ impl Tpm {
     /// [`TpmError::OwnerGone`] if the system gives no thread.
     pub fn with_patience(tcti: &str, patience: Duration) -> Result<Self, TpmError> {
         let (jobs, inbox) = channel();
-        let owner = Owner { tcti: tcti.to_owned(), link: None };
+        let owner = Owner { tcti: tcti.to_owned(), link: None, given_up: Arc::default() };
         let thread = std::thread::Builder::new()
             .name("tpm".to_owned())
             .spawn(move || serve(owner, &inbox))
             .map_err(|_| TpmError::OwnerGone)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             tcti: tcti.to_owned(),
             patience,
             jobs: Mutex::new(Some(jobs)),
             thread: Some(thread),
             stuck: AtomicBool::new(false),
-        })
+        })))
     }
 
     /// The TCTI that it was made with.
     #[must_use]
     pub fn tcti(&self) -> &str {
-        &self.tcti
+        &self.0.tcti
     }
 
     /// Hands a job to the owner and waits. Secrets in a job are the job's to erase.
@@ -71,23 +76,33 @@ impl Tpm {
         job: impl FnOnce(&mut Owner) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         let (reply, answer) = sync_channel(1);
+        let given_up = Arc::new(AtomicBool::new(false));
+        let of_job = Arc::clone(&given_up);
         let job: Job = Box::new(move |owner: &mut Owner| {
+            // Nobody knows any more what it would change.
+            if of_job.load(Ordering::SeqCst) {
+                return;
+            }
+            owner.given_up = of_job;
             // The caller may have given up waiting.
             let _ = reply.send(owner.run(job));
         });
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let shared = &*self.0;
+        let jobs = shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         jobs.ok_or(TpmError::OwnerGone)?.send(job).map_err(|_| TpmError::OwnerGone)?;
-        let answered = answer.recv_timeout(self.patience);
-        self.stuck.store(matches!(answered, Err(RecvTimeoutError::Timeout)), Ordering::Relaxed);
+        let answered = answer.recv_timeout(shared.patience);
+        let timed_out = matches!(answered, Err(RecvTimeoutError::Timeout));
+        given_up.store(timed_out, Ordering::SeqCst);
+        shared.stuck.store(timed_out, Ordering::Relaxed);
         match answered {
             Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => Err(TpmError::NoAnswer { seconds: self.patience.as_secs() }),
+            Err(RecvTimeoutError::Timeout) => Err(TpmError::NoAnswer { seconds: shared.patience.as_secs() }),
             Err(RecvTimeoutError::Disconnected) => Err(TpmError::OwnerGone),
         }
     }
 }
 
-impl Drop for Tpm {
+impl Drop for Shared {
     /// Waits until the connection is closed and its sessions and objects are flushed; not for a TPM that hangs.
     fn drop(&mut self) {
         *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -107,6 +122,8 @@ fn serve(mut owner: Owner, inbox: &Receiver<Job>) {
 pub(crate) struct Owner {
     pub(crate) tcti: String,
     link: Option<Link>,
+    /// The caller of the present job does not wait for it any more.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Owner {
@@ -116,6 +133,11 @@ impl Owner {
             Some(link) => Ok(link),
             none => Ok(none.insert(Link::open(&self.tcti)?)),
         }
+    }
+
+    /// Says whether the caller still waits: asked right before what cannot be taken back.
+    pub(crate) fn given_up(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.given_up)
     }
 
     /// Closes the connection, so that another may be opened.
@@ -140,5 +162,32 @@ impl Owner {
             }
             error => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever was told that there is no answer must not find later that something changed.
+    #[test]
+    fn a_job_that_was_given_up_is_not_begun_and_one_that_runs_can_tell() {
+        let tpm = Tpm::with_patience("device:/nowhere", Duration::from_millis(100)).unwrap();
+        let (told, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (tells, begins) = (Arc::clone(&told), Arc::clone(&begun));
+        let hangs = tpm.call(move |owner| {
+            std::thread::sleep(Duration::from_millis(500));
+            tells.store(owner.given_up().load(Ordering::SeqCst), Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(matches!(hangs, Err(TpmError::NoAnswer { .. })), "{hangs:?}");
+        let waits = tpm.clone().call(move |_| {
+            begins.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(matches!(waits, Err(TpmError::NoAnswer { .. })), "{waits:?}");
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(tpm.call(|owner| Ok(owner.given_up().load(Ordering::SeqCst))), Ok(false));
+        assert!(told.load(Ordering::SeqCst) && !begun.load(Ordering::SeqCst));
     }
 }

@@ -65,11 +65,11 @@ pub(crate) enum Recover {
         #[arg(long, value_name = "FOLDER")]
         server: PathBuf,
     },
-    /// Unpack the server's files, where `finish` recovered custody and then could not
+    /// Unpack the server's files, where `finish` recovered custody and then could not; or find that all of them are there
     Files {
         /// The backup
         backup: PathBuf,
-        /// The server's state folder, which must not exist or be empty
+        /// The server's state folder: what is in it must be what the backup holds
         #[arg(long, value_name = "FOLDER")]
         server: PathBuf,
     },
@@ -253,7 +253,6 @@ pub(crate) fn recover(
             writeln!(out, "next: zixt-hsm generate consensus, zixt-hsm propose activate consensus")?;
         }
         Recover::Files { backup, server } => {
-            free(server)?;
             let (file, custody) = open(backup)?;
             let request = Request::BackupKey { backup: CustodyBackup::hash(&custody) };
             let Response::BackupKey(key) = client.call(&request)? else { return unexpected() };
@@ -288,14 +287,36 @@ fn unpack_recovered(
 }
 
 /// Writes the server's files. Nothing is believed before it authenticates, and a backup that ends too early is refused: none
-/// of its files is in its place then.
+/// of its files is in its place then. What is in its place already has to be the same, so that nothing newer is lost.
 fn unpack(file: &mut File, key: &AeadKey, server: &Path) -> Result<usize, Failure> {
     let apart = server.join(UNPACKING);
-    if apart.is_dir() {
-        std::fs::remove_dir_all(&apart)?;
-    }
+    // A server that runs has it; one that starts sees the folder that is made next.
+    let _lock = match File::open(server.join("lock")) {
+        Ok(lock) => Some(
+            nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock)
+                .map_err(|_| "the server runs: stop zixtd first")?,
+        ),
+        Err(_) => None,
+    };
+    // An earlier try's stays where it is: it says that the folder is not whole.
+    let began = apart.is_dir();
     std::fs::create_dir_all(&apart)?;
+    File::open(server)?.sync_all()?;
+    for entry in std::fs::read_dir(&apart)? {
+        std::fs::remove_file(entry?.path())?;
+    }
     let names = unpack_apart(file, key, &apart)?;
+    if let Some(other) = other_file(server, &apart, &names)? {
+        if !began {
+            std::fs::remove_dir_all(&apart)?;
+        }
+        return Err(format!(
+            "{} is not what the backup holds; nothing was written over it. If the server worked with that folder, keep it; \
+             otherwise move it away, and unpack into an empty one",
+            server.join(other).display()
+        )
+        .into());
+    }
     for name in &names {
         std::fs::rename(apart.join(name), server.join(name))?;
     }
@@ -304,6 +325,36 @@ fn unpack(file: &mut File, key: &AeadKey, server: &Path) -> Result<usize, Failur
     std::fs::remove_dir(&apart)?;
     File::open(server)?.sync_all()?;
     Ok(names.len())
+}
+
+/// A file that the backup does not have, or has otherwise.
+fn other_file(server: &Path, apart: &Path, names: &[String]) -> Result<Option<String>, Failure> {
+    for entry in std::fs::read_dir(server)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name == UNPACKING || name == "lock" {
+            continue;
+        }
+        if !names.contains(&name) || !same(&server.join(&name), &apart.join(&name))? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether two files hold the same.
+fn same(one: &Path, other: &Path) -> std::io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    loop {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        (&mut one).take(PIECE_BYTES as u64).read_to_end(&mut a)?;
+        (&mut other).take(PIECE_BYTES as u64).read_to_end(&mut b)?;
+        if a != b {
+            return Ok(false);
+        }
+        if a.is_empty() {
+            return Ok(true);
+        }
+    }
 }
 
 fn unpack_apart(file: &mut File, key: &AeadKey, folder: &Path) -> Result<Vec<String>, Failure> {
@@ -409,10 +460,43 @@ mod tests {
             assert!(!folder.path().join("server/a").exists(), "{cut}");
         }
         // As if the power had failed between two of the last steps.
-        std::fs::write(folder.path().join("server/a"), b"half").unwrap();
+        std::fs::write(folder.path().join("server/a"), b"one").unwrap();
         assert_eq!(try_with(&bytes), Ok(2));
         assert_eq!(std::fs::read(folder.path().join("server/a")).unwrap(), b"one");
         assert_eq!(std::fs::read_dir(folder.path().join("server")).unwrap().count(), 2);
-        assert!(free(&folder.path().join("server")).is_err(), "nothing is written over what is whole");
+        assert!(free(&folder.path().join("server")).is_err(), "`finish` begins with an empty folder");
+    }
+
+    /// All of it is there and custody was not told, or the server went on with a part: the one is found, the other refused.
+    #[test]
+    fn a_whole_folder_is_verified_and_nothing_newer_is_written_over() {
+        let (key, folder) = (AeadKey::generate().unwrap(), tempfile::tempdir().unwrap());
+        let (path, server) = (folder.path().join("backup"), folder.path().join("server"));
+        std::fs::write(&path, packed(&key, &[("a", b"one"), ("b", b"two")])).unwrap();
+        let again =
+            || unpack(&mut File::open(&path).unwrap(), &key, &server).map_err(|error| error.to_string());
+        assert_eq!((again(), again()), (Ok(2), Ok(2)));
+        assert!(!server.join(UNPACKING).exists());
+        for (name, content) in [("a", b"newer"), ("c", b"other")] {
+            for half in [false, true] {
+                if half {
+                    std::fs::create_dir(server.join(UNPACKING)).unwrap();
+                }
+                let before = std::fs::read(server.join(name)).ok();
+                std::fs::write(server.join(name), content).unwrap();
+                let refused = again().unwrap_err();
+                assert!(refused.contains("is not what the backup holds"), "{refused}");
+                assert_eq!(std::fs::read(server.join(name)).unwrap(), content);
+                assert_eq!(server.join(UNPACKING).is_dir(), half, "it still says that it is not whole");
+                drop(std::fs::remove_dir_all(server.join(UNPACKING)));
+                match before {
+                    Some(before) => std::fs::write(server.join(name), before).unwrap(),
+                    None => std::fs::remove_file(server.join(name)).unwrap(),
+                }
+            }
+        }
+        let lock = File::create(server.join("lock")).unwrap();
+        let _lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        assert!(again().unwrap_err().contains("the server runs"));
     }
 }

@@ -244,3 +244,26 @@ fn a_pending_key_that_is_replaced_does_not_stay_in_its_token() {
     let second = service.generate_key(KeyPurpose::Consensus).unwrap();
     assert_eq!(token.keys(), [second.hash]);
 }
+
+/// A list of before may name a key that the newest state uses: in a quarantine none is destroyed.
+#[test]
+fn a_state_that_was_set_back_destroys_no_key_in_a_token() {
+    let token = Arc::new(Token::default());
+    let of = Box_::new();
+    of.operational().0.shut_down();
+    let service = with_token(&of, &token);
+    unlock(&service);
+    let transcript = activate_consensus(&service);
+    let pending = std::fs::read(of.folder().path(STATE_FILE)).unwrap();
+    service.decide(&transcript, &[], &[]).unwrap();
+    let keys = token.keys();
+    service.shut_down();
+    std::fs::write(of.folder().path(STATE_FILE), pending).unwrap();
+    for _ in 0..2 {
+        let service = with_token(&of, &token);
+        assert_eq!(unlock(&service), StateKind::Quarantined);
+        service.generate_key(KeyPurpose::Enroller).unwrap();
+        assert!(keys.iter().all(|key| token.keys().contains(key)));
+        service.shut_down();
+    }
+}

@@ -22,6 +22,12 @@ fn signed_vote(service: &Service, vote: &[u8]) -> bool {
     matches!(sign(service, vote), Ok(VoteOutcome::Signed { .. }))
 }
 
+/// A look at open devices, when one is due.
+fn look(service: &Service) {
+    service.look_back(watch::WATCH_ANCHORS_EVERY);
+    service.look_at_open();
+}
+
 fn prepare(service: &Service, vote: Vec<u8>) {
     let answer = service.answer(&Request::SignVote { vote: vote.clone() });
     service.prepare(&Request::SignVote { vote }, &answer);
@@ -155,8 +161,7 @@ fn votes_are_counted_now_and_then_while_it_votes() {
     prepare(&service, vote(&genesis, 7, 1));
     service.tend();
     assert_eq!(counted(&service), 0, "not at every vote");
-    let Some(long_ago) = Instant::now().checked_sub(COUNT_VOTES_EVERY) else { return };
-    *service.counted.lock().unwrap() = long_ago;
+    service.look_back(watch::COUNT_VOTES_EVERY);
     prepare(&service, vote(&genesis, 8, 1));
     assert_eq!(counted(&service), 0, "nor on who votes");
     service.tend();
@@ -169,12 +174,11 @@ fn a_slow_device_holds_up_no_vote() {
     const SLOW: Duration = Duration::from_secs(1);
     let of = Box_::new();
     let (service, genesis) = of.operational();
-    let Some(long_ago) = Instant::now().checked_sub(COUNT_VOTES_EVERY) else { return };
     prepare(&service, vote(&genesis, 1, 1));
     of.protectors[0].slow_ms.store(SLOW.as_millis() as u64, Ordering::Relaxed);
     let counter = of.protectors[0].counter();
-    *service.counted.lock().unwrap() = long_ago;
-    *service.watched() = (Instant::now().checked_sub(WATCH_ANCHORS_EVERY).unwrap(), 0);
+    service.look_back(watch::COUNT_VOTES_EVERY);
+    service.watch_recently();
     let done = std::sync::atomic::AtomicBool::new(false);
     let (votes, longest) = std::thread::scope(|scope| {
         let tending = scope.spawn(|| {
@@ -203,17 +207,19 @@ fn voting_ends_when_no_device_tells_its_counter() {
     let of = Box_::new();
     let (service, genesis) = of.operational();
     of.protectors[0].gone.store(true, Ordering::Relaxed);
-    for _ in 1..UNREAD_MAX {
-        service.compare_anchors();
+    for _ in 1..watch::UNREAD_MAX {
+        look(&service);
         assert!(sign(&service, &vote(&genesis, 7, 1)).is_ok(), "it may be back at once");
     }
     // One good answer, and the counting begins anew.
     of.protectors[0].gone.store(false, Ordering::Relaxed);
-    service.compare_anchors();
+    look(&service);
     of.protectors[0].gone.store(true, Ordering::Relaxed);
-    for _ in 0..UNREAD_MAX {
+    for _ in 0..watch::UNREAD_MAX {
         assert_eq!(service.status().state, StateKind::Operational);
-        service.compare_anchors();
+        look(&service);
+        // Others who look at the same time do not count.
+        (0..5).for_each(|_| service.look_at_open());
     }
     assert_eq!(sign(&service, &vote(&genesis, 8, 1)), Err(CustodyError::Locked));
     assert!(service.status().reason.contains("absent"), "{}", service.status().reason);
@@ -300,5 +306,101 @@ fn keys_that_cannot_be_had_are_for_officers_to_replace() {
     // It comes back: nothing was decided, and nothing was written down.
     service.lock().unwrap();
     assert_eq!(service.status().state, StateKind::Locked);
+    assert_eq!(unlock(&service), StateKind::Operational);
+}
+
+/// Who votes rarely releases nothing on the strength of what was true an hour ago.
+#[test]
+fn no_vote_is_released_where_nothing_was_told_for_long() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    let ask = |height| service.answer(&Request::SignVote { vote: vote(&genesis, height, 1) });
+    service.look_back(Duration::from_secs(3600));
+    of.protectors[0].gone.store(true, Ordering::Relaxed);
+    assert!(matches!(ask(7), Response::Error(CustodyError::TokenAbsent { .. })));
+    assert_eq!(service.status().state, StateKind::Operational, "one hiccup is no reason to lock");
+    of.protectors[0].gone.store(false, Ordering::Relaxed);
+    service.look_back(watch::ANCHORS_SEEN_MAX);
+    assert!(matches!(ask(7), Response::Vote(VoteOutcome::Signed { .. })));
+}
+
+/// The rest of a burst is counted although nobody votes any more.
+#[test]
+fn a_burst_of_votes_is_counted_when_it_is_over() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    (1..=3).for_each(|height| prepare(&service, vote(&genesis, height, 1)));
+    service.look_back(watch::WATCH_ANCHORS_EVERY);
+    service.tend();
+    assert_eq!(service.read().record().unwrap().votes, 0);
+    service.look_back(watch::COUNT_VOTES_EVERY);
+    service.tend();
+    assert_eq!(service.read().record().unwrap().votes, 3);
+}
+
+/// The keys are gone at once, whatever a device takes for what is written down then.
+#[test]
+fn a_lock_takes_the_keys_away_before_it_counts_votes() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    prepare(&service, vote(&genesis, 1, 1));
+    of.protectors[0].slow_ms.store(1000, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let locking = scope.spawn(|| service.lock().unwrap());
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(sign(&service, &vote(&genesis, 2, 1)), Err(CustodyError::Locked));
+        assert!(!locking.is_finished());
+    });
+    of.protectors[0].slow_ms.store(0, Ordering::Relaxed);
+    assert_eq!(service.read().record().unwrap().votes, 1);
+    assert_eq!(unlock(&service), StateKind::Operational);
+}
+
+/// A copy that has a key from the time when nothing vouched for the state is no state to go on from.
+#[test]
+fn the_first_change_of_a_state_that_is_not_believed_writes_that_down() {
+    let of = Box_::new();
+    let (service, genesis) = of.operational();
+    {
+        let mut custody = service.write();
+        let Custody::Operational(keys) = std::mem::replace(&mut *custody, in_between()) else { panic!() };
+        *custody = service.not_loaded(keys.unload(), CustodyError::TokenLocked).unwrap();
+    }
+    assert_eq!(service.read().record().unwrap().quarantine, None, "the token may be back");
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    assert!(service.read().record().unwrap().quarantine.is_some());
+    service.lock().unwrap();
+    assert_eq!(unlock(&service), StateKind::Quarantined);
+    assert!(!signed_vote(&service, &vote(&genesis, 7, 1)));
+    let transcript = approved(&service, activation(&service, KeyPurpose::Consensus), &[1, 2]);
+    service.decide(&transcript, &[], &[]).unwrap();
+    assert!(signed_vote(&service, &vote(&genesis, 7, 1)));
+}
+
+/// A quarantine that the disk did not take leaves nothing in memory that would not open again.
+#[test]
+fn a_quarantine_that_could_not_be_written_can_be_locked_and_unlocked() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    service.generate_key(KeyPurpose::Consensus).unwrap();
+    of.protectors[0].mute.store(true, Ordering::Relaxed);
+    service.stop_signing(&mut service.write(), "moved".to_owned());
+    of.protectors[0].mute.store(false, Ordering::Relaxed);
+    assert_eq!(service.status().state, StateKind::Quarantined);
+    service.lock().unwrap();
+    assert_eq!(unlock(&service), StateKind::Quarantined, "{}", service.status().reason);
+    assert!(service.read().open().is_ok());
+}
+
+/// An upgrade, or a damaged disk, locks nobody out.
+#[test]
+fn a_damaged_count_of_tries_is_waited_for_once() {
+    let of = Box_::new();
+    let (service, _) = of.operational();
+    service.lock().unwrap();
+    std::fs::write(of.folder().path("pin-tries"), b"nonsense").unwrap();
+    let refused = service.unlock(&pin(), None, PinTry::Attended);
+    assert!(matches!(refused, Err(CustodyError::PinBackoff { .. })), "{refused:?}");
+    std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(unlock(&service), StateKind::Operational);
 }
