@@ -260,13 +260,12 @@ impl Login {
         random: &mut dyn Random,
     ) -> Examined {
         let factor = proof.factor();
-        let verdict = self.judge(&admission, proof, subject, tools, now, random);
+        let verdict = self.judge(proof, subject, tools, now, random);
         Examined { login: self.id(), turn: self.turn, factor, admission, verdict }
     }
 
     fn judge(
         &self,
-        admission: &Admission,
         proof: Proof,
         subject: Option<Subject<'_>>,
         tools: &Tools<'_>,
@@ -278,9 +277,6 @@ impl Login {
         if self.is_over(now.wall) {
             let over = matches!(self.stage, Stage::Over);
             return Verdict::Bad(if over { Because::Over } else { Because::Expired });
-        }
-        if admission.tag() != self.tag {
-            return Verdict::Bad(Because::Changed);
         }
         let in_turn = match self.stage {
             Stage::First => Factor::FIRST.has(factor),
