@@ -290,7 +290,7 @@ impl Attempts {
         let sources = key_of(KNOWN_SOURCE, first)..=key_of(KNOWN_SOURCE, last);
         let mut keys: Vec<_> = self.rows.range(sources).map(|(key, _)| *key).collect();
         keys.push(key_of(tag.kind, tag.hash));
-        keys.into_iter().fold(false, |any, key| self.remove(key) || any)
+        keys.into_iter().filter(|key| self.remove(*key)).count() > 0
     }
 
     /// Failures in succession of an account by unknown sources: for its owner to see, and for alerts.

@@ -22,6 +22,7 @@ mod attempts;
 mod backup;
 mod blocklist;
 mod challenge;
+mod change;
 mod credentials;
 mod factor;
 mod login;
@@ -33,6 +34,8 @@ mod psk;
 mod random;
 mod recovery;
 mod role;
+#[cfg(test)]
+mod sample;
 mod secret;
 mod session;
 mod totp;
@@ -41,8 +44,8 @@ mod voucher;
 mod webauthn;
 
 pub use account::{
-    AccountError, AccountRecord, Authority, By, Change, Effect, INVITATION_DAYS_MAX, InvitationCode,
-    Population, Status,
+    Accepted, AccountError, AccountRecord, Approved, Authority, By, Change, Effect, INVITATION_DAYS_MAX,
+    InvitationCode, Population, Status,
 };
 pub use attempts::{Admission, AttemptChange, AttemptKey, AttemptRow, AttemptTag, Attempts, Locked};
 pub use backup::{BackupCode, BackupError, BackupRecord};
@@ -50,6 +53,7 @@ pub use blocklist::Blocklist;
 pub use challenge::{
     Challenge, ChallengeError, DeviceProof, DeviceProofError, KnownDevice, LoginId, Statement,
 };
+pub use change::{ChangeError, CredentialChange, Enrolment};
 pub use credentials::{Credentials, OpenCredentialsError, SealCredentialsError};
 pub use factor::{Factor, FactorSet};
 pub use login::{Desk, Examined, Login, Proof, Start, Subject, Tools};
@@ -66,7 +70,8 @@ pub use random::Random;
 pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError, RecoveryId};
 pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Role, Roles, RolesError};
 pub use session::{
-    Caller, Forbidden, RotateError, SessionChange, SessionError, SessionId, SessionRow, Sessions, Token,
+    Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionId, SessionRow,
+    Sessions, Token,
 };
 pub use totp::{TotpCode, TotpError, TotpRecord};
 pub use vault::{

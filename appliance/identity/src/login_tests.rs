@@ -1,16 +1,15 @@
 use super::*;
-use crate::account::{Authority, Population};
+use crate::Sessions;
 use crate::backup::BackupRecord;
 use crate::blocklist::Blocklist;
 use crate::place::{HeldSource, Network};
 use crate::policy::{Cost, Path, PolicyDocument};
 use crate::psk::Psk;
 use crate::role::Role;
-use crate::session::Caller;
+use crate::sample::{MANY, Someone, active, ceremony};
 use crate::totp::tests::{enrolled, shown};
 use crate::voucher::{Issuer, IssuerId};
 use crate::webauthn::{WebAuthnCredential, WebAuthnVerdict};
-use crate::{InvitationCode, Sessions};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
@@ -77,14 +76,8 @@ fn person() -> &'static Person {
     static PERSON: OnceLock<Person> = OnceLock::new();
     PERSON.get_or_init(|| {
         let policy = Policy::new(cheap()).unwrap();
-        let admin = Caller::sample(1, &[Role::Administrator], true);
-        let by = Authority::Caller(&admin);
-        let code = InvitationCode::generate(&mut fill_random).unwrap();
         let user = roles(&[Role::User]);
-        let invited =
-            AccountRecord::invite(&by, ACCOUNT, user, &code, Timestamp(0), Timestamp(60_000)).unwrap();
-        let record = invited.accept(&code, Timestamp(1)).unwrap().record;
-        let record = record.link(&by, issuer().link(b"guid")).unwrap().record;
+        let record = active(7, &[Role::User]).link(&ceremony(), issuer().link(b"guid")).unwrap().record;
         let mut credentials = Credentials::default();
         let password = Password::parse(PASSWORD).unwrap();
         let list = Blocklist::new("");
@@ -444,8 +437,7 @@ fn a_voucher_is_for_one_person_and_a_short_time() {
 
 #[test]
 fn an_account_that_is_held_or_changed_meanwhile_does_not_get_in() {
-    let admin = Caller::sample(1, &[Role::Administrator], true);
-    let many = Population { officers: 9, administrators: 9 };
+    let admin = Someone::new(1, &[Role::Administrator]);
     let then = vec![set(&[Factor::Totp])];
     let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
     let mut login = world.begin(true, origin(false));
@@ -453,11 +445,11 @@ fn an_account_that_is_held_or_changed_meanwhile_does_not_get_in() {
     assert!(matches!(world.step(&mut login, proof), Step::Need(_)));
     let before = world.record.clone();
     // Held and let in again between two factors: the sign-in was begun by somebody who was then not trusted.
-    let held = before.suspend(&Authority::Caller(&admin), many, world.now.wall).unwrap().record;
+    let held = before.suspend(&admin.by(), MANY, world.now.wall).unwrap().record;
     world.record = held.clone();
     let proof = world.good(&login, Factor::Totp, 0);
     assert_eq!(because(&world.step(&mut login, proof)), &Because::NotActive("suspended"));
-    world.record = held.resume(&Authority::Caller(&admin)).unwrap().record;
+    world.record = held.resume(&admin.by()).unwrap().record;
     world.now = at(world.now.wall.0 + 30_000);
     let proof = world.good(&login, Factor::Totp, 0);
     assert_eq!(because(&world.step(&mut login, proof)), &Because::Changed);
@@ -509,9 +501,8 @@ struct Tracked {
 
 fn drive(document: PolicyDocument, events: &[Event], done: &[Cell<u32>; 3]) -> Result<(), TestCaseError> {
     let mut world = World::new(document);
-    let admin = Caller::sample(1, &[Role::Administrator], true);
-    let by = Authority::Caller(&admin);
-    let many = Population { officers: 9, administrators: 9 };
+    let admin = Someone::new(1, &[Role::Administrator]);
+    let by = admin.by();
     let mut logins: Vec<Tracked> = Vec::new();
     let (mut codes_used, mut steps_used) = (BTreeSet::new(), BTreeSet::new());
     for (what, which, number) in events {
@@ -525,7 +516,7 @@ fn drive(document: PolicyDocument, events: &[Event], done: &[Cell<u32>; 3]) -> R
             2 if *number < 60 => world.now = at(world.now.wall.0 - u64::from(*number) * 1_000),
             3 => {
                 let change = match world.record.is_active() {
-                    true => world.record.suspend(&by, many, world.now.wall),
+                    true => world.record.suspend(&by, MANY, world.now.wall),
                     false => world.record.resume(&by),
                 };
                 world.record = change.unwrap().record;
@@ -534,7 +525,7 @@ fn drive(document: PolicyDocument, events: &[Event], done: &[Cell<u32>; 3]) -> R
             4 => world.devices = vec![person().device],
             5 if *number < 100 => {
                 let to: &[Role] = if number % 2 == 0 { &[Role::User] } else { &[Role::User, Role::Operator] };
-                world.record = world.record.change_roles(&by, roles(to), many).unwrap().record;
+                world.record = world.record.change_roles(&by, roles(to), MANY).unwrap().record;
             }
             6 => world.attempts = Attempts::load(&[1; 32], []),
             _ => {

@@ -325,6 +325,15 @@ fn check_role(rules: &RolePolicy) -> Result<(), &'static str> {
         {
             return Err("security officers and administrators need a device key or WebAuthn");
         }
+        // Whoever sets up an identity provider could sign in as them, and read the record or start updates.
+        if matches!(rules.role, Role::Operator | Role::Auditor)
+            && Factor::VOUCHED.has(path.first)
+            && path.then.is_empty()
+        {
+            return Err(
+                "operators and auditors need a factor of their own after a directory or single sign-on",
+            );
+        }
         if rules.role == Role::Service && path.first != Factor::DeviceKey {
             return Err("a service signs in with a key");
         }
@@ -538,6 +547,13 @@ mod tests {
             let then = vec![FactorSet::EMPTY.with(Factor::Totp).with(Factor::WebAuthn)];
             document.roles[admin].paths = vec![Path { first, then }];
             assert!(Policy::new(document).is_err(), "{first}");
+        }
+        for role in [Role::Operator, Role::Auditor] {
+            for first in [Factor::Sso, Factor::Directory] {
+                let mut document = PolicyDocument::default();
+                document.roles[role as usize].paths = vec![Path { first, then: vec![] }];
+                assert!(Policy::new(document).is_err(), "{role} {first}");
+            }
         }
     }
 

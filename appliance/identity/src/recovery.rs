@@ -12,7 +12,7 @@ use zixt_types::{AccountId, Canonical, Timestamp};
 use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
 use crate::random::{Random, draw};
 use crate::role::Permission;
-use crate::session::{Caller, Forbidden};
+use crate::session::{Actor, Forbidden};
 use zixt_crypto::RandomError;
 
 /// Hours for which a request waits.
@@ -69,6 +69,9 @@ pub enum RecoveryError {
     /// The caller made the request.
     #[error("a recovery needs two people")]
     SamePerson,
+    /// Who asked is no longer somebody who could.
+    #[error("whoever asked may no longer ask")]
+    Requester,
     /// The request is about another account.
     #[error("the request is about another account")]
     OtherAccount,
@@ -92,7 +95,7 @@ impl Recovery {
     /// # Errors
     /// [`RecoveryError`]
     pub fn request(
-        by: &Caller,
+        by: &Actor<'_>,
         record: &AccountRecord,
         wall: Timestamp,
         random: &mut dyn Random,
@@ -112,13 +115,15 @@ impl Recovery {
         })
     }
 
-    /// The second person. Uses the request up: the account waits for its person with the code from now on.
+    /// The second person. Uses the request up: the account waits for its person with the code from now on. `requester`
+    /// is the first person's record as it is now: who has lost the role since has asked for nothing.
     ///
     /// # Errors
     /// [`RecoveryError`]; the request then has to be removed or asked for again.
     pub fn approve(
         self,
-        by: &Caller,
+        by: &Actor<'_>,
+        requester: &AccountRecord,
         record: &AccountRecord,
         code: &InvitationCode,
         wall: Timestamp,
@@ -130,6 +135,12 @@ impl Recovery {
         }
         if by.account() == self.requested_by {
             return Err(RecoveryError::SamePerson);
+        }
+        if requester.id() != self.requested_by
+            || !requester.is_active()
+            || !requester.roles().may(Permission::RequestRecovery)
+        {
+            return Err(RecoveryError::Requester);
         }
         if record.id() != self.account {
             return Err(RecoveryError::OtherAccount);

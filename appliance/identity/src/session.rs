@@ -13,7 +13,7 @@ use zixt_crypto::{RandomError, hash, labels};
 use zixt_types::{AccountId, Canonical, Hash, Timestamp, limits};
 
 use crate::account::AccountRecord;
-use crate::factor::{Factor, FactorSet};
+use crate::factor::{Factor, FactorSet, met};
 use crate::outcome::Grant;
 use crate::place::{ChannelBinding, Network, Now};
 use crate::policy::{Policy, Span};
@@ -187,7 +187,7 @@ pub enum SessionError {
     /// One of its lifetimes is over.
     #[error("the session is over")]
     Over,
-    /// The account is not active, or its access has changed since.
+    /// The account is not active, its access has changed since, or the policy asks for more now.
     #[error("the account's access has changed since the session was opened")]
     AccessChanged,
 }
@@ -204,15 +204,69 @@ pub enum Forbidden {
     /// A directory's sync does less than its administrators can.
     #[error("a directory does not have the permission {0:?}")]
     DirectoryMayNot(Permission),
+    /// No single person does this.
+    #[error("this takes a ceremony of officers")]
+    NeedsCeremony,
+    /// The caller's access has changed since their session was checked.
+    #[error("the caller's access has changed since the session was checked")]
+    Ended,
+    /// It is somebody else's.
+    #[error("this is another account's")]
+    OtherAccount,
+    /// What is asked for needs a recent sign-in.
+    #[error("this needs a sign-in of the last {min} minutes", min = RECENT_MS / 60_000)]
+    NotRecent,
 }
 
-/// Somebody with a session, during one request. Only [`Sessions::check`] makes one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A change of what an account signs in with takes a sign-in of so long ago at most, in milliseconds of the wall clock:
+/// a browser that somebody left open does not give the account away.
+pub const RECENT_MS: u64 = 15 * 60_000;
+
+/// Somebody with a session, during one request. Only [`Sessions::check`] makes one. It tells what was true then;
+/// whatever changes something takes an [`Actor`], which is what is true now.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Caller {
     account: AccountId,
     session: SessionId,
     roles: Roles,
     own_proof: bool,
+    epoch: u64,
+    signed_in: Timestamp,
+}
+
+/// A caller whose access is still what it was when their session was checked. Holds their record, so that it cannot
+/// change meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    caller: &'a Caller,
+    _record: &'a AccountRecord,
+}
+
+impl Actor<'_> {
+    /// Whose session it is.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        self.caller.account
+    }
+
+    /// Demands a permission.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn require(&self, permission: Permission) -> Result<(), Forbidden> {
+        self.caller.require(permission)
+    }
+
+    /// Demands that the sign-in is recent.
+    ///
+    /// # Errors
+    /// [`Forbidden::NotRecent`], also if the clock was set back to before it.
+    pub fn require_recent(&self, wall: Timestamp) -> Result<(), Forbidden> {
+        match wall.0.checked_sub(self.caller.signed_in.0) {
+            Some(ms) if ms <= RECENT_MS => Ok(()),
+            _ => Err(Forbidden::NotRecent),
+        }
+    }
 }
 
 impl Caller {
@@ -249,9 +303,23 @@ impl Caller {
     }
 
     #[cfg(test)]
-    pub(crate) fn sample(account: u8, roles: &[crate::role::Role], own_proof: bool) -> Self {
-        let roles = Roles::new(roles).unwrap();
-        Self { account: AccountId([account; 16]), session: SessionId([0; 16]), roles, own_proof }
+    pub(crate) fn sample(record: &AccountRecord, own_proof: bool) -> Self {
+        let (account, roles, epoch) = (record.id(), record.roles(), record.epoch());
+        let (session, signed_in) = (SessionId([0; 16]), Timestamp(0));
+        Self { account, session, roles, own_proof, epoch, signed_in }
+    }
+
+    /// The caller as somebody who changes things. `record` is their own record as it is now, under the lock under which
+    /// the change is stored: a request that waited does nothing that its caller may no longer do.
+    ///
+    /// # Errors
+    /// [`Forbidden::Ended`]
+    pub fn acting<'a>(&'a self, record: &'a AccountRecord) -> Result<Actor<'a>, Forbidden> {
+        let still = record.id() == self.account
+            && record.is_active()
+            && record.epoch() == self.epoch
+            && record.roles() == self.roles;
+        if still { Ok(Actor { caller: self, _record: record }) } else { Err(Forbidden::Ended) }
     }
 }
 
@@ -324,7 +392,8 @@ impl Sessions {
         grant: Grant,
         random: &mut dyn Random,
     ) -> Result<(Token, SessionId), RotateError> {
-        if grant.account() != caller.account || !self.rows.contains_key(&caller.session) {
+        let old = self.rows.get(&caller.session).ok_or(RotateError::Ended)?;
+        if grant.account() != caller.account || grant.account() != old.account {
             return Err(RotateError::Ended);
         }
         let opened = self.open(grant, random)?;
@@ -367,8 +436,23 @@ impl Sessions {
             self.revoke(id);
             return Err(SessionError::AccessChanged);
         }
+        // A policy that asks for more than the sign-in gave ends the session, too.
+        let enough = policy
+            .requirements(row.roles, row.first)
+            .is_some_and(|all| all.iter().all(|then| met(then, row.further) == then.len()));
+        if !enough {
+            self.revoke(id);
+            return Err(SessionError::AccessChanged);
+        }
         let own_proof = !Factor::VOUCHED.has(row.first) || !row.further.is_empty();
-        let caller = Caller { account: row.account, session: id, roles: row.roles, own_proof };
+        let caller = Caller {
+            account: row.account,
+            session: id,
+            roles: row.roles,
+            own_proof,
+            epoch: row.epoch,
+            signed_in: row.signed_in_wall,
+        };
         let touched = now.wall.0.abs_diff(row.used_wall.0) >= TOUCH_MS
             || now.ledger.0.abs_diff(row.used_ledger.0) >= TOUCH_MS;
         if touched && let Some(row) = self.rows.get_mut(&id) {
@@ -379,8 +463,11 @@ impl Sessions {
     }
 
     /// A new token for the same session, under the account's record as it is now: after a change by the caller that
-    /// ended all sessions (a new password), the one that made it goes on. The old token is void at once; the
-    /// lifetimes go on.
+    /// ended all sessions (a new password), the one that made it goes on. Rotate first, and end the others with
+    /// [`Self::revoke_account`] and the new id. The old token is void at once; the lifetimes go on.
+    ///
+    /// The record has to be one change further than the session, or somebody else has changed it, too, and what they
+    /// wanted to end would go on.
     ///
     /// # Errors
     /// [`RotateError`]
@@ -392,7 +479,8 @@ impl Sessions {
     ) -> Result<(Token, SessionId), RotateError> {
         let old = self.rows.get(&caller.session).ok_or(RotateError::Ended)?;
         // More roles are never had by rotating: they take a sign-in that asks for what they need.
-        if record.id() != old.account || !record.is_active() || record.roles() != old.roles {
+        let one_further = caller.epoch == old.epoch && old.epoch.checked_add(1) == Some(record.epoch());
+        if record.id() != old.account || !record.is_active() || record.roles() != old.roles || !one_further {
             return Err(RotateError::Ended);
         }
         let token = Token(Secret::draw(random)?);

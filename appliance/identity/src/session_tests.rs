@@ -1,7 +1,8 @@
 use super::*;
-use crate::account::{Authority, Change, InvitationCode, Population};
+use crate::account::Change;
 use crate::policy::PolicyDocument;
 use crate::role::Role;
+use crate::sample::{MANY, Someone, active, ceremony};
 use proptest::prelude::*;
 use zixt_crypto::fill_random;
 
@@ -15,18 +16,12 @@ fn channel(n: u8) -> ChannelBinding {
     crate::place::Channel::ClientKey(Hash([n; 48])).binding()
 }
 
-fn admin() -> Caller {
-    Caller::sample(200, &[Role::Administrator], true)
+fn admin() -> Someone {
+    Someone::new(200, &[Role::Administrator])
 }
 
 fn record(n: u8) -> AccountRecord {
-    let admin = admin();
-    let by = Authority::Caller(&admin);
-    let code = InvitationCode::generate(&mut fill_random).unwrap();
-    let roles = Roles::new(&[Role::User]).unwrap();
-    let id = AccountId([n; 16]);
-    let invited = AccountRecord::invite(&by, id, roles, &code, Timestamp(0), Timestamp(1_000)).unwrap();
-    invited.accept(&code, Timestamp(1)).unwrap().record
+    active(n, &[Role::User])
 }
 
 fn grant(record: &AccountRecord, first: Factor, now: Now) -> Grant {
@@ -87,13 +82,12 @@ fn what_is_taken_from_an_account_is_taken_from_its_sessions_even_those_that_come
     let (policy, before) = (policy(), record(1));
     let start = at(1_000_000, 1_000_000);
     let admin = admin();
-    let by = Authority::Caller(&admin);
-    let many = Population { officers: 2, administrators: 2 };
+    let by = admin.by();
     let operator = Roles::new(&[Role::Operator]).unwrap();
     let changes: [Change; 4] = [
-        before.suspend(&by, many, start.wall).unwrap(),
-        before.offboard(&by, many, start.wall).unwrap(),
-        before.change_roles(&by, operator, many).unwrap(),
+        before.suspend(&by, MANY, start.wall).unwrap(),
+        before.offboard(&by, MANY, start.wall).unwrap(),
+        before.change_roles(&by, operator, MANY).unwrap(),
         before.credentials_changed(),
     ];
     for Change { record: after, .. } in changes {
@@ -134,14 +128,53 @@ fn whoever_changes_a_password_goes_on_with_a_new_token() {
     assert_eq!(all.rotate(&caller, &after, &mut fill_random).err(), Some(RotateError::Ended));
 }
 
+/// The owner sets a new password while somebody else, with the old one, is about to change a factor.
+#[test]
+fn nobody_rotates_over_what_somebody_else_has_ended() {
+    let (policy, before) = (policy(), record(1));
+    let start = at(1_000_000, 1_000_000);
+    let mut all = Sessions::default();
+    let (token, _) = all.open(grant(&before, Factor::Password, start), &mut fill_random).unwrap();
+    let caller = all.check(&policy, &token, &channel(1), start, |_| Some(&before)).unwrap();
+    let once = before.credentials_changed().record;
+    let twice = once.credentials_changed().record;
+    for other in [&before, &twice] {
+        assert_eq!(all.rotate(&caller, other, &mut fill_random).err(), Some(RotateError::Ended));
+    }
+    // And the request itself has nothing to act on any more.
+    assert!(caller.acting(&before).is_ok());
+    assert_eq!(caller.acting(&once).err(), Some(Forbidden::Ended));
+    let held = before.suspend(&ceremony(), MANY, start.wall).unwrap().record;
+    assert_eq!(caller.acting(&held).err(), Some(Forbidden::Ended));
+    assert_eq!(caller.acting(&record(2)).err(), Some(Forbidden::Ended));
+    assert!(all.rotate(&caller, &once, &mut fill_random).is_ok());
+}
+
+#[test]
+fn a_policy_that_asks_for_more_ends_what_gave_less() {
+    let (mut document, record) = (PolicyDocument::default(), record(1));
+    let start = at(1_000_000, 1_000_000);
+    let mut all = Sessions::default();
+    let (token, _) = all.open(grant(&record, Factor::Password, start), &mut fill_random).unwrap();
+    let (key, _) = all.open(grant(&record, Factor::DeviceKey, start), &mut fill_random).unwrap();
+    assert!(all.check(&policy(), &token, &channel(1), start, |_| Some(&record)).is_ok());
+    document.roles[Role::User as usize].paths[0].then = vec![FactorSet::EMPTY.with(Factor::Totp)];
+    let stricter = Policy::new(document).unwrap();
+    let found = all.check(&stricter, &token, &channel(1), start, |_| Some(&record));
+    assert_eq!(found, Err(SessionError::AccessChanged));
+    assert!(all.check(&stricter, &key, &channel(1), start, |_| Some(&record)).is_ok());
+    // For good, even if the policy is set back.
+    let found = all.check(&policy(), &token, &channel(1), start, |_| Some(&record));
+    assert_eq!(found, Err(SessionError::Unknown));
+}
+
 #[test]
 fn rotating_gives_no_roles() {
     let (policy, before) = (policy(), record(1));
     let start = at(1_000_000, 1_000_000);
     let admin = admin();
-    let many = Population { officers: 2, administrators: 2 };
     let more = Roles::new(&[Role::User, Role::Operator]).unwrap();
-    let after = before.change_roles(&Authority::Caller(&admin), more, many).unwrap().record;
+    let after = before.change_roles(&admin.by(), more, MANY).unwrap().record;
     let mut all = Sessions::default();
     let (token, _) = all.open(grant(&before, Factor::Password, start), &mut fill_random).unwrap();
     let caller = all.check(&policy, &token, &channel(1), start, |_| Some(&before)).unwrap();
@@ -230,11 +263,14 @@ proptest! {
                 }
                 7 if !tokens.is_empty() => {
                     let owner = tokens[index].2;
-                    let record = &records[owner];
-                    let found = all.check(&policy, &tokens[index].0, &channel(1), now, |_| Some(record));
+                    let record = records[owner].clone();
+                    let found = all.check(&policy, &tokens[index].0, &channel(1), now, |_| Some(&record));
                     if let Ok(caller) = found {
-                        let (token, id) = all.rotate(&caller, record, &mut fill_random).unwrap();
-                        tokens[index].3 = true;
+                        records[owner] = record.credentials_changed().record;
+                        let (token, id) = all.rotate(&caller, &records[owner], &mut fill_random).unwrap();
+                        for other in tokens.iter_mut().filter(|other| other.2 == owner) {
+                            other.3 = true;
+                        }
                         tokens.push((token, id, owner, false));
                     }
                 }
