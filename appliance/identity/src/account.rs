@@ -8,12 +8,12 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Canonical, Hash, RevokeReason, Timestamp, limits};
+use zixt_types::{AccountId, Hash, RevokeReason, Timestamp, limits};
 
 use crate::change::Enrolment;
 use crate::random::Random;
 use crate::role::{Permission, Role, Roles};
-use crate::secret::{Secret, for_people, from_people};
+use crate::secret::{Secret, SecretForm, for_people, from_people};
 use crate::session::{Actor, Forbidden};
 use crate::voucher::{IssuerId, Link};
 
@@ -151,10 +151,10 @@ pub struct AccountRecord {
 /// More changes than anybody makes; below it no epoch ever stops counting.
 const EPOCH_MAX: u64 = (1 << 62) - 1;
 
-impl Canonical for AccountRecord {
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for AccountRecord {
     const WHAT: &'static str = "account record";
     const BYTES_MAX: usize = limits::ACCOUNT_RECORD_BYTES_MAX;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {

@@ -264,7 +264,7 @@ fn a_recovery_takes_two_others() {
         request.clone().approve(&by.actor(), &admin.record, record, &right, Timestamp(wall), end)
     };
     let asked = request(&admin, &user).unwrap();
-    assert_eq!(Recovery::parse(&asked.to_bytes()), Ok(asked.clone()));
+    assert_eq!(Recovery::parse_secret(&asked.to_secret_bytes()), Ok(asked.clone()));
     let change = approve(&asked, &officer, &user, 200).unwrap();
     // Nothing of what could have signed in before does so after.
     let revoke = Effect::RevokeDevices(RevokeReason::KeyCompromise);
@@ -320,22 +320,22 @@ proptest! {
         if suspended {
             record = record.suspend(&by, MANY, Timestamp(7)).unwrap().record;
         }
-        prop_assert_eq!(AccountRecord::parse(&record.to_bytes()), Ok(record));
+        prop_assert_eq!(AccountRecord::parse_secret(&record.to_secret_bytes()), Ok(record));
     }
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>, at: prop::sample::Index, to: u8) {
         for bytes in [bytes, {
-            let mut changed = active(1, &[Role::User]).to_bytes();
+            let mut changed = active(1, &[Role::User]).to_secret_bytes().to_vec();
             let at = at.index(changed.len());
             changed[at] = to;
             changed
         }] {
-            if let Ok(record) = AccountRecord::parse(&bytes) {
-                prop_assert_eq!(record.to_bytes(), &*bytes);
+            if let Ok(record) = AccountRecord::parse_secret(&bytes) {
+                prop_assert_eq!(&*record.to_secret_bytes(), &bytes);
             }
-            if let Ok(recovery) = Recovery::parse(&bytes) {
-                prop_assert_eq!(recovery.to_bytes(), &*bytes);
+            if let Ok(recovery) = Recovery::parse_secret(&bytes) {
+                prop_assert_eq!(&*recovery.to_secret_bytes(), &bytes);
             }
         }
     }

@@ -22,12 +22,13 @@ use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 use zixt_crypto::hash::hmac_sha384;
 use zixt_crypto::{RandomError, labels};
-use zixt_types::{AccountId, Canonical, Timestamp, limits};
+use zixt_types::{AccountId, Timestamp, limits};
 
+use crate::pending::{Batch, Pending, Written};
 use crate::place::{HeldSource, Network, Origin};
 use crate::policy::AttemptPolicy;
 use crate::random::Random;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretForm};
 
 /// Under what failed attempts are counted: a keyed hash of an account's id, or of a name that no account has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,10 +67,27 @@ pub struct AttemptRow {
     pub last: Timestamp,
 }
 
-impl Canonical for AttemptRow {
+impl AttemptKey {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn sample(n: u8) -> Self {
+        Self([n; 17])
+    }
+}
+
+impl AttemptRow {
+    pub(crate) const fn key(&self) -> AttemptKey {
+        self.key
+    }
+}
+
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for AttemptRow {
     const WHAT: &'static str = "attempt row";
     const BYTES_MAX: usize = 64;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -134,7 +152,7 @@ pub struct Attempts {
     /// Networks, by their last failure.
     networks: BTreeSet<(Timestamp, AttemptKey)>,
     series: u64,
-    changed: BTreeSet<AttemptKey>,
+    changed: Pending<AttemptKey>,
 }
 
 impl Attempts {
@@ -163,7 +181,7 @@ impl Attempts {
             strangers: BTreeSet::new(),
             networks: BTreeSet::new(),
             series: 0,
-            changed: BTreeSet::new(),
+            changed: Pending::default(),
         };
         for row in rows {
             all.put(row.key, row.failures, row.last);
@@ -174,17 +192,19 @@ impl Attempts {
         all
     }
 
-    /// What the store has to write before the sign-in is answered.
-    #[must_use]
-    pub fn take_changes(&mut self) -> Vec<AttemptChange> {
-        let changed = std::mem::take(&mut self.changed);
-        let change = |key| match self.rows.get(&key) {
+    /// What the store has to write before the sign-in is answered. It stays here until [`Self::stored`].
+    pub fn changes(&self) -> Batch<AttemptChange> {
+        self.changed.batch(|key| match self.rows.get(&key) {
             Some(count) => {
                 AttemptChange::Put(AttemptRow { version: 1, key, failures: count.failures, last: count.last })
             }
             None => AttemptChange::Remove(key),
-        };
-        changed.into_iter().map(change).collect()
+        })
+    }
+
+    /// The store has written a batch, durably.
+    pub fn stored(&mut self, until: Written) {
+        self.changed.stored(until);
     }
 
     /// The tag of an account, whatever name it was called by.

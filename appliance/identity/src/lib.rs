@@ -28,12 +28,14 @@ mod factor;
 mod login;
 mod outcome;
 mod password;
+mod pending;
 mod place;
 mod policy;
 mod psk;
 mod random;
 mod recovery;
 mod role;
+mod rows;
 #[cfg(test)]
 mod sample;
 mod secret;
@@ -59,6 +61,7 @@ pub use factor::{Factor, FactorSet};
 pub use login::{Desk, Examined, Login, Proof, Start, Subject, Tools};
 pub use outcome::{Because, Grant, Step, Unavailable};
 pub use password::{ChooseError, Password, PasswordError, PasswordRecord};
+pub use pending::{Batch, Written};
 pub use place::{Channel, ChannelBinding, HeldSource, Network, Now, Origin};
 pub use policy::{
     AttemptPolicy, BackupPolicy, Cost, FAILURES_MAX, LoginPolicy, PASSWORD_CHARS_MIN,
@@ -69,6 +72,7 @@ pub use psk::{ExternalPsk, Psk, PskProof, PskRecord};
 pub use random::Random;
 pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError, RecoveryId};
 pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Role, Roles, RolesError};
+pub use rows::{OpenRowError, RowKey};
 pub use session::{
     Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionId, SessionRow,
     Sessions, Token,

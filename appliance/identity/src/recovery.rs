@@ -7,11 +7,12 @@
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
-use zixt_types::{AccountId, Canonical, Timestamp};
+use zixt_types::{AccountId, Timestamp};
 
 use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
 use crate::random::{Random, draw};
 use crate::role::Permission;
+use crate::secret::SecretForm;
 use crate::session::{Actor, Forbidden};
 use zixt_crypto::RandomError;
 
@@ -22,6 +23,12 @@ pub const RECOVERY_HOURS_MAX: u64 = 72;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 #[cbor(transparent)]
 pub struct RecoveryId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
+
+impl RecoveryId {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// A request that waits for its second person.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -41,10 +48,10 @@ pub struct Recovery {
     requested_at: Timestamp,
 }
 
-impl Canonical for Recovery {
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for Recovery {
     const WHAT: &'static str = "recovery";
     const BYTES_MAX: usize = 128;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {

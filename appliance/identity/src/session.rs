@@ -10,16 +10,17 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Canonical, Hash, Timestamp, limits};
+use zixt_types::{AccountId, Hash, Timestamp, limits};
 
 use crate::account::AccountRecord;
 use crate::factor::{Factor, FactorSet, met};
 use crate::outcome::Grant;
+use crate::pending::{Batch, Pending, Written};
 use crate::place::{ChannelBinding, Network, Now};
 use crate::policy::{Policy, Span};
 use crate::random::Random;
 use crate::role::{Permission, Roles};
-use crate::secret::{Secret, for_people, from_people};
+use crate::secret::{Secret, SecretForm, for_people, from_people};
 
 /// The wall clock may be set back by so much without ending the sessions that were opened before: the steps of a
 /// disciplined clock, not the hand of an officer.
@@ -60,6 +61,12 @@ impl std::fmt::Debug for Token {
 #[cbor(transparent)]
 pub struct SessionId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
 
+impl SessionId {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A session as the store keeps it and as its owner sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(array)]
@@ -92,10 +99,10 @@ pub struct SessionRow {
     used_ledger: Timestamp,
 }
 
-impl Canonical for SessionRow {
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for SessionRow {
     const WHAT: &'static str = "session row";
     const BYTES_MAX: usize = 256;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -328,7 +335,7 @@ impl Caller {
 pub struct Sessions {
     rows: BTreeMap<SessionId, SessionRow>,
     of: BTreeMap<AccountId, BTreeSet<SessionId>>,
-    changed: BTreeSet<SessionId>,
+    changed: Pending<SessionId>,
 }
 
 impl Sessions {
@@ -339,19 +346,21 @@ impl Sessions {
         for row in rows {
             all.put(row);
         }
-        all.changed.clear();
+        all.changed = Pending::default();
         all
     }
 
-    /// What the store has to write.
-    #[must_use]
-    pub fn take_changes(&mut self) -> Vec<SessionChange> {
-        let changed = std::mem::take(&mut self.changed);
-        let change = |id| match self.rows.get(&id) {
+    /// What the store has to write. It stays here until [`Self::stored`]: a removal whose write failed is tried again.
+    pub fn changes(&self) -> Batch<SessionChange> {
+        self.changed.batch(|id| match self.rows.get(&id) {
             Some(row) => SessionChange::Put(row.clone()),
             None => SessionChange::Remove(id),
-        };
-        changed.into_iter().map(change).collect()
+        })
+    }
+
+    /// The store has written a batch, durably.
+    pub fn stored(&mut self, until: Written) {
+        self.changed.stored(until);
     }
 
     /// Opens a session: the only way is a completed sign-in, which is used up. If the account has too many, its least
