@@ -28,7 +28,9 @@ use crate::pending::{Batch, Pending, Written};
 use crate::place::{HeldSource, Network, Origin};
 use crate::policy::AttemptPolicy;
 use crate::random::Random;
+use crate::role::Permission;
 use crate::secret::{Secret, SecretForm};
+use crate::session::{Actor, Forbidden};
 
 /// Under what failed attempts are counted: a keyed hash of an account's id, or of a name that no account has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -247,6 +249,27 @@ impl Attempts {
         Ok(Admission { counted, spent: source })
     }
 
+    /// Counts an attempt with what cannot be guessed, a key: against the network alone, so that no lockout of the account
+    /// keeps its owner's devices out.
+    ///
+    /// # Errors
+    /// [`Locked`]
+    pub fn admit_key(
+        &mut self,
+        rules: &AttemptPolicy,
+        origin: &Origin,
+        wall: Timestamp,
+    ) -> Result<Admission, Locked> {
+        let counted = match origin.network {
+            Some(network) => {
+                let key = self.admit_network(rules, &network, wall)?;
+                vec![self.count(key, wall)]
+            }
+            None => vec![],
+        };
+        Ok(Admission { counted, spent: None })
+    }
+
     /// Under which key a network's attempt is counted, unless it has to wait.
     fn admit_network(
         &mut self,
@@ -301,16 +324,22 @@ impl Attempts {
         drop(admission);
     }
 
-    /// Forgets what was done to an account, by unknown sources and by known ones: by an administrator, or by the
-    /// account from a session of its own. True if there was something.
-    pub fn lift(&mut self, tag: AttemptTag) -> bool {
+    /// Forgets what was done to an account, by unknown sources and by known ones: by an administrator or a security
+    /// officer, or by the account from a session of its own. True if there was something.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn lift(&mut self, by: &Actor<'_>, account: AccountId) -> Result<bool, Forbidden> {
+        let own = by.account() == account;
+        by.require(if own { Permission::ManageOwnAccess } else { Permission::LiftLockouts })?;
+        let tag = self.account(account);
         let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
         first[..8].copy_from_slice(&tag.hash[..8]);
         last[..8].copy_from_slice(&tag.hash[..8]);
         let sources = key_of(KNOWN_SOURCE, first)..=key_of(KNOWN_SOURCE, last);
         let mut keys: Vec<_> = self.rows.range(sources).map(|(key, _)| *key).collect();
         keys.push(key_of(tag.kind, tag.hash));
-        keys.into_iter().filter(|key| self.remove(*key)).count() > 0
+        Ok(keys.into_iter().filter(|key| self.remove(*key)).count() > 0)
     }
 
     /// Failures in succession of an account by unknown sources: for its owner to see, and for alerts.

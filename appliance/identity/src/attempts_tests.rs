@@ -1,6 +1,8 @@
 use super::*;
 use crate::place::Network;
 use crate::policy::PolicyDocument;
+use crate::role::Role;
+use crate::sample::Someone;
 use proptest::prelude::*;
 
 fn rules() -> AttemptPolicy {
@@ -9,6 +11,10 @@ fn rules() -> AttemptPolicy {
 
 fn attempts() -> Attempts {
     Attempts::load(&[1; 32], [])
+}
+
+fn lift(all: &mut Attempts) -> bool {
+    all.lift(&Someone::new(101, &[Role::SecurityOfficer]).actor(), AccountId([1; 16])).unwrap()
 }
 
 fn from(network: u8) -> Origin {
@@ -50,7 +56,7 @@ fn back_off_doubles_and_then_it_is_hard() {
     assert_eq!(waits[..4], [1_000, 2_000, 4_000, 8_000]);
     assert_eq!(waits.last(), Some(&900_000));
     assert_eq!(fail(&mut all, tag, &from(100), false, now + 1_000_000_000), Err(Locked { until: None }));
-    assert!(all.lift(tag) && !all.lift(tag));
+    assert!(lift(&mut all) && !lift(&mut all));
     assert_eq!(fail(&mut all, tag, &from(100), false, now), Ok(()));
 }
 
@@ -185,7 +191,7 @@ fn a_known_source_that_mistyped_is_known_again_after_a_good_sign_in() {
             assert_eq!(fail(&mut all, tag, &known(), true, 10), Ok(()));
         }
         if lifted {
-            assert!(all.lift(tag));
+            assert!(lift(&mut all));
         } else {
             let admission = all.admit(&rules(), tag, &known(), true, Timestamp(20)).unwrap();
             all.succeeded(admission);
@@ -201,11 +207,27 @@ fn a_known_source_that_mistyped_is_known_again_after_a_good_sign_in() {
 }
 
 #[test]
+fn a_lockout_is_lifted_by_its_owner_or_by_who_may() {
+    let mut all = attempts();
+    let account = AccountId([1; 16]);
+    for (n, role, may) in [
+        (1, Role::User, true),
+        (2, Role::User, false),
+        (2, Role::Operator, false),
+        (2, Role::Administrator, true),
+        (2, Role::SecurityOfficer, true),
+    ] {
+        assert_eq!(all.lift(&Someone::new(n, &[role]).actor(), account).is_ok(), may, "{role}");
+    }
+    assert!(all.lift(&Someone::vouched(1, &[Role::User]).actor(), account).is_err());
+}
+
+#[test]
 fn an_attempt_is_not_taken_back_from_a_count_that_it_is_not_in() {
     let mut all = attempts();
     let tag = all.account(AccountId([1; 16]));
     let late = all.admit(&rules(), tag, &from(1), false, Timestamp(10)).unwrap();
-    assert!(all.lift(tag));
+    assert!(lift(&mut all));
     assert_eq!(fail(&mut all, tag, &from(2), false, 20), Ok(()));
     all.passed(late);
     assert_eq!(all.failures(tag), 1);

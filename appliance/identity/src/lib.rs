@@ -31,6 +31,7 @@ mod password;
 mod pending;
 mod place;
 mod policy;
+mod proof;
 mod psk;
 mod random;
 mod recovery;
@@ -58,7 +59,7 @@ pub use challenge::{
 pub use change::{ChangeError, CredentialChange, Enrolment};
 pub use credentials::{Credentials, OpenCredentialsError, SealCredentialsError};
 pub use factor::{Factor, FactorSet};
-pub use login::{Desk, Examined, Login, Proof, Start, Subject, Tools};
+pub use login::{Admitted, Examined, Login, NotAdmitted};
 pub use outcome::{Because, Grant, Step, Unavailable};
 pub use password::{ChooseError, Password, PasswordError, PasswordRecord};
 pub use pending::{Batch, Written};
@@ -68,6 +69,7 @@ pub use policy::{
     PASSWORD_CHARS_MIN_ALONE, PasswordPolicy, Path, Policy, PolicyDocument, PolicyError, RolePolicy,
     SessionPolicy, Span, TotpAlgorithm, TotpPolicy,
 };
+pub use proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 pub use psk::{ExternalPsk, Psk, PskProof, PskRecord};
 pub use random::Random;
 pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError, RecoveryId};
