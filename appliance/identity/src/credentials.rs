@@ -290,7 +290,7 @@ mod tests {
         let mut document = PolicyDocument::default();
         document.password.cost = Cost(Params::MIN);
         document.backup.cost = Cost(Params::MIN);
-        let policy = Policy::new(document).unwrap();
+        let policy = Policy::cheap(document).unwrap();
         let mut all = Credentials::default();
         let password = Password::parse("tall trees lean west").unwrap();
         let roles = Roles::new(&[Role::User]).unwrap();

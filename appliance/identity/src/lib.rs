@@ -81,8 +81,8 @@ pub use session::{
 };
 pub use totp::{TotpCode, TotpError, TotpRecord};
 pub use vault::{
-    ChangeVaultError, OpenVaultError, SHARE_GIVEN_MAX, SHARE_WINDOW_MS, SealVaultError, Vault, VaultShare,
-    VaultShareRecord,
+    ChangeVaultError, ExpectedVault, GiveShareError, OpenVaultError, SHARE_GIVEN_MAX, SHARE_WINDOW_MS,
+    SealVaultError, Vault, VaultShare, VaultShareRecord,
 };
 pub use voucher::{ExternalSubject, Issuer, IssuerId, Link, Voucher};
 pub use webauthn::{WebAuthnCredential, WebAuthnError, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier};

@@ -78,7 +78,7 @@ fn roles(roles: &[Role]) -> Roles {
 fn person() -> &'static Person {
     static PERSON: OnceLock<Person> = OnceLock::new();
     PERSON.get_or_init(|| {
-        let policy = Policy::new(cheap()).unwrap();
+        let policy = Policy::cheap(cheap()).unwrap();
         let user = roles(&[Role::User]);
         let record = active(7, &[Role::User]).link(&ceremony(), issuer().link(b"guid")).unwrap().record;
         let mut credentials = Credentials::default();
@@ -123,7 +123,7 @@ impl World {
     fn new(document: PolicyDocument) -> Self {
         let person = person();
         Self {
-            policy: Policy::new(document).unwrap(),
+            policy: Policy::cheap(document).unwrap(),
             attempts: Attempts::load(&[1; 32], []),
             record: person.record.clone(),
             credentials: person.credentials.clone(),
@@ -389,7 +389,7 @@ fn a_short_password_is_never_the_only_factor() {
     assert_eq!(because(&old.step(&mut login, proof)), &Because::PasswordNotEnough);
     // Then the policy drops the second factor.
     document.roles[Role::User as usize].paths[0].then.clear();
-    world.policy = Policy::new(document).unwrap();
+    world.policy = Policy::cheap(document).unwrap();
     let mut login = world.begin(true, origin(false));
     let step = world.step(&mut login, Proof::Password(short.clone()));
     assert_eq!(because(&step), &Because::PasswordNotEnough);
@@ -403,7 +403,7 @@ fn an_old_hash_is_renewed() {
     let before = world.credentials.password().cloned();
     let mut document = cheap();
     document.password.cost = Cost(Params::new(8 * 1024, 2, 1).unwrap());
-    world.policy = Policy::new(document).unwrap();
+    world.policy = Policy::cheap(document).unwrap();
     for _ in 0..2 {
         let mut login = world.begin(true, origin(false));
         let proof = world.good(&login, Factor::Password, 0);

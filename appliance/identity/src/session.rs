@@ -500,25 +500,41 @@ impl Sessions {
         Ok((token, id))
     }
 
-    /// The sessions of an account that are not over, for their owner.
+    /// The sessions of an account that are not over: for their owner, and for who may end them.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
     pub fn list<'a>(
         &'a self,
+        by: &Actor<'_>,
         policy: &'a Policy,
         account: AccountId,
         now: Now,
-    ) -> impl Iterator<Item = &'a SessionRow> {
+    ) -> Result<impl Iterator<Item = &'a SessionRow>, Forbidden> {
+        if by.account() != account {
+            by.require(Permission::EndSessions)?;
+        }
         let ids = self.of.get(&account).into_iter().flatten();
-        ids.filter_map(|id| self.rows.get(id)).filter(move |row| !row.is_over(policy, now))
+        Ok(ids.filter_map(|id| self.rows.get(id)).filter(move |row| !row.is_over(policy, now)))
     }
 
-    /// Whose session this is; for whoever ends one, to see whether they may.
-    #[must_use]
-    pub fn owner(&self, id: SessionId) -> Option<AccountId> {
-        self.rows.get(&id).map(|row| row.account)
+    /// Ends the caller's own session. Needs nothing else: whoever has it may always leave.
+    pub fn log_out(&mut self, caller: &Caller) -> bool {
+        self.revoke(caller.session)
     }
 
-    /// Ends a session. False if there was none.
-    pub fn revoke(&mut self, id: SessionId) -> bool {
+    /// Ends a session: one of the actor's own, or, for who may, somebody else's. False if there was none.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn end(&mut self, by: &Actor<'_>, id: SessionId) -> Result<bool, Forbidden> {
+        if self.rows.get(&id).is_none_or(|row| row.account != by.account()) {
+            by.require(Permission::EndSessions)?;
+        }
+        Ok(self.revoke(id))
+    }
+
+    fn revoke(&mut self, id: SessionId) -> bool {
         let Some(row) = self.rows.remove(&id) else { return false };
         if let Some(ids) = self.of.get_mut(&row.account) {
             ids.remove(&id);
@@ -530,7 +546,7 @@ impl Sessions {
         true
     }
 
-    /// Ends every session of an account, but `keep` if one is given. Gives those that ended, whose streams have to
+    /// Does [`crate::Effect::EndSessions`]: ends every session of an account, but `keep` if one is given. Gives those that ended, whose streams have to
     /// close.
     pub fn revoke_account(&mut self, account: AccountId, keep: Option<SessionId>) -> Vec<SessionId> {
         let ids: Vec<_> =
