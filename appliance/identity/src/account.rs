@@ -11,6 +11,7 @@ use zixt_crypto::{RandomError, hash, labels};
 use zixt_types::{AccountId, Hash, RevokeReason, Timestamp, limits};
 
 use crate::change::Enrolment;
+use crate::place::Now;
 use crate::random::Random;
 use crate::role::{Permission, Role, Roles};
 use crate::secret::{Secret, SecretForm, for_people, from_people};
@@ -91,6 +92,9 @@ pub enum Status {
         /// Whether it is the second half of a recovery.
         #[n(3)]
         recovery: bool,
+        /// The last moment by ledger time, which nobody sets back.
+        #[n(4)]
+        expires_ledger: Timestamp,
     },
     /// In use.
     #[n(1)]
@@ -310,7 +314,7 @@ impl AccountRecord {
         id: AccountId,
         roles: Roles,
         code: &InvitationCode,
-        wall: Timestamp,
+        now: Now,
         expires_at: Timestamp,
     ) -> Result<Self, AccountError> {
         let permission = if roles.are_privileged() {
@@ -323,8 +327,8 @@ impl AccountRecord {
         if roles.could_take_over() {
             giver.require_ceremony()?;
         }
-        check_lifetime(wall, expires_at)?;
-        let status = Status::Invited { code: code.hash(id), expires_at, by, recovery: false };
+        let end = Lifetime::until(now, expires_at)?;
+        let status = end.invited(code.hash(id), by, false);
         Ok(Self { version: 1, id, roles, status, links: Vec::new(), epoch: 0 })
     }
 
@@ -334,14 +338,14 @@ impl AccountRecord {
     /// # Errors
     /// [`AccountError::Status`], [`AccountError::Expired`], [`AccountError::WrongCode`]. The code is compared in any
     /// case.
-    pub fn accept(&self, code: &InvitationCode, wall: Timestamp) -> Result<Accepted, AccountError> {
-        let Status::Invited { code: expected, expires_at, .. } = &self.status else {
+    pub fn accept(&self, code: &InvitationCode, now: Now) -> Result<Accepted, AccountError> {
+        let Status::Invited { code: expected, expires_at, expires_ledger, .. } = &self.status else {
             return Err(self.not("invited"));
         };
         if !constant_time_eq(expected.as_bytes(), code.hash(self.id).as_bytes()) {
             return Err(AccountError::WrongCode);
         }
-        if wall > *expires_at {
+        if now.wall > *expires_at || now.ledger > *expires_ledger {
             return Err(AccountError::Expired);
         }
         let change = self.to(Status::Active, vec![Effect::EndSessions, Effect::EraseCredentials]);
@@ -527,10 +531,10 @@ impl AccountRecord {
         &self,
         by: By,
         code: &InvitationCode,
-        expires_at: Timestamp,
+        end: Lifetime,
     ) -> Result<Change, AccountError> {
         self.check_recoverable()?;
-        let status = Status::Invited { code: code.hash(self.id), expires_at, by, recovery: true };
+        let status = end.invited(code.hash(self.id), by, true);
         let devices = Effect::RevokeDevices(RevokeReason::KeyCompromise);
         let mut change = self.to(status, vec![Effect::EndSessions, Effect::EraseCredentials, devices]);
         change.record.links.clear();
@@ -628,10 +632,25 @@ impl AccountRecord {
     }
 }
 
-pub(crate) const fn check_lifetime(wall: Timestamp, expires_at: Timestamp) -> Result<(), AccountError> {
-    match expires_at.0.checked_sub(wall.0) {
-        Some(ms) if ms > 0 && ms <= INVITATION_DAYS_MAX * 86_400_000 => Ok(()),
-        _ => Err(AccountError::Lifetime),
+/// The end of an invitation by both clocks: the wall clock can be set back, and then ledger time still ends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    wall: Timestamp,
+    ledger: Timestamp,
+}
+
+impl Lifetime {
+    pub(crate) const fn until(now: Now, expires_at: Timestamp) -> Result<Self, AccountError> {
+        match expires_at.0.checked_sub(now.wall.0) {
+            Some(ms) if ms > 0 && ms <= INVITATION_DAYS_MAX * 86_400_000 => {
+                Ok(Self { wall: expires_at, ledger: Timestamp(now.ledger.0.saturating_add(ms)) })
+            }
+            _ => Err(AccountError::Lifetime),
+        }
+    }
+
+    const fn invited(self, code: Hash, by: By, recovery: bool) -> Status {
+        Status::Invited { code, expires_at: self.wall, by, recovery, expires_ledger: self.ledger }
     }
 }
 

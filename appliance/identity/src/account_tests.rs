@@ -1,6 +1,6 @@
 use super::*;
 use crate::recovery::{Recovery, RecoveryError};
-use crate::sample::{MANY, Someone, active, ceremony};
+use crate::sample::{MANY, Someone, active, both, ceremony};
 use crate::voucher::Issuer;
 use proptest::prelude::*;
 use zixt_crypto::fill_random;
@@ -28,31 +28,49 @@ fn an_invitation_is_for_one_account_once_and_for_a_time() {
     let (admin, right) = (admin(), code());
     let by = admin.by();
     let id = AccountId([1; 16]);
-    let invite =
-        |expires| AccountRecord::invite(&by, id, roles(&[Role::User]), &right, Timestamp(10), expires);
+    let invite = |expires| AccountRecord::invite(&by, id, roles(&[Role::User]), &right, both(10), expires);
     for wrong in [10, 9, 10 + 32 * DAY] {
         assert_eq!(invite(Timestamp(wrong)), Err(AccountError::Lifetime));
     }
     let invited = invite(Timestamp(10 + DAY)).unwrap();
     assert!(!invited.is_active());
-    assert_eq!(invited.accept(&code(), Timestamp(11)).err(), Some(AccountError::WrongCode));
-    assert_eq!(invited.accept(&right, Timestamp(11 + DAY)).err(), Some(AccountError::Expired));
+    assert_eq!(invited.accept(&code(), both(11)).err(), Some(AccountError::WrongCode));
+    assert_eq!(invited.accept(&right, both(11 + DAY)).err(), Some(AccountError::Expired));
     let typed = InvitationCode::parse(&right.to_text().to_lowercase()).unwrap();
-    let change = invited.accept(&typed, Timestamp(11)).unwrap().change;
+    let change = invited.accept(&typed, both(11)).unwrap().change;
     assert_eq!(change.effects, [Effect::EndSessions, Effect::EraseCredentials]);
     let accepted = change.record;
     assert!(accepted.is_active());
-    let again = accepted.accept(&right, Timestamp(12)).err();
+    let again = accepted.accept(&right, both(12)).err();
     assert_eq!(again, Some(AccountError::Status { got: "active", expected: "invited" }));
     // Another account's code is another code, even if the digits were the same.
     assert_ne!(right.hash(id), right.hash(AccountId([2; 16])));
 }
 
 #[test]
+fn a_clock_that_is_set_back_revives_nothing() {
+    let (admin, officer, right) = (admin(), officer(), code());
+    let (id, user) = (AccountId([1; 16]), roles(&[Role::User]));
+    let invited =
+        AccountRecord::invite(&admin.by(), id, user, &right, both(10), Timestamp(10 + DAY)).unwrap();
+    let back = |ledger| Now { wall: Timestamp(11), ledger: Timestamp(ledger) };
+    assert!(invited.accept(&right, back(10 + DAY)).is_ok());
+    assert_eq!(invited.accept(&right, back(11 + DAY)).err(), Some(AccountError::Expired));
+    let record = active(1, &[Role::User]);
+    let asked = Recovery::request(&admin.actor(), &record, both(10), &mut fill_random).unwrap();
+    let approve = |now| {
+        asked.clone().approve(&officer.actor(), &admin.record, &record, &right, now, Timestamp(DAY)).err()
+    };
+    assert_eq!(approve(back(10 + 72 * 3_600_000)), None);
+    assert_eq!(approve(back(11 + 72 * 3_600_000)), Some(RecoveryError::Expired));
+    assert_eq!(approve(back(9)), Some(RecoveryError::Expired));
+}
+
+#[test]
 fn privileged_roles_take_an_officer_and_what_could_take_over_a_ceremony() {
     let (admin, officer, code) = (admin(), officer(), code());
     let invite = |by: &Authority<'_>, of: &[Role]| {
-        AccountRecord::invite(by, AccountId([1; 16]), roles(of), &code, Timestamp(0), Timestamp(DAY))
+        AccountRecord::invite(by, AccountId([1; 16]), roles(of), &code, both(0), Timestamp(DAY))
     };
     let needs_ceremony = AccountError::Forbidden(Forbidden::NeedsCeremony);
     for role in [Role::SecurityOfficer, Role::Administrator, Role::Auditor] {
@@ -104,7 +122,7 @@ fn one_person_does_not_become_two() {
             for next in &every {
                 let (id, next_roles, code) = (AccountId([1; 16]), roles(next), code());
                 let invited =
-                    AccountRecord::invite(&one.by(), id, next_roles, &code, Timestamp(0), Timestamp(DAY));
+                    AccountRecord::invite(&one.by(), id, next_roles, &code, both(0), Timestamp(DAY));
                 let changed =
                     mine.iter().any(|of| active(1, of).change_roles(&one.by(), next_roles, MANY).is_ok());
                 if (invited.is_ok() || changed) && !mine.contains(next) {
@@ -134,9 +152,13 @@ fn an_account_in_use_is_linked_by_its_owner() {
     let code = code();
     let user = roles(&[Role::User]);
     let invited =
-        AccountRecord::invite(&admin.by(), AccountId([2; 16]), user, &code, Timestamp(0), Timestamp(DAY));
+        AccountRecord::invite(&admin.by(), AccountId([2; 16]), user, &code, both(0), Timestamp(DAY));
     assert!(invited.unwrap().link(&admin.by(), link).is_ok());
-    let lost = linked.record.recover(By::Ceremony(Hash([1; 48])), &code, Timestamp(DAY)).unwrap().record;
+    let lost = linked
+        .record
+        .recover(By::Ceremony(Hash([1; 48])), &code, Lifetime::until(both(0), Timestamp(DAY)).unwrap())
+        .unwrap()
+        .record;
     assert_eq!(lost.link(&admin.by(), link), Err(AccountError::LinkNeedsOwner));
     let gone = linked.record.offboard(&admin.by(), MANY, Timestamp(5)).unwrap().record;
     assert!(gone.link(&ceremony(), link).is_err() && gone.unlink(&admin.by(), link.issuer).is_err());
@@ -248,7 +270,10 @@ fn who_leaves_is_gone() {
     assert!(gone.resume(&by).is_err() && gone.suspend(&by, MANY, Timestamp(6)).is_err());
     assert!(gone.offboard(&by, MANY, Timestamp(6)).is_err());
     assert!(gone.change_roles(&ceremony(), roles(&[Role::User]), MANY).is_err());
-    assert!(gone.recover(By::Ceremony(Hash([1; 48])), &code(), Timestamp(9)).is_err());
+    assert!(
+        gone.recover(By::Ceremony(Hash([1; 48])), &code(), Lifetime::until(both(0), Timestamp(9)).unwrap())
+            .is_err()
+    );
 }
 
 #[test]
@@ -257,11 +282,10 @@ fn a_recovery_takes_two_others() {
     let issuer = Issuer::sso(IssuerId([1; 16]));
     let user = user.link(&ceremony(), issuer.link(b"guid")).unwrap().record;
     let (admin, officer, right) = (admin(), officer(), code());
-    let request =
-        |by: &Someone, record| Recovery::request(&by.actor(), record, Timestamp(100), &mut fill_random);
+    let request = |by: &Someone, record| Recovery::request(&by.actor(), record, both(100), &mut fill_random);
     let approve = |request: &Recovery, by: &Someone, record: &AccountRecord, wall| {
         let end = Timestamp(wall + DAY);
-        request.clone().approve(&by.actor(), &admin.record, record, &right, Timestamp(wall), end)
+        request.clone().approve(&by.actor(), &admin.record, record, &right, both(wall), end)
     };
     let asked = request(&admin, &user).unwrap();
     assert_eq!(Recovery::parse_secret(&asked.to_secret_bytes()), Ok(asked.clone()));
@@ -271,7 +295,7 @@ fn a_recovery_takes_two_others() {
     assert_eq!(change.effects, [Effect::EndSessions, Effect::EraseCredentials, revoke]);
     assert_eq!((user.links().len(), change.record.links()), (1, &[][..]));
     assert!(matches!(change.record.status(), Status::Invited { recovery: true, .. }));
-    let accepted = change.record.accept(&right, Timestamp(300)).unwrap();
+    let accepted = change.record.accept(&right, both(300)).unwrap();
     assert!(accepted.change.record.is_active());
     assert_eq!(accepted.change.effects, [Effect::EndSessions, Effect::EraseCredentials]);
     assert!(accepted.enrolment.credentials([]).unwrap().enrolled().is_empty());
@@ -280,7 +304,7 @@ fn a_recovery_takes_two_others() {
     let user_now = admin.record.change_roles(&ceremony(), roles(&[Role::User]), MANY).unwrap().record;
     for requester in [&held, &user_now, &active(102, &[Role::Administrator])] {
         let late =
-            asked.clone().approve(&officer.actor(), requester, &user, &right, Timestamp(200), Timestamp(DAY));
+            asked.clone().approve(&officer.actor(), requester, &user, &right, both(200), Timestamp(DAY));
         assert_eq!(late, Err(RecoveryError::Requester));
     }
     // It is used up: the account has another epoch.

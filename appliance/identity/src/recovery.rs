@@ -9,7 +9,8 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_types::{AccountId, Timestamp};
 
-use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
+use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, Lifetime};
+use crate::place::Now;
 use crate::random::{Random, draw};
 use crate::role::Permission;
 use crate::secret::SecretForm;
@@ -46,6 +47,8 @@ pub struct Recovery {
     requested_by: AccountId,
     #[n(5)]
     requested_at: Timestamp,
+    #[n(6)]
+    requested_ledger: Timestamp,
 }
 
 // Read and written by this crate only, authenticated: see `rows`.
@@ -104,7 +107,7 @@ impl Recovery {
     pub fn request(
         by: &Actor<'_>,
         record: &AccountRecord,
-        wall: Timestamp,
+        now: Now,
         random: &mut dyn Random,
     ) -> Result<Self, RecoveryError> {
         by.require(Permission::RequestRecovery)?;
@@ -118,7 +121,8 @@ impl Recovery {
             account: record.id(),
             epoch: record.epoch(),
             requested_by: by.account(),
-            requested_at: wall,
+            requested_at: now.wall,
+            requested_ledger: now.ledger,
         })
     }
 
@@ -133,7 +137,7 @@ impl Recovery {
         requester: &AccountRecord,
         record: &AccountRecord,
         code: &InvitationCode,
-        wall: Timestamp,
+        now: Now,
         expires_at: Timestamp,
     ) -> Result<Change, RecoveryError> {
         by.require(Permission::ApproveRecovery)?;
@@ -155,13 +159,15 @@ impl Recovery {
         if record.epoch() != self.epoch {
             return Err(RecoveryError::Changed);
         }
-        // Set back or gone on too far: either way nobody knows how old the request is.
-        let age = wall.0.checked_sub(self.requested_at.0).ok_or(RecoveryError::Expired)?;
-        if age > RECOVERY_HOURS_MAX * 3_600_000 {
-            return Err(RecoveryError::Expired);
+        // Set back or gone on too far, by either clock: nobody knows how old the request is, or it is too old.
+        for (now, requested) in [(now.wall, self.requested_at), (now.ledger, self.requested_ledger)] {
+            let age = now.0.checked_sub(requested.0).ok_or(RecoveryError::Expired)?;
+            if age > RECOVERY_HOURS_MAX * 3_600_000 {
+                return Err(RecoveryError::Expired);
+            }
         }
-        check_lifetime(wall, expires_at)?;
-        Ok(record.recover(By::Account(by.account()), code, expires_at)?)
+        let end = Lifetime::until(now, expires_at)?;
+        Ok(record.recover(By::Account(by.account()), code, end)?)
     }
 
     /// Its name.

@@ -5,7 +5,7 @@ use crate::outcome::Grant;
 use crate::place::{Channel, Now, Origin};
 use crate::policy::PolicyDocument;
 use crate::role::Role;
-use crate::sample::{Someone, active};
+use crate::sample::{Someone, active, both};
 use crate::session::{SessionChange, Sessions};
 use zixt_crypto::fill_random;
 use zixt_types::Timestamp;
@@ -58,7 +58,7 @@ fn a_row_that_somebody_else_wrote_is_refused() {
     let key = RowKey::from_bytes(&[7; 32]);
     let admin = Someone::new(9, &[Role::Administrator]);
     let record = active(1, &[Role::User]);
-    let recovery = Recovery::request(&admin.actor(), &record, Timestamp(1), &mut fill_random).unwrap();
+    let recovery = Recovery::request(&admin.actor(), &record, both(1), &mut fill_random).unwrap();
     let (session, attempt) = (session(), attempt());
     check(record.id(), AccountId([2; 16]), &record.seal(&key), |key, id, bytes| {
         AccountRecord::open(key, id, bytes).err()

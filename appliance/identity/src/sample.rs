@@ -4,10 +4,16 @@ use zixt_crypto::fill_random;
 use zixt_types::{AccountId, Hash, Timestamp};
 
 use crate::account::{AccountRecord, Approved, Authority, InvitationCode, Population};
+use crate::place::Now;
 use crate::role::{Role, Roles};
 use crate::session::{Actor, Caller};
 
 pub(crate) const MANY: Population = Population { officers: 3, administrators: 3, auditors: 3 };
+
+/// Both clocks at the same time.
+pub(crate) fn both(ms: u64) -> Now {
+    Now { wall: Timestamp(ms), ledger: Timestamp(ms) }
+}
 
 /// What officers decide in a ceremony.
 pub(crate) fn ceremony() -> Authority<'static> {
@@ -18,9 +24,8 @@ pub(crate) fn ceremony() -> Authority<'static> {
 pub(crate) fn active(n: u8, roles: &[Role]) -> AccountRecord {
     let code = InvitationCode::generate(&mut fill_random).unwrap();
     let (id, roles) = (AccountId([n; 16]), Roles::new(roles).unwrap());
-    let invited =
-        AccountRecord::invite(&ceremony(), id, roles, &code, Timestamp(0), Timestamp(1_000)).unwrap();
-    invited.accept(&code, Timestamp(1)).unwrap().change.record
+    let invited = AccountRecord::invite(&ceremony(), id, roles, &code, both(0), Timestamp(1_000)).unwrap();
+    invited.accept(&code, both(1)).unwrap().change.record
 }
 
 /// Somebody with a session.
