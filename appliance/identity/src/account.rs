@@ -461,7 +461,7 @@ impl AccountRecord {
 
     /// Links an account to a person at a directory or identity provider. Whoever is at the other end signs in as this
     /// account, so an administrator links only somebody who has not come yet; an account in use is linked from a
-    /// session of its own, with a proof of its own, or by a ceremony. All sessions end, so that it is seen.
+    /// recent session of its own, with a proof of its own, or by a ceremony. All sessions end, so that it is seen.
     ///
     /// # Errors
     /// [`AccountError`]
@@ -470,6 +470,7 @@ impl AccountRecord {
         match by {
             Authority::Caller(actor) if actor.account() == self.id => {
                 actor.require(Permission::ManageOwnAccess)?;
+                actor.require_recent()?;
             }
             Authority::Caller(_) | Authority::Directory(_) => {
                 by.require(Permission::ConfigureDirectories)?;
@@ -498,6 +499,7 @@ impl AccountRecord {
         match by {
             Authority::Caller(actor) if actor.account() == self.id => {
                 actor.require(Permission::ManageOwnAccess)?;
+                actor.require_recent()?;
             }
             _ => {
                 by.require(Permission::ConfigureDirectories)?;

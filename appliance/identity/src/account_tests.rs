@@ -148,6 +148,9 @@ fn an_account_in_use_is_linked_by_its_owner() {
     assert_eq!(linked.effects, [Effect::EndSessions]);
     let vouched = Someone::vouched(1, &[Role::User]);
     assert!(vouched.record.link(&vouched.by(), link).is_err());
+    let late = Authority::Caller(victim.actor_at(crate::session::RECENT_MS + 1));
+    let not_recent = Err(AccountError::Forbidden(Forbidden::NotRecent));
+    assert_eq!(victim.record.link(&late, link), not_recent);
     // Who has not come yet is linked by an administrator, unless they have been here before.
     let code = code();
     let user = roles(&[Role::User]);

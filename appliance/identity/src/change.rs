@@ -1,7 +1,7 @@
 //! Changes of what an account signs in with.
 
 use thiserror::Error;
-use zixt_types::{AccountId, Timestamp};
+use zixt_types::AccountId;
 
 use crate::account::{AccountRecord, Change};
 use crate::backup::BackupRecord;
@@ -61,13 +61,12 @@ impl AccountRecord {
         by: &Actor<'_>,
         credentials: &mut Credentials,
         change: CredentialChange,
-        wall: Timestamp,
     ) -> Result<Change, ChangeError> {
         if by.account() != self.id() {
             return Err(Forbidden::OtherAccount.into());
         }
         by.require(Permission::ManageOwnAccess)?;
-        by.require_recent(wall)?;
+        by.require_recent()?;
         apply(credentials, change)?;
         credentials.forget_sources();
         Ok(self.credentials_changed())

@@ -6,6 +6,7 @@ use crate::sample::{MANY, Someone};
 use crate::session::RECENT_MS;
 use crate::totp;
 use zixt_crypto::fill_random;
+use zixt_types::Timestamp;
 
 fn known() -> Credentials {
     let mut credentials = Credentials::default();
@@ -21,8 +22,7 @@ fn only_the_owner_changes_credentials_and_only_after_a_recent_sign_in() {
     let try_as = |who: &Someone, wall| {
         let mut credentials = known();
         let change = CredentialChange::Password(None);
-        let changed =
-            owner.record.change_credentials(&who.actor(), &mut credentials, change, Timestamp(wall));
+        let changed = owner.record.change_credentials(&who.actor_at(wall), &mut credentials, change);
         // Nothing has changed if it was refused; and no source is known after a change.
         assert_eq!(credentials.knows(&HeldSource::browser(&[5; 32])), changed.is_err());
         changed
@@ -34,7 +34,7 @@ fn only_the_owner_changes_credentials_and_only_after_a_recent_sign_in() {
     let change = try_as(&owner, RECENT_MS).unwrap();
     assert_eq!(change.record.epoch(), owner.record.epoch() + 1);
     let held = owner.record.suspend(&admin.by(), MANY, Timestamp(5)).unwrap().record;
-    assert!(owner.caller.acting(&held).is_err());
+    assert!(owner.caller.acting(&held, Timestamp(5)).is_err());
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn an_authenticator_app_takes_the_place_of_another_when_it_is_confirmed() {
     credentials.set_totp(Some(old.clone()));
     let fresh = TotpRecord::enrol(&policy, &mut fill_random).unwrap();
     let change = CredentialChange::Totp(Some(fresh));
-    let changed = owner.record.change_credentials(&owner.actor(), &mut credentials, change, Timestamp(5));
+    let changed = owner.record.change_credentials(&owner.actor(), &mut credentials, change);
     assert_eq!(changed, Err(ChangeError::NotConfirmed));
     assert_eq!(credentials.totp(), Some(&old));
 }

@@ -47,7 +47,11 @@ impl Someone {
     }
 
     pub(crate) fn actor(&self) -> Actor<'_> {
-        self.caller.acting(&self.record).unwrap()
+        self.actor_at(0)
+    }
+
+    pub(crate) fn actor_at(&self, wall: u64) -> Actor<'_> {
+        self.caller.acting(&self.record, Timestamp(wall)).unwrap()
     }
 
     pub(crate) fn by(&self) -> Authority<'_> {

@@ -225,7 +225,7 @@ pub enum Forbidden {
     NotRecent,
 }
 
-/// A change of what an account signs in with takes a sign-in of so long ago at most, in milliseconds of the wall clock:
+/// A change of what an account signs in with, its links too, takes a sign-in of so long ago at most, in milliseconds of the wall clock:
 /// a browser that somebody left open does not give the account away.
 pub const RECENT_MS: u64 = 15 * 60_000;
 
@@ -247,6 +247,7 @@ pub struct Caller {
 pub struct Actor<'a> {
     caller: &'a Caller,
     _record: &'a AccountRecord,
+    wall: Timestamp,
 }
 
 impl Actor<'_> {
@@ -268,8 +269,8 @@ impl Actor<'_> {
     ///
     /// # Errors
     /// [`Forbidden::NotRecent`], also if the clock was set back to before it.
-    pub fn require_recent(&self, wall: Timestamp) -> Result<(), Forbidden> {
-        match wall.0.checked_sub(self.caller.signed_in.0) {
+    pub fn require_recent(&self) -> Result<(), Forbidden> {
+        match self.wall.0.checked_sub(self.caller.signed_in.0) {
             Some(ms) if ms <= RECENT_MS => Ok(()),
             _ => Err(Forbidden::NotRecent),
         }
@@ -321,12 +322,12 @@ impl Caller {
     ///
     /// # Errors
     /// [`Forbidden::Ended`]
-    pub fn acting<'a>(&'a self, record: &'a AccountRecord) -> Result<Actor<'a>, Forbidden> {
+    pub fn acting<'a>(&'a self, record: &'a AccountRecord, wall: Timestamp) -> Result<Actor<'a>, Forbidden> {
         let still = record.id() == self.account
             && record.is_active()
             && record.epoch() == self.epoch
             && record.roles() == self.roles;
-        if still { Ok(Actor { caller: self, _record: record }) } else { Err(Forbidden::Ended) }
+        if still { Ok(Actor { caller: self, _record: record, wall }) } else { Err(Forbidden::Ended) }
     }
 }
 

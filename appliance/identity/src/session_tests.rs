@@ -142,11 +142,11 @@ fn nobody_rotates_over_what_somebody_else_has_ended() {
         assert_eq!(all.rotate(&caller, other, &mut fill_random).err(), Some(RotateError::Ended));
     }
     // And the request itself has nothing to act on any more.
-    assert!(caller.acting(&before).is_ok());
-    assert_eq!(caller.acting(&once).err(), Some(Forbidden::Ended));
+    assert!(caller.acting(&before, start.wall).is_ok());
+    assert_eq!(caller.acting(&once, start.wall).err(), Some(Forbidden::Ended));
     let held = before.suspend(&ceremony(), MANY, start.wall).unwrap().record;
-    assert_eq!(caller.acting(&held).err(), Some(Forbidden::Ended));
-    assert_eq!(caller.acting(&record(2)).err(), Some(Forbidden::Ended));
+    assert_eq!(caller.acting(&held, start.wall).err(), Some(Forbidden::Ended));
+    assert_eq!(caller.acting(&record(2), start.wall).err(), Some(Forbidden::Ended));
     assert!(all.rotate(&caller, &once, &mut fill_random).is_ok());
 }
 
