@@ -204,6 +204,10 @@ labels! {
     EXTERNAL_SUBJECT = "external-subject";
     /// AAD of an account's credentials at rest.
     CREDENTIALS = "credentials";
+    /// Derivation of the keys under which rows of sign-in are authenticated, from the row key.
+    SIGN_IN_ROW_KEY = "sign-in-row/key";
+    /// Authentication of a row of sign-in at rest.
+    SIGN_IN_ROW_TAG = "sign-in-row/tag";
     /// Derivation and AAD of the key of a user's vault.
     VAULT = "vault";
 

@@ -8,12 +8,14 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Canonical, Hash, RevokeReason, Timestamp, limits};
+use zixt_types::{AccountId, Hash, RevokeReason, Timestamp, limits};
 
+use crate::change::Enrolment;
+use crate::place::Now;
 use crate::random::Random;
 use crate::role::{Permission, Role, Roles};
-use crate::secret::{Secret, for_people, from_people};
-use crate::session::{Caller, Forbidden};
+use crate::secret::{Secret, SecretForm, for_people, from_people};
+use crate::session::{Actor, Forbidden};
 use crate::voucher::{IssuerId, Link};
 
 /// Who did something to an account.
@@ -30,15 +32,28 @@ pub enum By {
     Ceremony(#[n(0)] Hash),
 }
 
+/// That officers have approved an action as M of N.
+#[derive(Clone, Copy, Debug)]
+pub struct Approved(Hash);
+
+impl Approved {
+    /// By the hash of the action. Only where `Approved` of `zixt-ceremony` is in the caller's hands, and its action is
+    /// this transition of this account: whoever makes one of these may do everything.
+    #[must_use]
+    pub const fn danger_of(action: Hash) -> Self {
+        Self(action)
+    }
+}
+
 /// On whose authority a transition happens.
 #[derive(Clone, Copy, Debug)]
 pub enum Authority<'a> {
-    /// A caller, whose session says what they may do.
-    Caller(&'a Caller),
+    /// Somebody with a session, whose access is still what it was when the session was checked.
+    Caller(Actor<'a>),
     /// A directory's sync: suspends and resumes accounts that are linked to it, and nothing else.
     Directory(IssuerId),
-    /// An action that officers have approved as M of N: `Approved` of `zixt-ceremony` has to be in the caller's hands.
-    Ceremony(Hash),
+    /// Officers, as M of N.
+    Ceremony(Approved),
 }
 
 impl Authority<'_> {
@@ -46,7 +61,15 @@ impl Authority<'_> {
         match self {
             Self::Caller(caller) => caller.require(permission).map(|()| By::Account(caller.account())),
             Self::Directory(_) => Err(Forbidden::DirectoryMayNot(permission)),
-            Self::Ceremony(action) => Ok(By::Ceremony(*action)),
+            Self::Ceremony(Approved(action)) => Ok(By::Ceremony(*action)),
+        }
+    }
+
+    /// For what no single person does, whatever their role.
+    fn require_ceremony(&self) -> Result<(), Forbidden> {
+        match self {
+            Self::Ceremony(_) => Ok(()),
+            Self::Caller(_) | Self::Directory(_) => Err(Forbidden::NeedsCeremony),
         }
     }
 }
@@ -69,6 +92,9 @@ pub enum Status {
         /// Whether it is the second half of a recovery.
         #[n(3)]
         recovery: bool,
+        /// The last moment by ledger time, which nobody sets back.
+        #[n(4)]
+        expires_ledger: Timestamp,
     },
     /// In use.
     #[n(1)]
@@ -126,10 +152,13 @@ pub struct AccountRecord {
     epoch: u64,
 }
 
-impl Canonical for AccountRecord {
+/// More changes than anybody makes; below it no epoch ever stops counting.
+const EPOCH_MAX: u64 = (1 << 62) - 1;
+
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for AccountRecord {
     const WHAT: &'static str = "account record";
     const BYTES_MAX: usize = limits::ACCOUNT_RECORD_BYTES_MAX;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -137,6 +166,9 @@ impl Canonical for AccountRecord {
         }
         if self.links.len() > limits::ACCOUNT_LINKS_MAX {
             return Err("an account has at most 4 links");
+        }
+        if self.epoch > EPOCH_MAX {
+            return Err("an epoch is below 2^62");
         }
         if self.links.windows(2).any(|pair| pair[0].issuer >= pair[1].issuer) {
             return Err("links are sorted, one for each issuer");
@@ -150,7 +182,7 @@ impl Canonical for AccountRecord {
 pub enum Effect {
     /// End every session and every stream of the account now.
     EndSessions,
-    /// Erase the account's credentials.
+    /// Erase the account's credentials, and let nothing sign in with them meanwhile.
     EraseCredentials,
     /// Revoke every device of the account in the ledger; groups rotate their keys on it.
     RevokeDevices(RevokeReason),
@@ -165,13 +197,26 @@ pub struct Change {
     pub effects: Vec<Effect>,
 }
 
-/// How many active accounts have the roles that an appliance cannot do without, the one in question counted.
+/// An invitation that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The record to store, and what follows.
+    pub change: Change,
+    /// What makes the account's new credentials. They are stored in one step with the record, in the place of all that
+    /// were there.
+    pub enrolment: Enrolment,
+}
+
+/// How many active accounts have the roles that an appliance cannot do without, the one in question counted. Count and
+/// store under one lock for all accounts, or two who suspend each other leave nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Population {
     /// Active security officers.
     pub officers: u32,
     /// Active administrators.
     pub administrators: u32,
+    /// Active auditors.
+    pub auditors: u32,
 }
 
 /// Why a transition is not possible.
@@ -206,9 +251,13 @@ pub enum AccountError {
     /// The account is not linked to this directory.
     #[error("the account is not linked to this directory")]
     NotLinked,
-    /// Somebody else suspended it, and only a person lifts that.
-    #[error("the account was not suspended by this directory")]
+    /// Somebody with more weight suspended it: a directory lifts only what it imposed, and what officers imposed in a
+    /// ceremony only a ceremony lifts.
+    #[error("the account was suspended by others")]
     SuspendedByOthers,
+    /// A link to somebody who is there already needs their own session.
+    #[error("an account in use is linked from a session of its own, or by a ceremony")]
+    LinkNeedsOwner,
     /// Too many links, or a second one to the same issuer.
     #[error("the account has too many links, or one to this issuer already")]
     Links,
@@ -255,8 +304,8 @@ impl std::fmt::Debug for InvitationCode {
 }
 
 impl AccountRecord {
-    /// Invites somebody. Privileged roles take a security officer; nobody invites themselves, because they have an
-    /// account.
+    /// Invites somebody. An auditor takes a security officer; a security officer or an administrator takes a ceremony,
+    /// because one person with two such accounts could do everything that takes two people. `id` is a new one.
     ///
     /// # Errors
     /// [`AccountError::Forbidden`], [`AccountError::Lifetime`]
@@ -265,7 +314,7 @@ impl AccountRecord {
         id: AccountId,
         roles: Roles,
         code: &InvitationCode,
-        wall: Timestamp,
+        now: Now,
         expires_at: Timestamp,
     ) -> Result<Self, AccountError> {
         let permission = if roles.are_privileged() {
@@ -273,31 +322,38 @@ impl AccountRecord {
         } else {
             Permission::InviteAccounts
         };
-        let by = by.require(permission)?;
-        check_lifetime(wall, expires_at)?;
-        let status = Status::Invited { code: code.hash(id), expires_at, by, recovery: false };
+        let giver = by;
+        let by = giver.require(permission)?;
+        if roles.could_take_over() {
+            giver.require_ceremony()?;
+        }
+        let end = Lifetime::until(now, expires_at)?;
+        let status = end.invited(code.hash(id), by, false);
         Ok(Self { version: 1, id, roles, status, links: Vec::new(), epoch: 0 })
     }
 
-    /// The person comes with the code. What they sign in with from now on is set in the same step of the server.
+    /// The person comes with the code, and sets what they sign in with from now on. Show them the links that are there:
+    /// whoever is at the other end of one signs in, too.
     ///
     /// # Errors
     /// [`AccountError::Status`], [`AccountError::Expired`], [`AccountError::WrongCode`]. The code is compared in any
     /// case.
-    pub fn accept(&self, code: &InvitationCode, wall: Timestamp) -> Result<Change, AccountError> {
-        let Status::Invited { code: expected, expires_at, .. } = &self.status else {
+    pub fn accept(&self, code: &InvitationCode, now: Now) -> Result<Accepted, AccountError> {
+        let Status::Invited { code: expected, expires_at, expires_ledger, .. } = &self.status else {
             return Err(self.not("invited"));
         };
         if !constant_time_eq(expected.as_bytes(), code.hash(self.id).as_bytes()) {
             return Err(AccountError::WrongCode);
         }
-        if wall > *expires_at {
+        if now.wall > *expires_at || now.ledger > *expires_ledger {
             return Err(AccountError::Expired);
         }
-        Ok(self.to(Status::Active, vec![]))
+        let change = self.to(Status::Active, vec![Effect::EndSessions, Effect::EraseCredentials]);
+        Ok(Accepted { change, enrolment: Enrolment::new(self.id) })
     }
 
-    /// Holds an account. Directories do so when somebody is disabled or gone there.
+    /// Holds an account. Directories do so when somebody is disabled or gone there. What a directory imposed, people may
+    /// take over, so that it no longer lifts it.
     ///
     /// # Errors
     /// [`AccountError`]
@@ -308,14 +364,15 @@ impl AccountRecord {
         wall: Timestamp,
     ) -> Result<Change, AccountError> {
         let by = self.authority(by, Permission::SuspendAccounts)?;
-        if self.status != Status::Active {
-            return Err(self.not("active"));
+        match self.status {
+            Status::Active => self.not_the_last(population, None)?,
+            Status::Suspended { by: By::Directory(_), .. } if !matches!(by, By::Directory(_)) => {}
+            _ => return Err(self.not("active")),
         }
-        self.not_the_last(population, None)?;
         Ok(self.to(Status::Suspended { by, at: wall }, vec![Effect::EndSessions]))
     }
 
-    /// Lets a suspended account in again. A directory lifts only what it imposed.
+    /// Lets a suspended account in again. A directory lifts only what it imposed, and a ceremony's hold only a ceremony.
     ///
     /// # Errors
     /// [`AccountError`]
@@ -325,12 +382,16 @@ impl AccountRecord {
             Status::Suspended { by: imposed, .. } if matches!(by, By::Directory(_)) && imposed != by => {
                 Err(AccountError::SuspendedByOthers)
             }
+            Status::Suspended { by: By::Ceremony(_), .. } if !matches!(by, By::Ceremony(_)) => {
+                Err(AccountError::SuspendedByOthers)
+            }
             Status::Suspended { .. } => Ok(self.to(Status::Active, vec![])),
             _ => Err(self.not("suspended")),
         }
     }
 
-    /// Ends an account for good. Its entries in the ledger stay, as evidence.
+    /// Ends an account for good. Its entries in the ledger stay, as evidence. Administrators and auditors take a security
+    /// officer, and security officers a ceremony: nobody removes alone who would have had to agree or to see it.
     ///
     /// # Errors
     /// [`AccountError`]
@@ -340,11 +401,16 @@ impl AccountRecord {
         population: Population,
         wall: Timestamp,
     ) -> Result<Change, AccountError> {
-        let by = by.require(Permission::OffboardAccounts)?;
-        self.not_own(by)?;
-        if matches!(self.status, Status::Offboarded { .. }) {
-            return Err(self.not("one that is still there"));
+        let ender = by;
+        let mut by = ender.require(Permission::OffboardAccounts)?;
+        if self.roles.are_privileged() {
+            by = ender.require(Permission::ChangePrivilegedRoles)?;
         }
+        self.not_own(by)?;
+        if self.roles.has(Role::SecurityOfficer) {
+            ender.require_ceremony()?;
+        }
+        self.not_gone()?;
         if self.status == Status::Active {
             self.not_the_last(population, None)?;
         }
@@ -360,7 +426,8 @@ impl AccountRecord {
         Ok(change)
     }
 
-    /// Gives an account other roles. Its sessions end, so that none has what is no longer true.
+    /// Gives an account other roles. Its sessions end, so that none has what is no longer true. To make somebody a
+    /// security officer or an administrator, or to unmake a security officer, takes a ceremony.
     ///
     /// # Errors
     /// [`AccountError`]
@@ -375,11 +442,15 @@ impl AccountRecord {
         } else {
             Permission::ChangeRoles
         };
-        let by = by.require(permission)?;
+        let giver = by;
+        let by = giver.require(permission)?;
         self.not_own(by)?;
-        if matches!(self.status, Status::Offboarded { .. }) {
-            return Err(self.not("one that is still there"));
+        let gives = |role| roles.has(role) && !self.roles.has(role);
+        let unmakes = self.roles.has(Role::SecurityOfficer) && !roles.has(Role::SecurityOfficer);
+        if gives(Role::SecurityOfficer) || gives(Role::Administrator) || unmakes {
+            giver.require_ceremony()?;
         }
+        self.not_gone()?;
         if self.status == Status::Active {
             self.not_the_last(population, Some(roles))?;
         }
@@ -388,28 +459,52 @@ impl AccountRecord {
         Ok(change)
     }
 
-    /// Links an account to a person at a directory or identity provider.
+    /// Links an account to a person at a directory or identity provider. Whoever is at the other end signs in as this
+    /// account, so an administrator links only somebody who has not come yet; an account in use is linked from a
+    /// recent session of its own, with a proof of its own, or by a ceremony. All sessions end, so that it is seen.
     ///
     /// # Errors
-    /// [`AccountError::Forbidden`], [`AccountError::Links`]
+    /// [`AccountError`]
     pub fn link(&self, by: &Authority<'_>, link: Link) -> Result<Change, AccountError> {
-        let by = by.require(Permission::ConfigureDirectories)?;
-        self.not_own(by)?;
+        self.not_gone()?;
+        match by {
+            Authority::Caller(actor) if actor.account() == self.id => {
+                actor.require(Permission::ManageOwnAccess)?;
+                actor.require_recent()?;
+            }
+            Authority::Caller(_) | Authority::Directory(_) => {
+                by.require(Permission::ConfigureDirectories)?;
+                if !matches!(self.status, Status::Invited { recovery: false, .. }) {
+                    return Err(AccountError::LinkNeedsOwner);
+                }
+            }
+            Authority::Ceremony(_) => {}
+        }
         if self.links.len() >= limits::ACCOUNT_LINKS_MAX || self.link_to(link.issuer).is_some() {
             return Err(AccountError::Links);
         }
-        let mut change = self.to(self.status, vec![]);
+        let mut change = self.to(self.status, vec![Effect::EndSessions]);
         change.record.links.push(link);
         change.record.links.sort_unstable();
         Ok(change)
     }
 
-    /// Takes a link away; sessions that came of it end with all others.
+    /// Takes a link away: by the account itself, or by an administrator from somebody else. Sessions that came of it end
+    /// with all others.
     ///
     /// # Errors
-    /// [`AccountError::Forbidden`], [`AccountError::NotLinked`]
+    /// [`AccountError`]
     pub fn unlink(&self, by: &Authority<'_>, issuer: IssuerId) -> Result<Change, AccountError> {
-        by.require(Permission::ConfigureDirectories)?;
+        self.not_gone()?;
+        match by {
+            Authority::Caller(actor) if actor.account() == self.id => {
+                actor.require(Permission::ManageOwnAccess)?;
+                actor.require_recent()?;
+            }
+            _ => {
+                by.require(Permission::ConfigureDirectories)?;
+            }
+        }
         self.link_to(issuer).ok_or(AccountError::NotLinked)?;
         let mut change = self.to(self.status, vec![Effect::EndSessions]);
         change.record.links.retain(|link| link.issuer != issuer);
@@ -419,7 +514,7 @@ impl AccountRecord {
     /// A password, an authenticator or another credential was replaced: all sessions end. The one that did it goes on
     /// by [`crate::Sessions::rotate`].
     #[must_use]
-    pub fn credentials_changed(&self) -> Change {
+    pub(crate) fn credentials_changed(&self) -> Change {
         self.to(self.status, vec![Effect::EndSessions])
     }
 
@@ -432,16 +527,20 @@ impl AccountRecord {
         }
     }
 
-    /// The second half of a recovery that two people have approved.
+    /// The second half of a recovery that two people have approved. Whoever lost every factor may have lost a device to
+    /// somebody else, and a link may lead to somebody else: neither is a way in any more.
     pub(crate) fn recover(
         &self,
         by: By,
         code: &InvitationCode,
-        expires_at: Timestamp,
+        end: Lifetime,
     ) -> Result<Change, AccountError> {
         self.check_recoverable()?;
-        let status = Status::Invited { code: code.hash(self.id), expires_at, by, recovery: true };
-        Ok(self.to(status, vec![Effect::EndSessions, Effect::EraseCredentials]))
+        let status = end.invited(code.hash(self.id), by, true);
+        let devices = Effect::RevokeDevices(RevokeReason::KeyCompromise);
+        let mut change = self.to(status, vec![Effect::EndSessions, Effect::EraseCredentials, devices]);
+        change.record.links.clear();
+        Ok(change)
     }
 
     /// The account.
@@ -500,10 +599,21 @@ impl AccountRecord {
         if by == By::Account(self.id) { Err(AccountError::OwnAccount) } else { Ok(()) }
     }
 
-    /// Without officers or administrators nobody could ever let one in again, except by a ceremony.
+    fn not_gone(&self) -> Result<(), AccountError> {
+        match self.status {
+            Status::Offboarded { .. } => Err(self.not("one that is still there")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Without officers or administrators nobody could ever let one in again, except by a ceremony; without auditors
+    /// nobody sees.
     fn not_the_last(&self, population: Population, after: Option<Roles>) -> Result<(), AccountError> {
-        let counts =
-            [(Role::SecurityOfficer, population.officers), (Role::Administrator, population.administrators)];
+        let counts = [
+            (Role::SecurityOfficer, population.officers),
+            (Role::Administrator, population.administrators),
+            (Role::Auditor, population.auditors),
+        ];
         for (role, count) in counts {
             let leaves = self.roles.has(role) && !after.is_some_and(|roles| roles.has(role));
             if leaves && count <= 1 {
@@ -524,10 +634,25 @@ impl AccountRecord {
     }
 }
 
-pub(crate) const fn check_lifetime(wall: Timestamp, expires_at: Timestamp) -> Result<(), AccountError> {
-    match expires_at.0.checked_sub(wall.0) {
-        Some(ms) if ms > 0 && ms <= INVITATION_DAYS_MAX * 86_400_000 => Ok(()),
-        _ => Err(AccountError::Lifetime),
+/// The end of an invitation by both clocks: the wall clock can be set back, and then ledger time still ends it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    wall: Timestamp,
+    ledger: Timestamp,
+}
+
+impl Lifetime {
+    pub(crate) const fn until(now: Now, expires_at: Timestamp) -> Result<Self, AccountError> {
+        match expires_at.0.checked_sub(now.wall.0) {
+            Some(ms) if ms > 0 && ms <= INVITATION_DAYS_MAX * 86_400_000 => {
+                Ok(Self { wall: expires_at, ledger: Timestamp(now.ledger.0.saturating_add(ms)) })
+            }
+            _ => Err(AccountError::Lifetime),
+        }
+    }
+
+    const fn invited(self, code: Hash, by: By, recovery: bool) -> Status {
+        Status::Invited { code, expires_at: self.wall, by, recovery, expires_ledger: self.ledger }
     }
 }
 

@@ -12,21 +12,32 @@
 //! proof was good, so that many attempts at the same time are as many as one after the other.
 //!
 //! A name without an account is counted like one with: the answers are the same.
+//!
+//! Memory is bounded without ever forgetting a failure that protects an account. Rows of accounts and of their known
+//! sources are never pushed out: there are as many as there are accounts and sources. Names without an account have a
+//! bound of their own; what makes room there protects nothing. Networks have theirs, too: one that was quiet makes
+//! room, and when none was, all further networks share one row and its back-off.
 
 use minicbor::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 use zixt_crypto::hash::hmac_sha384;
 use zixt_crypto::{RandomError, labels};
-use zixt_types::{AccountId, Canonical, Timestamp, limits};
+use zixt_types::{AccountId, Timestamp, limits};
 
-use crate::place::{HeldSource, Origin};
+use crate::pending::{Batch, Pending, Written};
+use crate::place::{HeldSource, Network, Origin};
 use crate::policy::AttemptPolicy;
 use crate::random::Random;
-use crate::secret::Secret;
+use crate::role::Permission;
+use crate::secret::{Secret, SecretForm};
+use crate::session::{Actor, Forbidden};
 
 /// Under what failed attempts are counted: a keyed hash of an account's id, or of a name that no account has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AttemptTag([u8; 16]);
+pub struct AttemptTag {
+    kind: u8,
+    hash: [u8; 16],
+}
 
 /// What is counted: a kind and a keyed hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -36,6 +47,9 @@ pub struct AttemptKey(#[cbor(n(0), with = "crate::secret::fixed")] [u8; 17]);
 const ACCOUNT: u8 = 0;
 const KNOWN_SOURCE: u8 = 1;
 const NETWORK: u8 = 2;
+const STRANGER: u8 = 3;
+/// What all networks share that there is no room for.
+const OTHER_NETWORKS: AttemptKey = AttemptKey([NETWORK; 17]);
 
 /// A count, as the store keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -55,16 +69,33 @@ pub struct AttemptRow {
     pub last: Timestamp,
 }
 
-impl Canonical for AttemptRow {
+impl AttemptKey {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn sample(n: u8) -> Self {
+        Self([n; 17])
+    }
+}
+
+impl AttemptRow {
+    pub(crate) const fn key(&self) -> AttemptKey {
+        self.key
+    }
+}
+
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for AttemptRow {
     const WHAT: &'static str = "attempt row";
     const BYTES_MAX: usize = 64;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
             return Err("the version is 1");
         }
-        if self.key.0[0] > NETWORK || self.failures == 0 {
+        if self.key.0[0] > STRANGER || self.failures == 0 {
             return Err("a row counts failures of a known kind");
         }
         Ok(())
@@ -91,27 +122,25 @@ pub struct Locked {
 /// failure.
 #[derive(Debug)]
 pub struct Admission {
-    tag: AttemptTag,
     counted: Vec<Counted>,
+    /// The known source's own count, if it was spent and the attempt went the way of unknown sources.
+    spent: Option<AttemptKey>,
 }
 
 #[derive(Debug)]
 struct Counted {
     key: AttemptKey,
+    series: u64,
     at: Timestamp,
     before: Option<Timestamp>,
-}
-
-impl Admission {
-    pub(crate) const fn tag(&self) -> AttemptTag {
-        self.tag
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
     failures: u32,
     last: Timestamp,
+    /// Another one for each row that begins, so that an attempt is not taken back from a count that it is not in.
+    series: u64,
 }
 
 /// The counts. One for an appliance, in memory, with its rows in the store.
@@ -120,14 +149,17 @@ pub struct Attempts {
     key: Secret<32>,
     rows_max: usize,
     rows: BTreeMap<AttemptKey, Count>,
-    /// The same rows, those first that can be forgotten with the least harm: few failures, long ago. Whoever fills the
-    /// table with made-up names pushes out such names, and not the account that they are really after.
-    by_worth: BTreeSet<(u32, Timestamp, AttemptKey)>,
-    changed: BTreeSet<AttemptKey>,
+    /// Names without an account, those first that are forgotten with the least harm: few failures, long ago.
+    strangers: BTreeSet<(u32, Timestamp, AttemptKey)>,
+    /// Networks, by their last failure.
+    networks: BTreeSet<(Timestamp, AttemptKey)>,
+    series: u64,
+    changed: Pending<AttemptKey>,
 }
 
 impl Attempts {
-    /// A key for the hashes. Kept by the server, sealed; with another key all counts begin anew.
+    /// A key for the hashes. Kept by the server, sealed. With another key all counts begin anew, and the stored rows
+    /// have to be removed: nothing finds them any more.
     ///
     /// # Errors
     /// [`RandomError`]
@@ -148,39 +180,45 @@ impl Attempts {
             key: Secret::from_bytes(key),
             rows_max,
             rows: BTreeMap::new(),
-            by_worth: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            networks: BTreeSet::new(),
+            series: 0,
+            changed: Pending::default(),
         };
         for row in rows {
-            all.put(row.key, Count { failures: row.failures, last: row.last });
+            all.put(row.key, row.failures, row.last);
         }
-        all.changed.clear();
+        // What found no room has to leave the store, too.
+        let kept = &all.rows;
+        all.changed.retain(|key| !kept.contains_key(key));
         all
     }
 
-    /// What the store has to write before the sign-in is answered.
-    #[must_use]
-    pub fn take_changes(&mut self) -> Vec<AttemptChange> {
-        let changed = std::mem::take(&mut self.changed);
-        let change = |key| match self.rows.get(&key) {
+    /// What the store has to write before the sign-in is answered. It stays here until [`Self::stored`].
+    pub fn changes(&self) -> Batch<AttemptChange> {
+        self.changed.batch(|key| match self.rows.get(&key) {
             Some(count) => {
                 AttemptChange::Put(AttemptRow { version: 1, key, failures: count.failures, last: count.last })
             }
             None => AttemptChange::Remove(key),
-        };
-        changed.into_iter().map(change).collect()
+        })
+    }
+
+    /// The store has written a batch, durably.
+    pub fn stored(&mut self, until: Written) {
+        self.changed.stored(until);
     }
 
     /// The tag of an account, whatever name it was called by.
     #[must_use]
     pub fn account(&self, account: AccountId) -> AttemptTag {
-        AttemptTag(self.hash(b"account", account.as_bytes()))
+        AttemptTag { kind: ACCOUNT, hash: self.hash(b"account", account.as_bytes()) }
     }
 
-    /// The tag of a name that no account has.
+    /// The tag of a name that no account has, in the spelling by which accounts are looked up.
     #[must_use]
     pub fn stranger(&self, name: &str) -> AttemptTag {
-        AttemptTag(self.hash(b"stranger", name.as_bytes()))
+        AttemptTag { kind: STRANGER, hash: self.hash(b"stranger", name.as_bytes()) }
     }
 
     /// Counts an attempt, unless it has to wait. `known` says that the account has signed in from this source.
@@ -195,26 +233,67 @@ impl Attempts {
         known: bool,
         wall: Timestamp,
     ) -> Result<Admission, Locked> {
-        if let Some(source) = origin.held.filter(|_| known) {
-            let key = self.known_source(tag, &source);
-            if self.rows.get(&key).is_none_or(|count| count.failures < u32::from(rules.known_free)) {
-                return Ok(Admission { tag, counted: vec![self.count(key, wall)] });
-            }
+        let source = origin.held.filter(|_| known).map(|source| self.known_source(tag, &source));
+        if let Some(key) = source
+            && self.rows.get(&key).is_none_or(|count| count.failures < u32::from(rules.known_free))
+        {
+            return Ok(Admission { counted: vec![self.count(key, wall)], spent: None });
         }
-        let account = key_of(ACCOUNT, tag.0);
+        let account = key_of(tag.kind, tag.hash);
         let mut keys = vec![account];
         self.check(rules, account, rules.account_free, Some(rules.account_hard), wall)?;
         if let Some(network) = origin.network {
-            let key = key_of(NETWORK, self.hash(b"network", network.as_bytes()));
-            // A network is forgotten after a quiet time: many people may share it, and some of them mistype.
-            let quiet = u64::from(rules.backoff_ms_max);
-            if self.rows.get(&key).is_some_and(|count| wall.0.saturating_sub(count.last.0) >= quiet) {
-                self.remove(key);
-            }
-            self.check(rules, key, rules.network_free, None, wall)?;
-            keys.push(key);
+            keys.push(self.admit_network(rules, &network, wall)?);
         }
-        Ok(Admission { tag, counted: keys.into_iter().map(|key| self.count(key, wall)).collect() })
+        let counted = keys.into_iter().map(|key| self.count(key, wall)).collect();
+        Ok(Admission { counted, spent: source })
+    }
+
+    /// Counts an attempt with what cannot be guessed, a key: against the network alone, so that no lockout of the account
+    /// keeps its owner's devices out.
+    ///
+    /// # Errors
+    /// [`Locked`]
+    pub fn admit_key(
+        &mut self,
+        rules: &AttemptPolicy,
+        origin: &Origin,
+        wall: Timestamp,
+    ) -> Result<Admission, Locked> {
+        let counted = match origin.network {
+            Some(network) => {
+                let key = self.admit_network(rules, &network, wall)?;
+                vec![self.count(key, wall)]
+            }
+            None => vec![],
+        };
+        Ok(Admission { counted, spent: None })
+    }
+
+    /// Under which key a network's attempt is counted, unless it has to wait.
+    fn admit_network(
+        &mut self,
+        rules: &AttemptPolicy,
+        network: &Network,
+        wall: Timestamp,
+    ) -> Result<AttemptKey, Locked> {
+        // A network is forgotten after a quiet time: many people may share it, and some of them mistype.
+        let quiet = u64::from(rules.backoff_ms_max);
+        let was_quiet = |last: Timestamp| wall.0.saturating_sub(last.0) >= quiet;
+        let mut key = key_of(NETWORK, self.hash(b"network", network.as_bytes()));
+        if !self.rows.contains_key(&key) && self.networks.len() >= self.rows_max {
+            match self.networks.first().copied() {
+                Some((last, oldest)) if was_quiet(last) => {
+                    self.remove(oldest);
+                }
+                _ => key = OTHER_NETWORKS,
+            }
+        }
+        if self.rows.get(&key).is_some_and(|count| was_quiet(count.last)) {
+            self.remove(key);
+        }
+        self.check(rules, key, rules.network_free, None, wall)?;
+        Ok(key)
     }
 
     /// The proof was good, and more are to come: the attempt was no failure. Earlier ones still are.
@@ -225,8 +304,12 @@ impl Attempts {
     }
 
     /// The sign-in is complete: what was counted against the account on this way is forgotten. The network's count only
-    /// loses this attempt, or whoever has an account could guess at others without end.
+    /// loses this attempt, or whoever has an account could guess at others without end. A known source whose own tries
+    /// were spent has them again.
     pub fn succeeded(&mut self, admission: Admission) {
+        if let Some(spent) = admission.spent {
+            self.remove(spent);
+        }
         for counted in admission.counted {
             if counted.key.0[0] == NETWORK {
                 self.take_back(&counted);
@@ -241,16 +324,28 @@ impl Attempts {
         drop(admission);
     }
 
-    /// Forgets what unknown sources did to an account: by an administrator, or by the account from a session of its
-    /// own. True if there was something.
-    pub fn lift(&mut self, tag: AttemptTag) -> bool {
-        self.remove(key_of(ACCOUNT, tag.0))
+    /// Forgets what was done to an account, by unknown sources and by known ones: by an administrator or a security
+    /// officer, or by the account from a session of its own. True if there was something.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn lift(&mut self, by: &Actor<'_>, account: AccountId) -> Result<bool, Forbidden> {
+        let own = by.account() == account;
+        by.require(if own { Permission::ManageOwnAccess } else { Permission::LiftLockouts })?;
+        let tag = self.account(account);
+        let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
+        first[..8].copy_from_slice(&tag.hash[..8]);
+        last[..8].copy_from_slice(&tag.hash[..8]);
+        let sources = key_of(KNOWN_SOURCE, first)..=key_of(KNOWN_SOURCE, last);
+        let mut keys: Vec<_> = self.rows.range(sources).map(|(key, _)| *key).collect();
+        keys.push(key_of(tag.kind, tag.hash));
+        Ok(keys.into_iter().filter(|key| self.remove(*key)).count() > 0)
     }
 
     /// Failures in succession of an account by unknown sources: for its owner to see, and for alerts.
     #[must_use]
     pub fn failures(&self, tag: AttemptTag) -> u32 {
-        self.rows.get(&key_of(ACCOUNT, tag.0)).map_or(0, |count| count.failures)
+        self.rows.get(&key_of(tag.kind, tag.hash)).map_or(0, |count| count.failures)
     }
 
     fn check(
@@ -269,7 +364,7 @@ impl Attempts {
         if count.last > wall {
             // The clock was set back. The back-off begins again now; it does not last until the old time returns.
             count.last = wall;
-            self.put(key, count);
+            self.put(key, count.failures, wall);
         }
         let most = u64::from(rules.backoff_ms_max);
         let wait = u64::from(rules.backoff_ms).saturating_mul(1 << beyond.min(32)).min(most);
@@ -280,49 +375,72 @@ impl Attempts {
     fn count(&mut self, key: AttemptKey, wall: Timestamp) -> Counted {
         let before = self.rows.get(&key).copied();
         let failures = before.map_or(0, |count| count.failures).saturating_add(1);
-        self.put(key, Count { failures, last: wall });
-        Counted { key, at: wall, before: before.map(|count| count.last) }
+        let series = self.put(key, failures, wall);
+        Counted { key, series, at: wall, before: before.map(|count| count.last) }
     }
 
     fn take_back(&mut self, counted: &Counted) {
-        let Some(mut count) = self.rows.get(&counted.key).copied() else { return };
-        count.failures = count.failures.saturating_sub(1);
-        if count.failures == 0 {
+        let count = self.rows.get(&counted.key).copied();
+        let Some(count) = count.filter(|count| count.series == counted.series) else { return };
+        let failures = count.failures.saturating_sub(1);
+        if failures == 0 {
             self.remove(counted.key);
             return;
         }
         // Unless somebody else has failed since, the back-off goes on from where it was.
-        if let Some(before) = counted.before.filter(|_| count.last == counted.at) {
-            count.last = before;
-        }
-        self.put(counted.key, count);
+        let last = counted.before.filter(|_| count.last == counted.at).unwrap_or(count.last);
+        self.put(counted.key, failures, last);
     }
 
-    fn put(&mut self, key: AttemptKey, count: Count) {
-        if let Some(old) = self.rows.insert(key, count) {
-            self.by_worth.remove(&(old.failures, old.last, key));
+    /// Writes a row and gives its series. The one place where rows begin, and where names without an account make room.
+    fn put(&mut self, key: AttemptKey, failures: u32, last: Timestamp) -> u64 {
+        let old = self.rows.get(&key).copied();
+        let series = old.map_or(self.series, |old| old.series);
+        if old.is_none() {
+            self.series = self.series.wrapping_add(1);
         }
-        self.by_worth.insert((count.failures, count.last, key));
+        self.unlist(key, old);
+        self.rows.insert(key, Count { failures, last, series });
         self.changed.insert(key);
-        while self.rows.len() > self.rows_max {
-            let least = self.by_worth.iter().map(|(_, _, least)| *least).find(|least| *least != key);
-            match least {
-                Some(least) => self.remove(least),
-                None => break,
-            };
+        match key.0[0] {
+            NETWORK => {
+                self.networks.insert((last, key));
+            }
+            STRANGER => {
+                self.strangers.insert((failures, last, key));
+                while self.strangers.len() > self.rows_max {
+                    let least = self.strangers.iter().map(|(_, _, least)| *least).find(|least| *least != key);
+                    match least {
+                        Some(least) => self.remove(least),
+                        None => break,
+                    };
+                }
+            }
+            _ => {}
         }
+        series
     }
 
     fn remove(&mut self, key: AttemptKey) -> bool {
         let Some(old) = self.rows.remove(&key) else { return false };
-        self.by_worth.remove(&(old.failures, old.last, key));
+        self.unlist(key, Some(old));
         self.changed.insert(key);
         true
     }
 
+    fn unlist(&mut self, key: AttemptKey, old: Option<Count>) {
+        if let Some(old) = old {
+            self.networks.remove(&(old.last, key));
+            self.strangers.remove(&(old.failures, old.last, key));
+        }
+    }
+
+    /// Half of the key names the account, so that [`Self::lift`] finds its sources.
     fn known_source(&self, tag: AttemptTag, source: &HeldSource) -> AttemptKey {
-        let both = [&tag.0[..], source.hash().as_bytes()].concat();
-        key_of(KNOWN_SOURCE, self.hash(b"known-source", &both))
+        let both = [&tag.hash[..], source.hash().as_bytes()].concat();
+        let mut key = self.hash(b"known-source", &both);
+        key[..8].copy_from_slice(&tag.hash[..8]);
+        key_of(KNOWN_SOURCE, key)
     }
 
     fn hash(&self, kind: &[u8], what: &[u8]) -> [u8; 16] {

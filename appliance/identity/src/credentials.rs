@@ -176,7 +176,7 @@ impl Credentials {
     }
 
     /// The authenticator app, to confirm it.
-    pub const fn totp_mut(&mut self) -> Option<&mut TotpRecord> {
+    pub(crate) const fn totp_mut(&mut self) -> Option<&mut TotpRecord> {
         self.0.totp.as_mut()
     }
 
@@ -198,30 +198,29 @@ impl Credentials {
         &self.0.webauthn
     }
 
-    /// Sets, replaces or removes the password. End the account's other sessions with it
-    /// ([`crate::AccountRecord::credentials_changed`]).
-    pub fn set_password(&mut self, password: Option<PasswordRecord>) {
+    /// Sets, replaces or removes the password.
+    pub(crate) fn set_password(&mut self, password: Option<PasswordRecord>) {
         self.0.password = password;
     }
 
     /// Sets, replaces or removes the authenticator app.
-    pub fn set_totp(&mut self, totp: Option<TotpRecord>) {
+    pub(crate) fn set_totp(&mut self, totp: Option<TotpRecord>) {
         self.0.totp = totp;
     }
 
     /// Sets, replaces or removes the pre-shared key.
-    pub fn set_psk(&mut self, psk: Option<PskRecord>) {
+    pub(crate) fn set_psk(&mut self, psk: Option<PskRecord>) {
         self.0.psk = psk;
     }
 
     /// Sets, replaces or removes the backup codes.
-    pub fn set_backup(&mut self, backup: Option<BackupRecord>) {
+    pub(crate) fn set_backup(&mut self, backup: Option<BackupRecord>) {
         self.0.backup = backup;
     }
 
     /// Adds a WebAuthn credential; false if there are too many or it is there already.
     #[must_use]
-    pub fn add_webauthn(&mut self, credential: WebAuthnCredential) -> bool {
+    pub(crate) fn add_webauthn(&mut self, credential: WebAuthnCredential) -> bool {
         let fits = self.0.webauthn.len() < limits::WEBAUTHN_CREDENTIALS_MAX
             && self.0.webauthn.iter().all(|other| other.id() != credential.id());
         if fits {
@@ -232,7 +231,7 @@ impl Credentials {
 
     /// Removes a WebAuthn credential; false if there is none.
     #[must_use]
-    pub fn remove_webauthn(&mut self, id: &[u8]) -> bool {
+    pub(crate) fn remove_webauthn(&mut self, id: &[u8]) -> bool {
         let before = self.0.webauthn.len();
         self.0.webauthn.retain(|credential| credential.id() != id);
         self.0.webauthn.len() < before
@@ -245,7 +244,7 @@ impl Credentials {
     }
 
     /// Forgets every source: after a recovery, or when a person says that one is not theirs.
-    pub fn forget_sources(&mut self) {
+    pub(crate) fn forget_sources(&mut self) {
         self.0.known.clear();
     }
 
@@ -291,7 +290,7 @@ mod tests {
         let mut document = PolicyDocument::default();
         document.password.cost = Cost(Params::MIN);
         document.backup.cost = Cost(Params::MIN);
-        let policy = Policy::new(document).unwrap();
+        let policy = Policy::cheap(document).unwrap();
         let mut all = Credentials::default();
         let password = Password::parse("tall trees lean west").unwrap();
         let roles = Roles::new(&[Role::User]).unwrap();

@@ -22,17 +22,23 @@ mod attempts;
 mod backup;
 mod blocklist;
 mod challenge;
+mod change;
 mod credentials;
 mod factor;
 mod login;
 mod outcome;
 mod password;
+mod pending;
 mod place;
 mod policy;
+mod proof;
 mod psk;
 mod random;
 mod recovery;
 mod role;
+mod rows;
+#[cfg(test)]
+mod sample;
 mod secret;
 mod session;
 mod totp;
@@ -41,8 +47,8 @@ mod voucher;
 mod webauthn;
 
 pub use account::{
-    AccountError, AccountRecord, Authority, By, Change, Effect, INVITATION_DAYS_MAX, InvitationCode,
-    Population, Status,
+    Accepted, AccountError, AccountRecord, Approved, Authority, By, Change, Effect, INVITATION_DAYS_MAX,
+    InvitationCode, Population, Status,
 };
 pub use attempts::{Admission, AttemptChange, AttemptKey, AttemptRow, AttemptTag, Attempts, Locked};
 pub use backup::{BackupCode, BackupError, BackupRecord};
@@ -50,28 +56,33 @@ pub use blocklist::Blocklist;
 pub use challenge::{
     Challenge, ChallengeError, DeviceProof, DeviceProofError, KnownDevice, LoginId, Statement,
 };
+pub use change::{ChangeError, CredentialChange, Enrolment};
 pub use credentials::{Credentials, OpenCredentialsError, SealCredentialsError};
 pub use factor::{Factor, FactorSet};
-pub use login::{Desk, Examined, Login, Proof, Start, Subject, Tools};
+pub use login::{Admitted, Examined, Login, NotAdmitted};
 pub use outcome::{Because, Grant, Step, Unavailable};
 pub use password::{ChooseError, Password, PasswordError, PasswordRecord};
+pub use pending::{Batch, Written};
 pub use place::{Channel, ChannelBinding, HeldSource, Network, Now, Origin};
 pub use policy::{
     AttemptPolicy, BackupPolicy, Cost, FAILURES_MAX, LoginPolicy, PASSWORD_CHARS_MIN,
     PASSWORD_CHARS_MIN_ALONE, PasswordPolicy, Path, Policy, PolicyDocument, PolicyError, RolePolicy,
     SessionPolicy, Span, TotpAlgorithm, TotpPolicy,
 };
+pub use proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 pub use psk::{ExternalPsk, Psk, PskProof, PskRecord};
 pub use random::Random;
 pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError, RecoveryId};
 pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Role, Roles, RolesError};
+pub use rows::{OpenRowError, RowKey};
 pub use session::{
-    Caller, Forbidden, RotateError, SessionChange, SessionError, SessionId, SessionRow, Sessions, Token,
+    Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionId, SessionRow,
+    Sessions, Token,
 };
 pub use totp::{TotpCode, TotpError, TotpRecord};
 pub use vault::{
-    ChangeVaultError, OpenVaultError, SHARE_GIVEN_MAX, SHARE_WINDOW_MS, SealVaultError, Vault, VaultShare,
-    VaultShareRecord,
+    ChangeVaultError, ExpectedVault, GiveShareError, OpenVaultError, SHARE_GIVEN_MAX, SHARE_WINDOW_MS,
+    SealVaultError, Vault, VaultShare, VaultShareRecord,
 };
 pub use voucher::{ExternalSubject, Issuer, IssuerId, Link, Voucher};
 pub use webauthn::{WebAuthnCredential, WebAuthnError, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier};

@@ -7,125 +7,66 @@
 //! 3. [`Login::conclude`] asks again whether what the proof used is still unused and the account still active, uses it
 //!    up and moves on. Quick; under the lock of the account, whose credentials are stored before the step is answered.
 //!
-//! [`Login::step`] does all three for callers that hold everything at once.
+//! A directory is asked between the first two: only an attempt that is admitted gets as far as a bind, and only for an
+//! admitted attempt an issuer vouches ([`crate::Issuer::vouch`]).
 //!
 //! A caller without an account goes the same way with the same work and gets the same answers.
 
-use zixt_crypto::{Backend, RandomError};
-use zixt_types::{AccountId, ApplianceId, DeviceId, Hash, Timestamp};
+use zixt_crypto::RandomError;
+use zixt_types::{AccountId, DeviceId, Hash, Timestamp};
 
 use crate::account::AccountRecord;
 use crate::attempts::{Admission, AttemptTag, Attempts, Locked};
-use crate::backup::BackupCode;
-use crate::challenge::{self, Challenge, DeviceProof, DeviceProofError, KnownDevice, LoginId};
+use crate::challenge::{self, Challenge, DeviceProofError, KnownDevice, LoginId};
 use crate::credentials::Credentials;
 use crate::factor::{Factor, FactorSet, met};
 use crate::outcome::{Because, Grant, Step, Unavailable};
-use crate::password::{self, Password, PasswordRecord};
-use crate::place::{Channel, Now, Origin};
+use crate::password::{self, PasswordRecord};
+use crate::place::{Now, Origin};
 use crate::policy::Policy;
-use crate::psk::PskProof;
+use crate::proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 use crate::random::{Random, draw};
 use crate::role::Roles;
-use crate::totp::{TotpCode, TotpError};
-use crate::voucher::{Link, Voucher};
-use crate::webauthn::{self, WebAuthnError, WebAuthnProof, WebAuthnVerifier};
+use crate::totp::{TotpError, TotpRecord};
+use crate::voucher::Link;
+use crate::webauthn::{self, WebAuthnError};
 
-/// Where and for whom a sign-in begins.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// The network.
-    pub genesis: Hash,
-    /// This appliance.
-    pub appliance: ApplianceId,
-    /// The account that the caller named, if there is one.
-    pub account: Option<AccountId>,
-    /// Under what attempts are counted: [`Attempts::account`], or [`Attempts::stranger`] if there is no account.
-    pub tag: AttemptTag,
-    /// Where the caller comes from.
-    pub origin: Origin,
-    /// What the session will be bound to.
-    pub channel: Channel,
-}
-
-/// A proof, parsed.
+/// An attempt that has been counted, of one sign-in and for one kind of proof. Goes to [`Login::examine`]; if it is
+/// lost, it was a failure.
 #[derive(Debug)]
-pub enum Proof {
-    /// A password.
-    Password(Password),
-    /// The word of a directory or identity provider.
-    Voucher(Voucher),
-    /// A device's signature over the challenge.
-    DeviceKey(Box<DeviceProof>),
-    /// A one-time password.
-    Totp(TotpCode),
-    /// An answer to the challenge with a pre-shared key.
-    Psk(PskProof),
-    /// A backup code.
-    BackupCode(BackupCode),
-    /// An assertion of an authenticator.
-    WebAuthn(WebAuthnProof),
+pub struct Admitted {
+    login: LoginId,
+    factor: Factor,
+    admission: Admission,
 }
 
-impl Proof {
-    /// Its kind.
+impl Admitted {
+    /// The sign-in.
     #[must_use]
-    pub const fn factor(&self) -> Factor {
-        match self {
-            Self::Password(_) => Factor::Password,
-            Self::Voucher(voucher) => voucher.kind(),
-            Self::DeviceKey(_) => Factor::DeviceKey,
-            Self::Totp(_) => Factor::Totp,
-            Self::Psk(_) => Factor::Psk,
-            Self::BackupCode(_) => Factor::BackupCode,
-            Self::WebAuthn(_) => Factor::WebAuthn,
-        }
+    pub const fn login(&self) -> LoginId {
+        self.login
     }
 }
 
-/// The account as it is while a proof is looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its standing.
-    pub record: &'a AccountRecord,
-    /// What it signs in with.
-    pub credentials: &'a Credentials,
-    /// Its active devices, from the ledger.
-    pub devices: &'a [KnownDevice],
-}
-
-/// The account while a step is concluded, under its lock.
-#[derive(Debug)]
-pub struct Desk<'a> {
-    /// Its standing.
-    pub record: &'a AccountRecord,
-    /// What it signs in with. To be stored, if the step changed it, before the step is answered.
-    pub credentials: &'a mut Credentials,
-    /// Its active devices, from the ledger.
-    pub devices: &'a [KnownDevice],
-}
-
-/// What proofs are verified with.
-#[derive(Clone, Copy)]
-pub struct Tools<'a> {
-    /// The policy.
-    pub policy: &'a Policy,
-    /// For signatures of devices.
-    pub backend: &'a dyn Backend,
-    /// For assertions; without one no assertion is taken.
-    pub webauthn: Option<&'a dyn WebAuthnVerifier>,
+/// Why a proof is not looked at. Nothing is counted then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotAdmitted {
+    /// Too many failures.
+    Locked(Locked),
+    /// It comes from elsewhere than the sign-in began. Told like a refused proof; worth an alert.
+    OtherConnection,
 }
 
 /// What a good proof uses up or rests on; asked again when the step is concluded.
 #[derive(Debug)]
 enum Finding {
-    Password { record: PasswordRecord, renewed: Option<PasswordRecord> },
+    Password { record: PasswordRecord, renewed: Option<PasswordRecord>, long_enough: bool },
     Voucher(Link),
     DeviceKey(DeviceId),
-    Totp(u64),
+    Totp { seen: TotpRecord, step: u64 },
     Psk { id: Hash, confirmation: Hash },
     BackupCode { salt: [u8; 16], at: usize },
-    WebAuthn { credential: Vec<u8>, sign_count: u32 },
+    WebAuthn { credential: Vec<u8>, state: Vec<u8>, sign_count: u32 },
 }
 
 #[derive(Debug)]
@@ -173,10 +114,15 @@ impl Login {
     /// [`RandomError`]
     pub fn begin(
         policy: &Policy,
-        start: &Start,
+        attempts: &Attempts,
+        start: &Start<'_>,
         now: Now,
         random: &mut dyn Random,
     ) -> Result<Self, RandomError> {
+        let (account, tag) = match start.who {
+            Named::Account(account) => (Some(account), attempts.account(account)),
+            Named::Nobody(name) => (None, attempts.stranger(name)),
+        };
         let challenge = Challenge {
             version: 1,
             genesis: start.genesis,
@@ -189,8 +135,8 @@ impl Login {
         Ok(Self {
             challenge,
             begun_at: now.wall,
-            account: start.account,
-            tag: start.tag,
+            account,
+            tag,
             origin: start.origin,
             turn: 0,
             proofs_left: policy.login.proofs_max,
@@ -232,41 +178,56 @@ impl Login {
 
     /// Counts the attempt. `credentials` are those of the account, which know its sources.
     ///
+    /// A device's key cannot be guessed, so a proof with one is counted against the network alone, and no lockout of
+    /// the account keeps its owner's devices out.
+    ///
     /// # Errors
-    /// [`Locked`]
+    /// [`NotAdmitted`]
     pub fn admit(
         &self,
         policy: &Policy,
         attempts: &mut Attempts,
         credentials: Option<&Credentials>,
+        incoming: &Incoming,
         now: Now,
-    ) -> Result<Admission, Locked> {
-        let known = self
-            .origin
-            .held
-            .is_some_and(|source| credentials.is_some_and(|credentials| credentials.knows(&source)));
-        attempts.admit(&policy.attempts, self.tag, &self.origin, known, now.wall)
+    ) -> Result<Admitted, NotAdmitted> {
+        if incoming.channel != self.challenge.channel || incoming.origin != self.origin {
+            return Err(NotAdmitted::OtherConnection);
+        }
+        let rules = &policy.attempts;
+        let admission = if incoming.factor == Factor::DeviceKey {
+            attempts.admit_key(rules, &self.origin, now.wall)
+        } else {
+            let knows = |source| credentials.is_some_and(|credentials| credentials.knows(&source));
+            let known = self.origin.held.is_some_and(knows);
+            attempts.admit(rules, self.tag, &self.origin, known, now.wall)
+        };
+        let admission = admission.map_err(NotAdmitted::Locked)?;
+        Ok(Admitted { login: self.id(), factor: incoming.factor, admission })
     }
 
     /// Looks at a proof. `subject` is the account as it is now, if there is one; nothing of it is changed.
     #[must_use]
     pub fn examine(
         &self,
-        admission: Admission,
+        admitted: Admitted,
         proof: Proof,
         subject: Option<Subject<'_>>,
         tools: &Tools<'_>,
         now: Now,
         random: &mut dyn Random,
     ) -> Examined {
-        let factor = proof.factor();
-        let verdict = self.judge(&admission, proof, subject, tools, now, random);
-        Examined { login: self.id(), turn: self.turn, factor, admission, verdict }
+        let Admitted { login, factor, admission } = admitted;
+        let verdict = if login == self.id() && factor == proof.factor() {
+            self.judge(proof, subject, tools, now, random)
+        } else {
+            Verdict::Bad(Because::NotAdmitted)
+        };
+        Examined { login, turn: self.turn, factor, admission, verdict }
     }
 
     fn judge(
         &self,
-        admission: &Admission,
         proof: Proof,
         subject: Option<Subject<'_>>,
         tools: &Tools<'_>,
@@ -278,9 +239,6 @@ impl Login {
         if self.is_over(now.wall) {
             let over = matches!(self.stage, Stage::Over);
             return Verdict::Bad(if over { Because::Over } else { Because::Expired });
-        }
-        if admission.tag() != self.tag {
-            return Verdict::Bad(Because::Changed);
         }
         let in_turn = match self.stage {
             Stage::First => Factor::FIRST.has(factor),
@@ -323,7 +281,16 @@ impl Login {
                 match (password::check(record, policy.password.cost.0, &password), record) {
                     (Err(error), _) => Verdict::Unavailable(error.into()),
                     (Ok(true), Some(record)) => Verdict::Good(Finding::Password {
-                        renewed: record.renewed(policy, &password, random),
+                        // Only where the password leads somewhere, or the time would tell that it is right.
+                        renewed: subject
+                            .map(|subject| subject.record)
+                            .filter(|record| {
+                                let way = policy.requirements(record.roles(), factor);
+                                record.is_active() && way.is_some()
+                            })
+                            .and_then(|_| record.renewed(policy, &password, random)),
+                        long_enough: record.stands_alone()
+                            && password.chars() >= usize::from(policy.password.chars_min_alone),
                         record: record.clone(),
                     }),
                     (Ok(_), None) => not_enrolled(),
@@ -335,6 +302,9 @@ impl Login {
                 if age.is_none_or(|ms| ms > u64::from(policy.login.voucher_age_ms_max)) {
                     return Verdict::Bad(Because::VoucherExpired);
                 }
+                if voucher.login() != self.id() {
+                    return Verdict::Bad(Because::OtherSignIn);
+                }
                 let link = voucher.link();
                 if subject.is_some_and(|subject| subject.record.link_to(link.issuer) == Some(&link)) {
                     Verdict::Good(Finding::Voucher(link))
@@ -342,6 +312,7 @@ impl Login {
                     Verdict::Bad(Because::NotLinked)
                 }
             }
+            Proof::NotVouched(kind) => Verdict::Bad(Because::NotVouched(kind)),
             Proof::DeviceKey(proof) => {
                 let devices = subject.map_or(&[][..], |subject| subject.devices);
                 match challenge::check(&proof, &self.challenge, self.account, devices, tools.backend) {
@@ -355,7 +326,7 @@ impl Login {
                     return not_enrolled();
                 };
                 match record.find(policy, code, now.wall) {
-                    Ok(step) => Verdict::Good(Finding::Totp(step)),
+                    Ok(step) => Verdict::Good(Finding::Totp { seen: record.clone(), step }),
                     Err(error) => Verdict::Bad(error.into()),
                 }
             }
@@ -384,9 +355,11 @@ impl Login {
                 };
                 let known = credentials.map_or(&[][..], Credentials::webauthn);
                 match webauthn::check(&proof, &self.challenge, known, verifier) {
-                    Ok(sign_count) => {
-                        Verdict::Good(Finding::WebAuthn { credential: proof.credential, sign_count })
-                    }
+                    Ok((known, sign_count)) => Verdict::Good(Finding::WebAuthn {
+                        state: known.state().to_vec(),
+                        credential: proof.credential,
+                        sign_count,
+                    }),
                     Err(error) => Verdict::Bad(error.into()),
                 }
             }
@@ -437,8 +410,9 @@ impl Login {
         }
     }
 
-    /// All three steps at once, for callers that hold everything.
-    pub fn step(
+    /// All three steps at once, from where the sign-in began.
+    #[cfg(test)]
+    fn step(
         &mut self,
         proof: Proof,
         desk: Option<Desk<'_>>,
@@ -453,12 +427,19 @@ impl Login {
             devices: desk.devices,
         });
         let credentials = subject.map(|subject| subject.credentials);
-        let admission = match self.admit(tools.policy, attempts, credentials, now) {
-            Ok(admission) => admission,
-            Err(locked) => return Step::LockedUntil(locked),
+        let incoming = self.incoming(proof.factor());
+        let admitted = match self.admit(tools.policy, attempts, credentials, &incoming, now) {
+            Ok(admitted) => admitted,
+            Err(NotAdmitted::Locked(locked)) => return Step::LockedUntil(locked),
+            Err(NotAdmitted::OtherConnection) => unreachable!("it comes from where the sign-in began"),
         };
-        let examined = self.examine(admission, proof, subject, tools, now, random);
+        let examined = self.examine(admitted, proof, subject, tools, now, random);
         self.conclude(tools.policy, examined, desk, attempts, now)
+    }
+
+    #[cfg(test)]
+    const fn incoming(&self, factor: Factor) -> Incoming {
+        Incoming { factor, origin: self.origin, channel: self.challenge.channel }
     }
 
     fn advance(
@@ -477,6 +458,7 @@ impl Login {
             return Err(Because::NotActive(record.status().name()));
         }
         let credentials = desk.credentials;
+        let long_enough = matches!(finding, Finding::Password { long_enough: true, .. });
         self.use_up(policy, finding, record, credentials, desk.devices, now)?;
         let (first, passed) = match self.stage {
             Stage::First => (factor, FactorSet::EMPTY),
@@ -495,9 +477,8 @@ impl Login {
         let left = open(passed);
         if left == 0 {
             // Each requirement has a factor of its own. A password that is the only one has to be long enough for that,
-            // whatever was asked of it when it was chosen.
-            let alone = first == Factor::Password && passed.is_empty();
-            if alone && !credentials.password().is_some_and(PasswordRecord::stands_alone) {
+            // as the policy is now and as it was when it was chosen.
+            if first == Factor::Password && passed.is_empty() && !long_enough {
                 return Err(Because::PasswordNotEnough);
             }
             self.stage = Stage::Over;
@@ -516,7 +497,6 @@ impl Login {
                 at: now,
             })));
         }
-        self.stage = Stage::Further { first, passed, roles: record.roles(), epoch: record.epoch() };
         let mut enrolled = credentials.enrolled();
         if !desk.devices.is_empty() {
             enrolled = enrolled.with(Factor::DeviceKey);
@@ -525,9 +505,10 @@ impl Login {
         let useful: FactorSet =
             candidates.iter().filter(|factor| open(passed.with(*factor)) < left).collect();
         if useful.is_empty() {
-            self.stage = Stage::Over;
+            // The sign-in stands where it stood, as after a wrong proof: nobody learns from it that this one was right.
             return Err(Because::CannotComplete);
         }
+        self.stage = Stage::Further { first, passed, roles: record.roles(), epoch: record.epoch() };
         Ok(Step::Need(useful))
     }
 
@@ -542,7 +523,7 @@ impl Login {
         now: Now,
     ) -> Result<(), Because> {
         match finding {
-            Finding::Password { record: seen, renewed } => {
+            Finding::Password { record: seen, renewed, long_enough: _ } => {
                 if credentials.password() != Some(&seen) {
                     return Err(Because::Changed);
                 }
@@ -560,8 +541,11 @@ impl Login {
                     return Err(DeviceProofError::UnknownDevice.into());
                 }
             }
-            Finding::Totp(step) => {
+            Finding::Totp { seen, step } => {
                 let totp = credentials.totp_mut().ok_or(Because::NotEnrolled(Factor::Totp))?;
+                if !totp.is_of_the_seed_of(&seen) {
+                    return Err(Because::Changed);
+                }
                 if !totp.is_confirmed() || !totp.take(policy, step, now.wall) {
                     return Err(TotpError::Used.into());
                 }
@@ -577,8 +561,11 @@ impl Login {
                     return Err(Because::WrongBackupCode);
                 }
             }
-            Finding::WebAuthn { credential, sign_count } => {
+            Finding::WebAuthn { credential, state, sign_count } => {
                 let known = credentials.webauthn_mut(&credential).ok_or(WebAuthnError::UnknownCredential)?;
+                if known.state() != state {
+                    return Err(Because::Changed);
+                }
                 if !known.advance(sign_count) {
                     return Err(WebAuthnError::CounterWentBack.into());
                 }

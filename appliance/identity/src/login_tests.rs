@@ -1,23 +1,25 @@
 use super::*;
-use crate::account::{Authority, Population};
+use crate::Sessions;
+use crate::backup::BackupCode;
 use crate::backup::BackupRecord;
 use crate::blocklist::Blocklist;
+use crate::challenge::DeviceProof;
+use crate::password::Password;
+use crate::place::Channel;
 use crate::place::{HeldSource, Network};
 use crate::policy::{Cost, Path, PolicyDocument};
 use crate::psk::Psk;
+use crate::psk::PskProof;
 use crate::role::Role;
-use crate::session::Caller;
+use crate::sample::{MANY, Someone, active, ceremony};
+use crate::totp::TotpCode;
 use crate::totp::tests::{enrolled, shown};
-use crate::voucher::{Issuer, IssuerId};
-use crate::webauthn::{WebAuthnCredential, WebAuthnVerdict};
-use crate::{InvitationCode, Sessions};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-use std::cell::Cell;
-use std::collections::BTreeSet;
+use crate::voucher::{Issuer, IssuerId, Voucher};
+use crate::webauthn::{WebAuthnCredential, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier};
 use std::sync::OnceLock;
 use zixt_crypto::password::Params;
-use zixt_crypto::{Reference, SigningKey, SigningSeed, SuiteId, digest, fill_random};
+use zixt_crypto::{Backend as _, Reference, SigningKey, SigningSeed, SuiteId, digest, fill_random};
+use zixt_types::ApplianceId;
 
 const PASSWORD: &str = "tall trees lean west";
 const ACCOUNT: AccountId = AccountId([7; 16]);
@@ -76,15 +78,9 @@ fn roles(roles: &[Role]) -> Roles {
 fn person() -> &'static Person {
     static PERSON: OnceLock<Person> = OnceLock::new();
     PERSON.get_or_init(|| {
-        let policy = Policy::new(cheap()).unwrap();
-        let admin = Caller::sample(1, &[Role::Administrator], true);
-        let by = Authority::Caller(&admin);
-        let code = InvitationCode::generate(&mut fill_random).unwrap();
+        let policy = Policy::cheap(cheap()).unwrap();
         let user = roles(&[Role::User]);
-        let invited =
-            AccountRecord::invite(&by, ACCOUNT, user, &code, Timestamp(0), Timestamp(60_000)).unwrap();
-        let record = invited.accept(&code, Timestamp(1)).unwrap().record;
-        let record = record.link(&by, issuer().link(b"guid")).unwrap().record;
+        let record = active(7, &[Role::User]).link(&ceremony(), issuer().link(b"guid")).unwrap().record;
         let mut credentials = Credentials::default();
         let password = Password::parse(PASSWORD).unwrap();
         let list = Blocklist::new("");
@@ -127,7 +123,7 @@ impl World {
     fn new(document: PolicyDocument) -> Self {
         let person = person();
         Self {
-            policy: Policy::new(document).unwrap(),
+            policy: Policy::cheap(document).unwrap(),
             attempts: Attempts::load(&[1; 32], []),
             record: person.record.clone(),
             credentials: person.credentials.clone(),
@@ -137,17 +133,15 @@ impl World {
     }
 
     fn begin(&self, account: bool, origin: Origin) -> Login {
-        let account = account.then_some(ACCOUNT);
+        let who = if account { Named::Account(ACCOUNT) } else { Named::Nobody("nobody") };
         let start = Start {
             genesis: Hash([1; 48]),
             appliance: ApplianceId([2; 48]),
-            account,
-            tag: account
-                .map_or_else(|| self.attempts.stranger("nobody"), |account| self.attempts.account(account)),
+            who,
             origin,
             channel: Channel::ClientKey(Hash([4; 48])),
         };
-        Login::begin(&self.policy, &start, self.now, &mut fill_random).unwrap()
+        Login::begin(&self.policy, &self.attempts, &start, self.now, &mut fill_random).unwrap()
     }
 
     fn step(&mut self, login: &mut Login, proof: Proof) -> Step {
@@ -165,9 +159,10 @@ impl World {
         match factor {
             Factor::Password => Proof::Password(Password::parse(PASSWORD).unwrap()),
             Factor::Directory => {
-                Proof::Voucher(Issuer::directory(IssuerId([3; 16])).vouch(b"guid", self.now.wall))
+                let issuer = Issuer::directory(IssuerId([3; 16]));
+                Proof::Voucher(Voucher::sample(&issuer, b"guid", login.id(), self.now.wall))
             }
-            Factor::Sso => Proof::Voucher(issuer().vouch(b"guid", self.now.wall)),
+            Factor::Sso => Proof::Voucher(Voucher::sample(&issuer(), b"guid", login.id(), self.now.wall)),
             Factor::DeviceKey => {
                 let proof = DeviceProof::sign(&*person.key, challenge, ACCOUNT, person.device.id).unwrap();
                 Proof::DeviceKey(Box::new(proof))
@@ -192,7 +187,8 @@ fn bad(login: &Login, factor: Factor) -> Proof {
     match factor {
         Factor::Password => Proof::Password(Password::parse("tall trees lean east").unwrap()),
         Factor::Directory | Factor::Sso => {
-            Proof::Voucher(Issuer::sso(IssuerId([4; 16])).vouch(b"guid", Timestamp(1_800_000_000_000)))
+            let other = Issuer::sso(IssuerId([4; 16]));
+            Proof::Voucher(Voucher::sample(&other, b"guid", login.id(), Timestamp(1_800_000_000_000)))
         }
         Factor::DeviceKey => {
             let other = Reference.signing_key(SuiteId::Standard, &SigningSeed::from_bytes(&[8; 32])).unwrap();
@@ -266,7 +262,9 @@ fn a_device_key_signs_in_alone_and_its_proof_is_for_one_sign_in() {
     assert_eq!(because(&step), &Because::Device(DeviceProofError::OtherChallenge));
     // A device that is revoked while its proof is looked at does not get in.
     let proof = world.good(&other, Factor::DeviceKey, 0);
-    let admission = other.admit(&world.policy, &mut world.attempts, None, world.now).unwrap();
+    let admission = other
+        .admit(&world.policy, &mut world.attempts, None, &other.incoming(Factor::DeviceKey), world.now)
+        .unwrap();
     let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &world.devices };
     let examined =
         other.examine(admission, proof, Some(subject), &tools(&world.policy), world.now, &mut fill_random);
@@ -316,8 +314,15 @@ fn two_proofs_at_once_are_one() {
     }
     let mut examined = Vec::new();
     for login in &logins {
-        let admission =
-            login.admit(&world.policy, &mut world.attempts, Some(&world.credentials), world.now).unwrap();
+        let admission = login
+            .admit(
+                &world.policy,
+                &mut world.attempts,
+                Some(&world.credentials),
+                &login.incoming(Factor::Totp),
+                world.now,
+            )
+            .unwrap();
         let subject =
             Subject { record: &world.record, credentials: &world.credentials, devices: &world.devices };
         let proof = world.good(login, Factor::Totp, 0);
@@ -349,7 +354,9 @@ fn what_was_looked_at_before_another_proof_is_not_taken() {
     let mut world = World::new(cheap());
     let mut login = world.begin(true, origin(false));
     let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &world.devices };
-    let admission = login.admit(&world.policy, &mut world.attempts, None, world.now).unwrap();
+    let admission = login
+        .admit(&world.policy, &mut world.attempts, None, &login.incoming(Factor::Password), world.now)
+        .unwrap();
     let proof = world.good(&login, Factor::Password, 0);
     let good =
         login.examine(admission, proof, Some(subject), &tools(&world.policy), world.now, &mut fill_random);
@@ -373,9 +380,16 @@ fn a_short_password_is_never_the_only_factor() {
     let record = PasswordRecord::choose(&world.policy, user, &short, &list, &[], &mut fill_random).unwrap();
     assert!(!record.stands_alone());
     world.credentials.set_password(Some(record));
+    // A policy that asks for longer ones asks it of those who have chosen before, too.
+    let mut longer = cheap();
+    longer.password.chars_min_alone = 64;
+    let mut old = World::new(longer);
+    let mut login = old.begin(true, origin(false));
+    let proof = old.good(&login, Factor::Password, 0);
+    assert_eq!(because(&old.step(&mut login, proof)), &Because::PasswordNotEnough);
     // Then the policy drops the second factor.
     document.roles[Role::User as usize].paths[0].then.clear();
-    world.policy = Policy::new(document).unwrap();
+    world.policy = Policy::cheap(document).unwrap();
     let mut login = world.begin(true, origin(false));
     let step = world.step(&mut login, Proof::Password(short.clone()));
     assert_eq!(because(&step), &Because::PasswordNotEnough);
@@ -389,7 +403,7 @@ fn an_old_hash_is_renewed() {
     let before = world.credentials.password().cloned();
     let mut document = cheap();
     document.password.cost = Cost(Params::new(8 * 1024, 2, 1).unwrap());
-    world.policy = Policy::new(document).unwrap();
+    world.policy = Policy::cheap(document).unwrap();
     for _ in 0..2 {
         let mut login = world.begin(true, origin(false));
         let proof = world.good(&login, Factor::Password, 0);
@@ -426,16 +440,26 @@ fn a_sign_in_ends_with_its_time_its_proofs_and_a_clock_that_is_set_back() {
 fn a_voucher_is_for_one_person_and_a_short_time() {
     let mut world = World::new(cheap());
     let wall = world.now.wall.0;
+    let here = issuer();
+    let elsewhere = Issuer::sso(IssuerId([4; 16]));
     let cases = [
-        (issuer().vouch(b"other guid", world.now.wall), Because::NotLinked),
-        (Issuer::sso(IssuerId([4; 16])).vouch(b"guid", world.now.wall), Because::NotLinked),
-        (issuer().vouch(b"guid", Timestamp(wall - 60_001)), Because::VoucherExpired),
-        (issuer().vouch(b"guid", Timestamp(wall + 1)), Because::VoucherExpired),
+        (&here, &b"other guid"[..], wall, Because::NotLinked),
+        (&elsewhere, b"guid", wall, Because::NotLinked),
+        (&here, b"guid", wall - 60_001, Because::VoucherExpired),
+        (&here, b"guid", wall + 1, Because::VoucherExpired),
     ];
-    for (voucher, expected) in cases {
+    for (by, id, at, expected) in cases {
         let mut login = world.begin(true, origin(false));
+        let voucher = Voucher::sample(by, id, login.id(), Timestamp(at));
         assert_eq!(because(&world.step(&mut login, Proof::Voucher(voucher))), &expected);
     }
+    world.attempts = Attempts::load(&[1; 32], []);
+    // What an issuer says for one sign-in is not said for another.
+    let (one, mut other) = (world.begin(true, origin(false)), world.begin(true, origin(false)));
+    let incoming = one.incoming(Factor::Sso);
+    let admitted = one.admit(&world.policy, &mut world.attempts, None, &incoming, world.now).unwrap();
+    let voucher = here.vouch(&admitted, b"guid", world.now.wall);
+    assert_eq!(because(&world.step(&mut other, Proof::Voucher(voucher))), &Because::OtherSignIn);
     let mut login = world.begin(true, origin(false));
     let proof = world.good(&login, Factor::Sso, 0);
     let Step::Done(grant) = world.step(&mut login, proof) else { panic!() };
@@ -443,9 +467,94 @@ fn a_voucher_is_for_one_person_and_a_short_time() {
 }
 
 #[test]
+fn a_directory_that_says_no_is_counted_like_a_wrong_password() {
+    let mut world = World::new(cheap());
+    let start = world.now.wall.0;
+    let steps: Vec<_> = (0..61u64)
+        .map(|n| {
+            world.now = at(start + n * 3_600_000);
+            let mut login = world.begin(true, Origin { network: None, held: None });
+            world.step(&mut login, Issuer::directory(IssuerId([3; 16])).refuse())
+        })
+        .collect();
+    let refused = |step: &&Step| matches!(step, Step::Refused { .. });
+    assert_eq!(steps.iter().filter(refused).count(), 60);
+    assert!(matches!(steps[60], Step::LockedUntil(Locked { until: None })));
+    // So is every other way in that can be guessed at, and a device is not.
+    let mut login = world.begin(true, origin(false));
+    let proof = world.good(&login, Factor::Password, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::LockedUntil(_)));
+    let proof = world.good(&login, Factor::DeviceKey, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::Done(_)));
+}
+
+#[test]
+fn nobody_continues_what_somebody_else_has_begun() {
+    let then = vec![set(&[Factor::BackupCode])];
+    let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
+    let mut login = world.begin(true, origin(true));
+    let proof = world.good(&login, Factor::Password, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::Need(_)));
+    let here = login.incoming(Factor::BackupCode);
+    let elsewhere = [
+        Incoming { channel: Channel::ClientKey(Hash([9; 48])).binding(), ..here },
+        Incoming { origin: origin(false), ..here },
+        Incoming { origin: Origin { network: None, ..here.origin }, ..here },
+    ];
+    let before = world.attempts.changes();
+    for incoming in elsewhere {
+        let found = login.admit(&world.policy, &mut world.attempts, None, &incoming, world.now);
+        assert_eq!(found.err(), Some(NotAdmitted::OtherConnection));
+    }
+    assert_eq!(world.attempts.changes(), before);
+    // What was counted for one kind of proof is not used for another, which would be counted otherwise.
+    let key = login.incoming(Factor::DeviceKey);
+    let admitted = login.admit(&world.policy, &mut world.attempts, None, &key, world.now).unwrap();
+    let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &world.devices };
+    let proof = world.good(&login, Factor::BackupCode, 0);
+    let tools = tools(&world.policy);
+    let examined = login.examine(admitted, proof, Some(subject), &tools, world.now, &mut fill_random);
+    let desk = Desk { record: &world.record, credentials: &mut world.credentials, devices: &world.devices };
+    let step = login.conclude(&world.policy, examined, Some(desk), &mut world.attempts, world.now);
+    assert_eq!(because(&step), &Because::NotAdmitted);
+    let proof = world.good(&login, Factor::BackupCode, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::Done(_)));
+}
+
+#[test]
+fn a_right_password_that_leads_nowhere_is_told_like_a_wrong_one() {
+    let then = vec![set(&[Factor::WebAuthn])];
+    let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
+    assert!(world.credentials.remove_webauthn(b"id"));
+    let mut login = world.begin(true, origin(false));
+    for _ in 0..2 {
+        let proof = world.good(&login, Factor::Password, 0);
+        let step = world.step(&mut login, proof);
+        assert!(matches!(step, Step::Refused { because: Because::CannotComplete, over: false }), "{step:?}");
+    }
+}
+
+#[test]
+fn a_code_of_a_seed_that_was_replaced_is_not_taken() {
+    let then = vec![set(&[Factor::Totp])];
+    let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
+    let mut login = world.begin(true, origin(false));
+    let proof = world.good(&login, Factor::Password, 0);
+    assert!(matches!(world.step(&mut login, proof), Step::Need(_)));
+    let incoming = login.incoming(Factor::Totp);
+    let admitted = login.admit(&world.policy, &mut world.attempts, None, &incoming, world.now).unwrap();
+    let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &[] };
+    let (proof, tools) = (world.good(&login, Factor::Totp, 0), tools(&world.policy));
+    let examined = login.examine(admitted, proof, Some(subject), &tools, world.now, &mut fill_random);
+    world.credentials.set_totp(Some(enrolled(&mut fill_random)));
+    let desk = Desk { record: &world.record, credentials: &mut world.credentials, devices: &[] };
+    let step = login.conclude(&world.policy, examined, Some(desk), &mut world.attempts, world.now);
+    assert_eq!(because(&step), &Because::Changed);
+}
+
+#[test]
 fn an_account_that_is_held_or_changed_meanwhile_does_not_get_in() {
-    let admin = Caller::sample(1, &[Role::Administrator], true);
-    let many = Population { officers: 9, administrators: 9 };
+    let admin = Someone::new(1, &[Role::Administrator]);
     let then = vec![set(&[Factor::Totp])];
     let mut world = World::new(user_paths(vec![Path { first: Factor::Password, then }]));
     let mut login = world.begin(true, origin(false));
@@ -453,18 +562,20 @@ fn an_account_that_is_held_or_changed_meanwhile_does_not_get_in() {
     assert!(matches!(world.step(&mut login, proof), Step::Need(_)));
     let before = world.record.clone();
     // Held and let in again between two factors: the sign-in was begun by somebody who was then not trusted.
-    let held = before.suspend(&Authority::Caller(&admin), many, world.now.wall).unwrap().record;
+    let held = before.suspend(&admin.by(), MANY, world.now.wall).unwrap().record;
     world.record = held.clone();
     let proof = world.good(&login, Factor::Totp, 0);
     assert_eq!(because(&world.step(&mut login, proof)), &Because::NotActive("suspended"));
-    world.record = held.resume(&Authority::Caller(&admin)).unwrap().record;
+    world.record = held.resume(&admin.by()).unwrap().record;
     world.now = at(world.now.wall.0 + 30_000);
     let proof = world.good(&login, Factor::Totp, 0);
     assert_eq!(because(&world.step(&mut login, proof)), &Because::Changed);
     // A new password while the old one is looked at.
     world.record = before;
     let mut login = world.begin(true, origin(false));
-    let admission = login.admit(&world.policy, &mut world.attempts, None, world.now).unwrap();
+    let admission = login
+        .admit(&world.policy, &mut world.attempts, None, &login.incoming(Factor::Password), world.now)
+        .unwrap();
     let subject = Subject { record: &world.record, credentials: &world.credentials, devices: &[] };
     let proof = world.good(&login, Factor::Password, 0);
     let tools = tools(&world.policy);
@@ -485,148 +596,5 @@ fn nothing_secret_is_printed() {
     }
 }
 
-/// What may happen, in any order: numbers that [`drive`] reads.
-type Event = (u8, u8, u8);
-
-/// A second, simpler telling of the policy: some way to give each requirement a factor of its own.
-fn satisfies(then: &[FactorSet], given: &BTreeSet<Factor>) -> bool {
-    let Some((first, rest)) = then.split_first() else { return true };
-    given.iter().any(|factor| {
-        let mut others = given.clone();
-        others.remove(factor);
-        first.has(*factor) && satisfies(rest, &others)
-    })
-}
-
-/// One sign-in with what the test itself knows to be good.
-struct Tracked {
-    login: Login,
-    good: Vec<Factor>,
-    /// What was asked for last.
-    asked: FactorSet,
-    begun: u64,
-}
-
-fn drive(document: PolicyDocument, events: &[Event], done: &[Cell<u32>; 3]) -> Result<(), TestCaseError> {
-    let mut world = World::new(document);
-    let admin = Caller::sample(1, &[Role::Administrator], true);
-    let by = Authority::Caller(&admin);
-    let many = Population { officers: 9, administrators: 9 };
-    let mut logins: Vec<Tracked> = Vec::new();
-    let (mut codes_used, mut steps_used) = (BTreeSet::new(), BTreeSet::new());
-    for (what, which, number) in events {
-        if what % 16 == 0 || logins.is_empty() {
-            let login = world.begin(*number > 20, origin(*which > 128));
-            logins.push(Tracked { login, good: vec![], asked: Factor::FIRST, begun: world.now.wall.0 });
-            continue;
-        }
-        match what % 16 {
-            1 => world.now = at(world.now.wall.0 + u64::from(*number) * 1_000),
-            2 if *number < 60 => world.now = at(world.now.wall.0 - u64::from(*number) * 1_000),
-            3 => {
-                let change = match world.record.is_active() {
-                    true => world.record.suspend(&by, many, world.now.wall),
-                    false => world.record.resume(&by),
-                };
-                world.record = change.unwrap().record;
-            }
-            4 if *number < 60 => world.devices.clear(),
-            4 => world.devices = vec![person().device],
-            5 if *number < 100 => {
-                let to: &[Role] = if number % 2 == 0 { &[Role::User] } else { &[Role::User, Role::Operator] };
-                world.record = world.record.change_roles(&by, roles(to), many).unwrap().record;
-            }
-            6 => world.attempts = Attempts::load(&[1; 32], []),
-            _ => {
-                let index = logins.len()
-                    - 1
-                    - if *which < 64 { usize::from(*which) % logins.len().min(3) } else { 0 };
-                let tracked = &mut logins[index];
-                // Mostly what was asked for, or nothing would ever be completed.
-                let asked: Vec<_> = tracked.asked.iter().collect();
-                let factor = match what % 16 {
-                    10.. if !asked.is_empty() => asked[usize::from(*number) % asked.len()],
-                    _ => Factor::ALL[usize::from(*number) % 8],
-                };
-                let is_good = *number < 232;
-                let proof = if is_good {
-                    world.good(&tracked.login, factor, number / 8)
-                } else {
-                    bad(&tracked.login, factor)
-                };
-                let code = number / 8 % 5;
-                let step_now = world.now.wall.0;
-                let used_before = world.credentials.clone();
-                let step = world.step(&mut tracked.login, proof);
-                let accepted = matches!(step, Step::Need(_) | Step::Done(_));
-                if !accepted {
-                    continue;
-                }
-                prop_assert!(is_good, "{factor} was bad and was taken");
-                prop_assert!(tracked.login.account().is_some() && world.record.is_active());
-                prop_assert!(!tracked.good.contains(&factor), "{factor} counted twice");
-                prop_assert!(step_now >= tracked.begun && step_now <= tracked.begun + 300_000);
-                match factor {
-                    Factor::BackupCode => prop_assert!(codes_used.insert(code), "a code was good twice"),
-                    Factor::Totp => {
-                        let shown = format!("{:?}", world.credentials.totp());
-                        prop_assert!(steps_used.insert(shown), "a step was good twice");
-                        prop_assert!(used_before.totp() != world.credentials.totp());
-                    }
-                    Factor::DeviceKey => prop_assert!(!world.devices.is_empty()),
-                    _ => {}
-                }
-                tracked.good.push(factor);
-                if let Step::Need(asked) = &step {
-                    tracked.asked = *asked;
-                }
-                if let Step::Done(grant) = step {
-                    let count = &done[tracked.good.len().min(3) - 1];
-                    count.set(count.get() + 1);
-                    let first = tracked.good[0];
-                    let rest: BTreeSet<_> = tracked.good[1..].iter().copied().collect();
-                    for role in world.record.roles().iter() {
-                        let rules = &world.policy.roles[role as usize];
-                        let path = rules.paths.iter().find(|path| path.first == first);
-                        let path = path.expect("a way in that the policy has");
-                        prop_assert!(satisfies(&path.then, &rest), "{role}: {first}, {rest:?}");
-                    }
-                    prop_assert_eq!(grant.roles(), world.record.roles());
-                    prop_assert!(tracked.login.is_over(world.now.wall));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn any_policy() -> impl Strategy<Value = PolicyDocument> {
-    let then = prop::collection::vec(0u8..=255, 0..3);
-    prop::collection::vec((0usize..4, then), 1..4).prop_filter_map("no policy", |paths| {
-        let firsts = [Factor::Password, Factor::Sso, Factor::DeviceKey, Factor::Password];
-        let path = |(first, then): (usize, Vec<u8>)| {
-            let first = firsts[first];
-            let members = |bits: u8| {
-                Factor::FURTHER.iter().filter(move |f| bits >> (*f as u8) & 1 == 1 && *f != first).collect()
-            };
-            Path { first, then: then.into_iter().map(members).collect() }
-        };
-        let document = user_paths(paths.into_iter().map(path).collect());
-        Policy::new(document.clone()).is_ok().then_some(document)
-    })
-}
-
-/// No way to a grant without all factors that the policy demands, whatever is tried in whatever order; and nothing
-/// that is good once is good twice.
-#[test]
-fn no_path_to_done_without_every_factor() {
-    let done: [Cell<u32>; 3] = Default::default();
-    let mut runner = TestRunner::new(Config { cases: 192, failure_persistence: None, ..Config::default() });
-    let events = prop::collection::vec(any::<Event>(), 10..60);
-    runner
-        .run(&(any_policy(), events), |(document, events)| drive(document, &events, &done))
-        .unwrap_or_else(|failure| panic!("{failure}"));
-    // Otherwise the test would be about nothing.
-    let enough = done.iter().all(|count| count.get() > 10);
-    assert!(enough, "too few sign-ins were completed, by their factors: {done:?}");
-}
+#[path = "login_model_tests.rs"]
+mod model;

@@ -89,6 +89,15 @@ pub enum Because {
     /// The voucher is about somebody else, or of an issuer that the account is not linked to.
     #[error("the voucher is not for this account")]
     NotLinked,
+    /// The directory or identity provider did not vouch.
+    #[error("{0} did not vouch")]
+    NotVouched(Factor),
+    /// The voucher was given for another sign-in.
+    #[error("the voucher is for another sign-in")]
+    OtherSignIn,
+    /// The attempt was counted for another sign-in, or for another kind of proof.
+    #[error("the attempt was admitted for another proof")]
+    NotAdmitted,
     /// The voucher is too old.
     #[error("the voucher has expired")]
     VoucherExpired,

@@ -193,8 +193,9 @@ pub(crate) fn check(
 ) -> Result<bool, DeriveError> {
     let (cost, salt) = record.map_or((cost, [0; SALT_BYTES]), |record| (record.cost.0, record.salt));
     let derived = derive(cost, &salt, password.as_bytes())?;
-    let expected = record.map_or([0; OUTPUT_BYTES], |record| *record.hash.as_bytes());
-    let equal = constant_time_eq(derived.as_slice(), Zeroizing::new(expected).as_slice());
+    let nothing = [0; OUTPUT_BYTES];
+    let expected = record.map_or(&nothing, |record| record.hash.as_bytes());
+    let equal = constant_time_eq(derived.as_slice(), expected);
     Ok(equal && record.is_some())
 }
 

@@ -18,6 +18,11 @@ pub const PASSWORD_CHARS_MIN: u16 = 8;
 /// Failed attempts in succession that an account may see, over all sources (SP 800-63B-4 section 3.2.2).
 pub const FAILURES_MAX: u32 = 100;
 
+/// Argon2id costs at least so many KiB and passes (OWASP, Password Storage Cheat Sheet): 19 MiB and two.
+const COST_MIN: (u32, u32) = (19 * 1024, 2);
+/// And at most so many, or sign-ins would starve everything else: 256 MiB and ten.
+const COST_MAX: (u32, u32) = (256 * 1024, 10);
+
 /// The cost of Argon2id in a stored form: memory in KiB, passes, lanes (RFC 9106 section 3.1), within the limits of
 /// `zixt_crypto::password::Params`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,8 +249,16 @@ impl Canonical for PolicyDocument {
 impl PolicyDocument {
     fn check_numbers(&self) -> Result<(), &'static str> {
         let Self { version, password, totp, backup, login, attempts, roles: _ } = self;
+        let costs = |cost: &Cost| {
+            (COST_MIN.0..=COST_MAX.0).contains(&cost.0.memory_kib())
+                && (COST_MIN.1..=COST_MAX.1).contains(&cost.0.passes())
+        };
         let rules = [
             (*version == 1, "the version is 1"),
+            (
+                costs(&password.cost) && costs(&backup.cost),
+                "a hash costs 19 to 256 MiB and 2 to 10 passes of Argon2id",
+            ),
             (
                 password.chars_min_alone >= PASSWORD_CHARS_MIN_ALONE,
                 "a password alone has at least 15 characters",
@@ -325,6 +338,15 @@ fn check_role(rules: &RolePolicy) -> Result<(), &'static str> {
         {
             return Err("security officers and administrators need a device key or WebAuthn");
         }
+        // Whoever sets up an identity provider could sign in as them, and read the record or start updates.
+        if matches!(rules.role, Role::Operator | Role::Auditor)
+            && Factor::VOUCHED.has(path.first)
+            && path.then.is_empty()
+        {
+            return Err(
+                "operators and auditors need a factor of their own after a directory or single sign-on",
+            );
+        }
         if rules.role == Role::Service && path.first != Factor::DeviceKey {
             return Err("a service signs in with a key");
         }
@@ -349,6 +371,14 @@ impl Policy {
     pub fn new(document: PolicyDocument) -> Result<Self, PolicyError> {
         document.check().map_err(PolicyError)?;
         Ok(Self(document))
+    }
+
+    /// A policy with hashes that take no time. All other rules are kept.
+    #[cfg(test)]
+    pub(crate) fn cheap(document: PolicyDocument) -> Result<Self, PolicyError> {
+        let mut dear = document.clone();
+        (dear.password.cost, dear.backup.cost) = (Cost(Params::DEFAULT), Cost(Params::DEFAULT));
+        Self::new(dear).map(|_| Self(document))
     }
 
     /// Reads and checks a document.
@@ -510,7 +540,11 @@ mod tests {
     #[test]
     fn less_than_the_floors_is_refused() {
         let admin = Role::Administrator as usize;
-        let changes: [fn(&mut PolicyDocument); 12] = [
+        let changes: [fn(&mut PolicyDocument); 16] = [
+            |p| p.password.cost = Cost(Params::MIN),
+            |p| p.password.cost = Cost(Params::new(19 * 1024, 1, 1).unwrap()),
+            |p| p.backup.cost = Cost(Params::new(18 * 1024, 2, 1).unwrap()),
+            |p| p.password.cost = Cost(Params::MAX),
             |p| p.password.chars_min_alone = 14,
             |p| p.password.chars_min = 7,
             |p| p.totp.digits = 5,
@@ -538,6 +572,13 @@ mod tests {
             let then = vec![FactorSet::EMPTY.with(Factor::Totp).with(Factor::WebAuthn)];
             document.roles[admin].paths = vec![Path { first, then }];
             assert!(Policy::new(document).is_err(), "{first}");
+        }
+        for role in [Role::Operator, Role::Auditor] {
+            for first in [Factor::Sso, Factor::Directory] {
+                let mut document = PolicyDocument::default();
+                document.roles[role as usize].paths = vec![Path { first, then: vec![] }];
+                assert!(Policy::new(document).is_err(), "{role} {first}");
+            }
         }
     }
 

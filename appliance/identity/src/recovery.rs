@@ -7,12 +7,14 @@
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
-use zixt_types::{AccountId, Canonical, Timestamp};
+use zixt_types::{AccountId, Timestamp};
 
-use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, check_lifetime};
+use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, Lifetime};
+use crate::place::Now;
 use crate::random::{Random, draw};
 use crate::role::Permission;
-use crate::session::{Caller, Forbidden};
+use crate::secret::SecretForm;
+use crate::session::{Actor, Forbidden};
 use zixt_crypto::RandomError;
 
 /// Hours for which a request waits.
@@ -22,6 +24,12 @@ pub const RECOVERY_HOURS_MAX: u64 = 72;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 #[cbor(transparent)]
 pub struct RecoveryId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
+
+impl RecoveryId {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// A request that waits for its second person.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -39,12 +47,14 @@ pub struct Recovery {
     requested_by: AccountId,
     #[n(5)]
     requested_at: Timestamp,
+    #[n(6)]
+    requested_ledger: Timestamp,
 }
 
-impl Canonical for Recovery {
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for Recovery {
     const WHAT: &'static str = "recovery";
     const BYTES_MAX: usize = 128;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -69,6 +79,9 @@ pub enum RecoveryError {
     /// The caller made the request.
     #[error("a recovery needs two people")]
     SamePerson,
+    /// Who asked is no longer somebody who could.
+    #[error("whoever asked may no longer ask")]
+    Requester,
     /// The request is about another account.
     #[error("the request is about another account")]
     OtherAccount,
@@ -92,9 +105,9 @@ impl Recovery {
     /// # Errors
     /// [`RecoveryError`]
     pub fn request(
-        by: &Caller,
+        by: &Actor<'_>,
         record: &AccountRecord,
-        wall: Timestamp,
+        now: Now,
         random: &mut dyn Random,
     ) -> Result<Self, RecoveryError> {
         by.require(Permission::RequestRecovery)?;
@@ -108,20 +121,23 @@ impl Recovery {
             account: record.id(),
             epoch: record.epoch(),
             requested_by: by.account(),
-            requested_at: wall,
+            requested_at: now.wall,
+            requested_ledger: now.ledger,
         })
     }
 
-    /// The second person. Uses the request up: the account waits for its person with the code from now on.
+    /// The second person. Uses the request up: the account waits for its person with the code from now on. `requester`
+    /// is the first person's record as it is now: who has lost the role since has asked for nothing.
     ///
     /// # Errors
     /// [`RecoveryError`]; the request then has to be removed or asked for again.
     pub fn approve(
         self,
-        by: &Caller,
+        by: &Actor<'_>,
+        requester: &AccountRecord,
         record: &AccountRecord,
         code: &InvitationCode,
-        wall: Timestamp,
+        now: Now,
         expires_at: Timestamp,
     ) -> Result<Change, RecoveryError> {
         by.require(Permission::ApproveRecovery)?;
@@ -131,19 +147,27 @@ impl Recovery {
         if by.account() == self.requested_by {
             return Err(RecoveryError::SamePerson);
         }
+        if requester.id() != self.requested_by
+            || !requester.is_active()
+            || !requester.roles().may(Permission::RequestRecovery)
+        {
+            return Err(RecoveryError::Requester);
+        }
         if record.id() != self.account {
             return Err(RecoveryError::OtherAccount);
         }
         if record.epoch() != self.epoch {
             return Err(RecoveryError::Changed);
         }
-        // Set back or gone on too far: either way nobody knows how old the request is.
-        let age = wall.0.checked_sub(self.requested_at.0).ok_or(RecoveryError::Expired)?;
-        if age > RECOVERY_HOURS_MAX * 3_600_000 {
-            return Err(RecoveryError::Expired);
+        // Set back or gone on too far, by either clock: nobody knows how old the request is, or it is too old.
+        for (now, requested) in [(now.wall, self.requested_at), (now.ledger, self.requested_ledger)] {
+            let age = now.0.checked_sub(requested.0).ok_or(RecoveryError::Expired)?;
+            if age > RECOVERY_HOURS_MAX * 3_600_000 {
+                return Err(RecoveryError::Expired);
+            }
         }
-        check_lifetime(wall, expires_at)?;
-        Ok(record.recover(By::Account(by.account()), code, expires_at)?)
+        let end = Lifetime::until(now, expires_at)?;
+        Ok(record.recover(By::Account(by.account()), code, end)?)
     }
 
     /// Its name.

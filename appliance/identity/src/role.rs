@@ -162,7 +162,7 @@ pub const PERMISSIONS: &[(Permission, &[Role])] = {
         (P::ChangeRoles, &[Administrator]),
         (P::ChangePrivilegedRoles, &[SecurityOfficer]),
         (P::EndSessions, &[SecurityOfficer, Administrator]),
-        (P::LiftLockouts, &[Administrator]),
+        (P::LiftLockouts, &[SecurityOfficer, Administrator]),
         (P::RequestRecovery, &[Administrator]),
         (P::ApproveRecovery, &[SecurityOfficer]),
         (P::ConfigureDirectories, &[Administrator]),
@@ -256,6 +256,12 @@ impl Roles {
     #[must_use]
     pub fn are_privileged(self) -> bool {
         self.iter().any(Role::is_privileged)
+    }
+
+    /// Whether one of them is half of what takes over an account. To give one takes a ceremony.
+    #[must_use]
+    pub fn could_take_over(self) -> bool {
+        self.has(Role::SecurityOfficer) || self.has(Role::Administrator)
     }
 
     /// Whether privileged roles differ between the two.

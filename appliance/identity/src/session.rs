@@ -10,16 +10,17 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Canonical, Hash, Timestamp, limits};
+use zixt_types::{AccountId, Hash, Timestamp, limits};
 
 use crate::account::AccountRecord;
-use crate::factor::{Factor, FactorSet};
+use crate::factor::{Factor, FactorSet, met};
 use crate::outcome::Grant;
+use crate::pending::{Batch, Pending, Written};
 use crate::place::{ChannelBinding, Network, Now};
 use crate::policy::{Policy, Span};
 use crate::random::Random;
 use crate::role::{Permission, Roles};
-use crate::secret::{Secret, for_people, from_people};
+use crate::secret::{Secret, SecretForm, for_people, from_people};
 
 /// The wall clock may be set back by so much without ending the sessions that were opened before: the steps of a
 /// disciplined clock, not the hand of an officer.
@@ -60,6 +61,12 @@ impl std::fmt::Debug for Token {
 #[cbor(transparent)]
 pub struct SessionId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
 
+impl SessionId {
+    pub(crate) const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A session as the store keeps it and as its owner sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 #[cbor(array)]
@@ -92,10 +99,10 @@ pub struct SessionRow {
     used_ledger: Timestamp,
 }
 
-impl Canonical for SessionRow {
+// Read and written by this crate only, authenticated: see `rows`.
+impl SecretForm for SessionRow {
     const WHAT: &'static str = "session row";
     const BYTES_MAX: usize = 256;
-    const VERSION: Option<u64> = Some(1);
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -187,7 +194,7 @@ pub enum SessionError {
     /// One of its lifetimes is over.
     #[error("the session is over")]
     Over,
-    /// The account is not active, or its access has changed since.
+    /// The account is not active, its access has changed since, or the policy asks for more now.
     #[error("the account's access has changed since the session was opened")]
     AccessChanged,
 }
@@ -204,15 +211,70 @@ pub enum Forbidden {
     /// A directory's sync does less than its administrators can.
     #[error("a directory does not have the permission {0:?}")]
     DirectoryMayNot(Permission),
+    /// No single person does this.
+    #[error("this takes a ceremony of officers")]
+    NeedsCeremony,
+    /// The caller's access has changed since their session was checked.
+    #[error("the caller's access has changed since the session was checked")]
+    Ended,
+    /// It is somebody else's.
+    #[error("this is another account's")]
+    OtherAccount,
+    /// What is asked for needs a recent sign-in.
+    #[error("this needs a sign-in of the last {min} minutes", min = RECENT_MS / 60_000)]
+    NotRecent,
 }
 
-/// Somebody with a session, during one request. Only [`Sessions::check`] makes one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A change of what an account signs in with, its links too, takes a sign-in of so long ago at most, in milliseconds of the wall clock:
+/// a browser that somebody left open does not give the account away.
+pub const RECENT_MS: u64 = 15 * 60_000;
+
+/// Somebody with a session, during one request. Only [`Sessions::check`] makes one. It tells what was true then;
+/// whatever changes something takes an [`Actor`], which is what is true now.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Caller {
     account: AccountId,
     session: SessionId,
     roles: Roles,
     own_proof: bool,
+    epoch: u64,
+    signed_in: Timestamp,
+}
+
+/// A caller whose access is still what it was when their session was checked. Holds their record, so that it cannot
+/// change meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    caller: &'a Caller,
+    _record: &'a AccountRecord,
+    wall: Timestamp,
+}
+
+impl Actor<'_> {
+    /// Whose session it is.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        self.caller.account
+    }
+
+    /// Demands a permission.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn require(&self, permission: Permission) -> Result<(), Forbidden> {
+        self.caller.require(permission)
+    }
+
+    /// Demands that the sign-in is recent.
+    ///
+    /// # Errors
+    /// [`Forbidden::NotRecent`], also if the clock was set back to before it.
+    pub fn require_recent(&self) -> Result<(), Forbidden> {
+        match self.wall.0.checked_sub(self.caller.signed_in.0) {
+            Some(ms) if ms <= RECENT_MS => Ok(()),
+            _ => Err(Forbidden::NotRecent),
+        }
+    }
 }
 
 impl Caller {
@@ -249,9 +311,23 @@ impl Caller {
     }
 
     #[cfg(test)]
-    pub(crate) fn sample(account: u8, roles: &[crate::role::Role], own_proof: bool) -> Self {
-        let roles = Roles::new(roles).unwrap();
-        Self { account: AccountId([account; 16]), session: SessionId([0; 16]), roles, own_proof }
+    pub(crate) fn sample(record: &AccountRecord, own_proof: bool) -> Self {
+        let (account, roles, epoch) = (record.id(), record.roles(), record.epoch());
+        let (session, signed_in) = (SessionId([0; 16]), Timestamp(0));
+        Self { account, session, roles, own_proof, epoch, signed_in }
+    }
+
+    /// The caller as somebody who changes things. `record` is their own record as it is now, under the lock under which
+    /// the change is stored: a request that waited does nothing that its caller may no longer do.
+    ///
+    /// # Errors
+    /// [`Forbidden::Ended`]
+    pub fn acting<'a>(&'a self, record: &'a AccountRecord, wall: Timestamp) -> Result<Actor<'a>, Forbidden> {
+        let still = record.id() == self.account
+            && record.is_active()
+            && record.epoch() == self.epoch
+            && record.roles() == self.roles;
+        if still { Ok(Actor { caller: self, _record: record, wall }) } else { Err(Forbidden::Ended) }
     }
 }
 
@@ -260,7 +336,7 @@ impl Caller {
 pub struct Sessions {
     rows: BTreeMap<SessionId, SessionRow>,
     of: BTreeMap<AccountId, BTreeSet<SessionId>>,
-    changed: BTreeSet<SessionId>,
+    changed: Pending<SessionId>,
 }
 
 impl Sessions {
@@ -271,19 +347,21 @@ impl Sessions {
         for row in rows {
             all.put(row);
         }
-        all.changed.clear();
+        all.changed = Pending::default();
         all
     }
 
-    /// What the store has to write.
-    #[must_use]
-    pub fn take_changes(&mut self) -> Vec<SessionChange> {
-        let changed = std::mem::take(&mut self.changed);
-        let change = |id| match self.rows.get(&id) {
+    /// What the store has to write. It stays here until [`Self::stored`]: a removal whose write failed is tried again.
+    pub fn changes(&self) -> Batch<SessionChange> {
+        self.changed.batch(|id| match self.rows.get(&id) {
             Some(row) => SessionChange::Put(row.clone()),
             None => SessionChange::Remove(id),
-        };
-        changed.into_iter().map(change).collect()
+        })
+    }
+
+    /// The store has written a batch, durably.
+    pub fn stored(&mut self, until: Written) {
+        self.changed.stored(until);
     }
 
     /// Opens a session: the only way is a completed sign-in, which is used up. If the account has too many, its least
@@ -324,7 +402,8 @@ impl Sessions {
         grant: Grant,
         random: &mut dyn Random,
     ) -> Result<(Token, SessionId), RotateError> {
-        if grant.account() != caller.account || !self.rows.contains_key(&caller.session) {
+        let old = self.rows.get(&caller.session).ok_or(RotateError::Ended)?;
+        if grant.account() != caller.account || grant.account() != old.account {
             return Err(RotateError::Ended);
         }
         let opened = self.open(grant, random)?;
@@ -367,8 +446,23 @@ impl Sessions {
             self.revoke(id);
             return Err(SessionError::AccessChanged);
         }
+        // A policy that asks for more than the sign-in gave ends the session, too.
+        let enough = policy
+            .requirements(row.roles, row.first)
+            .is_some_and(|all| all.iter().all(|then| met(then, row.further) == then.len()));
+        if !enough {
+            self.revoke(id);
+            return Err(SessionError::AccessChanged);
+        }
         let own_proof = !Factor::VOUCHED.has(row.first) || !row.further.is_empty();
-        let caller = Caller { account: row.account, session: id, roles: row.roles, own_proof };
+        let caller = Caller {
+            account: row.account,
+            session: id,
+            roles: row.roles,
+            own_proof,
+            epoch: row.epoch,
+            signed_in: row.signed_in_wall,
+        };
         let touched = now.wall.0.abs_diff(row.used_wall.0) >= TOUCH_MS
             || now.ledger.0.abs_diff(row.used_ledger.0) >= TOUCH_MS;
         if touched && let Some(row) = self.rows.get_mut(&id) {
@@ -379,8 +473,11 @@ impl Sessions {
     }
 
     /// A new token for the same session, under the account's record as it is now: after a change by the caller that
-    /// ended all sessions (a new password), the one that made it goes on. The old token is void at once; the
-    /// lifetimes go on.
+    /// ended all sessions (a new password), the one that made it goes on. Rotate first, and end the others with
+    /// [`Self::revoke_account`] and the new id. The old token is void at once; the lifetimes go on.
+    ///
+    /// The record has to be one change further than the session, or somebody else has changed it, too, and what they
+    /// wanted to end would go on.
     ///
     /// # Errors
     /// [`RotateError`]
@@ -392,7 +489,8 @@ impl Sessions {
     ) -> Result<(Token, SessionId), RotateError> {
         let old = self.rows.get(&caller.session).ok_or(RotateError::Ended)?;
         // More roles are never had by rotating: they take a sign-in that asks for what they need.
-        if record.id() != old.account || !record.is_active() || record.roles() != old.roles {
+        let one_further = caller.epoch == old.epoch && old.epoch.checked_add(1) == Some(record.epoch());
+        if record.id() != old.account || !record.is_active() || record.roles() != old.roles || !one_further {
             return Err(RotateError::Ended);
         }
         let token = Token(Secret::draw(random)?);
@@ -403,25 +501,41 @@ impl Sessions {
         Ok((token, id))
     }
 
-    /// The sessions of an account that are not over, for their owner.
+    /// The sessions of an account that are not over: for their owner, and for who may end them.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
     pub fn list<'a>(
         &'a self,
+        by: &Actor<'_>,
         policy: &'a Policy,
         account: AccountId,
         now: Now,
-    ) -> impl Iterator<Item = &'a SessionRow> {
+    ) -> Result<impl Iterator<Item = &'a SessionRow>, Forbidden> {
+        if by.account() != account {
+            by.require(Permission::EndSessions)?;
+        }
         let ids = self.of.get(&account).into_iter().flatten();
-        ids.filter_map(|id| self.rows.get(id)).filter(move |row| !row.is_over(policy, now))
+        Ok(ids.filter_map(|id| self.rows.get(id)).filter(move |row| !row.is_over(policy, now)))
     }
 
-    /// Whose session this is; for whoever ends one, to see whether they may.
-    #[must_use]
-    pub fn owner(&self, id: SessionId) -> Option<AccountId> {
-        self.rows.get(&id).map(|row| row.account)
+    /// Ends the caller's own session. Needs nothing else: whoever has it may always leave.
+    pub fn log_out(&mut self, caller: &Caller) -> bool {
+        self.revoke(caller.session)
     }
 
-    /// Ends a session. False if there was none.
-    pub fn revoke(&mut self, id: SessionId) -> bool {
+    /// Ends a session: one of the actor's own, or, for who may, somebody else's. False if there was none.
+    ///
+    /// # Errors
+    /// [`Forbidden`]
+    pub fn end(&mut self, by: &Actor<'_>, id: SessionId) -> Result<bool, Forbidden> {
+        if self.rows.get(&id).is_none_or(|row| row.account != by.account()) {
+            by.require(Permission::EndSessions)?;
+        }
+        Ok(self.revoke(id))
+    }
+
+    fn revoke(&mut self, id: SessionId) -> bool {
         let Some(row) = self.rows.remove(&id) else { return false };
         if let Some(ids) = self.of.get_mut(&row.account) {
             ids.remove(&id);
@@ -433,7 +547,7 @@ impl Sessions {
         true
     }
 
-    /// Ends every session of an account, but `keep` if one is given. Gives those that ended, whose streams have to
+    /// Does [`crate::Effect::EndSessions`]: ends every session of an account, but `keep` if one is given. Gives those that ended, whose streams have to
     /// close.
     pub fn revoke_account(&mut self, account: AccountId, keep: Option<SessionId>) -> Vec<SessionId> {
         let ids: Vec<_> =

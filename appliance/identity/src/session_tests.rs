@@ -1,7 +1,8 @@
 use super::*;
-use crate::account::{Authority, Change, InvitationCode, Population};
+use crate::account::Change;
 use crate::policy::PolicyDocument;
 use crate::role::Role;
+use crate::sample::{MANY, Someone, active, ceremony};
 use proptest::prelude::*;
 use zixt_crypto::fill_random;
 
@@ -15,18 +16,12 @@ fn channel(n: u8) -> ChannelBinding {
     crate::place::Channel::ClientKey(Hash([n; 48])).binding()
 }
 
-fn admin() -> Caller {
-    Caller::sample(200, &[Role::Administrator], true)
+fn admin() -> Someone {
+    Someone::new(200, &[Role::Administrator])
 }
 
 fn record(n: u8) -> AccountRecord {
-    let admin = admin();
-    let by = Authority::Caller(&admin);
-    let code = InvitationCode::generate(&mut fill_random).unwrap();
-    let roles = Roles::new(&[Role::User]).unwrap();
-    let id = AccountId([n; 16]);
-    let invited = AccountRecord::invite(&by, id, roles, &code, Timestamp(0), Timestamp(1_000)).unwrap();
-    invited.accept(&code, Timestamp(1)).unwrap().record
+    active(n, &[Role::User])
 }
 
 fn grant(record: &AccountRecord, first: Factor, now: Now) -> Grant {
@@ -87,13 +82,12 @@ fn what_is_taken_from_an_account_is_taken_from_its_sessions_even_those_that_come
     let (policy, before) = (policy(), record(1));
     let start = at(1_000_000, 1_000_000);
     let admin = admin();
-    let by = Authority::Caller(&admin);
-    let many = Population { officers: 2, administrators: 2 };
+    let by = admin.by();
     let operator = Roles::new(&[Role::Operator]).unwrap();
     let changes: [Change; 4] = [
-        before.suspend(&by, many, start.wall).unwrap(),
-        before.offboard(&by, many, start.wall).unwrap(),
-        before.change_roles(&by, operator, many).unwrap(),
+        before.suspend(&by, MANY, start.wall).unwrap(),
+        before.offboard(&by, MANY, start.wall).unwrap(),
+        before.change_roles(&by, operator, MANY).unwrap(),
         before.credentials_changed(),
     ];
     for Change { record: after, .. } in changes {
@@ -134,14 +128,101 @@ fn whoever_changes_a_password_goes_on_with_a_new_token() {
     assert_eq!(all.rotate(&caller, &after, &mut fill_random).err(), Some(RotateError::Ended));
 }
 
+/// The owner sets a new password while somebody else, with the old one, is about to change a factor.
+#[test]
+fn nobody_rotates_over_what_somebody_else_has_ended() {
+    let (policy, before) = (policy(), record(1));
+    let start = at(1_000_000, 1_000_000);
+    let mut all = Sessions::default();
+    let (token, _) = all.open(grant(&before, Factor::Password, start), &mut fill_random).unwrap();
+    let caller = all.check(&policy, &token, &channel(1), start, |_| Some(&before)).unwrap();
+    let once = before.credentials_changed().record;
+    let twice = once.credentials_changed().record;
+    for other in [&before, &twice] {
+        assert_eq!(all.rotate(&caller, other, &mut fill_random).err(), Some(RotateError::Ended));
+    }
+    // And the request itself has nothing to act on any more.
+    assert!(caller.acting(&before, start.wall).is_ok());
+    assert_eq!(caller.acting(&once, start.wall).err(), Some(Forbidden::Ended));
+    let held = before.suspend(&ceremony(), MANY, start.wall).unwrap().record;
+    assert_eq!(caller.acting(&held, start.wall).err(), Some(Forbidden::Ended));
+    assert_eq!(caller.acting(&record(2), start.wall).err(), Some(Forbidden::Ended));
+    assert!(all.rotate(&caller, &once, &mut fill_random).is_ok());
+}
+
+#[test]
+fn sessions_are_listed_and_ended_by_their_owner_and_by_who_may() {
+    let (policy, start) = (policy(), at(1_000_000, 1_000_000));
+    let owner = Someone::vouched(1, &[Role::User]);
+    let cases = [
+        (Someone::vouched(1, &[Role::User]), true),
+        (Someone::new(2, &[Role::User]), false),
+        (Someone::new(2, &[Role::Operator]), false),
+        (Someone::new(2, &[Role::Auditor]), false),
+        (admin(), true),
+        (Someone::new(2, &[Role::SecurityOfficer]), true),
+        (Someone::vouched(2, &[Role::SecurityOfficer]), false),
+    ];
+    for (who, may) in cases {
+        let mut all = Sessions::default();
+        let grant = grant(&owner.record, Factor::Sso, start);
+        let (token, id) = all.open(grant, &mut fill_random).unwrap();
+        let listed = all.list(&who.actor(), &policy, owner.record.id(), start).map(Iterator::count);
+        assert_eq!(listed.ok(), may.then_some(1));
+        assert_eq!(all.end(&who.actor(), id).ok(), may.then_some(true));
+        let found = all.check(&policy, &token, &channel(1), start, |_| Some(&owner.record));
+        assert_eq!(found.is_err(), may);
+        if let Ok(caller) = found {
+            assert!(all.log_out(&caller) && all.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_end_that_was_not_written_is_written_later() {
+    let (record, start) = (record(1), at(1_000_000, 1_000_000));
+    let mut all = Sessions::default();
+    let (_, id) = all.open(grant(&record, Factor::Password, start), &mut fill_random).unwrap();
+    let opened = all.changes();
+    assert!(matches!(opened.changes[..], [SessionChange::Put(_)]));
+    // It ends while the store writes that it was opened.
+    assert!(all.revoke(id));
+    all.stored(opened.until);
+    let ended = all.changes();
+    assert_eq!(ended.changes, [SessionChange::Remove(id)]);
+    // The store fails, and is asked again.
+    drop(ended);
+    let ended = all.changes();
+    assert_eq!(ended.changes, [SessionChange::Remove(id)]);
+    all.stored(ended.until);
+    assert!(all.changes().changes.is_empty());
+}
+
+#[test]
+fn a_policy_that_asks_for_more_ends_what_gave_less() {
+    let (mut document, record) = (PolicyDocument::default(), record(1));
+    let start = at(1_000_000, 1_000_000);
+    let mut all = Sessions::default();
+    let (token, _) = all.open(grant(&record, Factor::Password, start), &mut fill_random).unwrap();
+    let (key, _) = all.open(grant(&record, Factor::DeviceKey, start), &mut fill_random).unwrap();
+    assert!(all.check(&policy(), &token, &channel(1), start, |_| Some(&record)).is_ok());
+    document.roles[Role::User as usize].paths[0].then = vec![FactorSet::EMPTY.with(Factor::Totp)];
+    let stricter = Policy::new(document).unwrap();
+    let found = all.check(&stricter, &token, &channel(1), start, |_| Some(&record));
+    assert_eq!(found, Err(SessionError::AccessChanged));
+    assert!(all.check(&stricter, &key, &channel(1), start, |_| Some(&record)).is_ok());
+    // For good, even if the policy is set back.
+    let found = all.check(&policy(), &token, &channel(1), start, |_| Some(&record));
+    assert_eq!(found, Err(SessionError::Unknown));
+}
+
 #[test]
 fn rotating_gives_no_roles() {
     let (policy, before) = (policy(), record(1));
     let start = at(1_000_000, 1_000_000);
     let admin = admin();
-    let many = Population { officers: 2, administrators: 2 };
     let more = Roles::new(&[Role::User, Role::Operator]).unwrap();
-    let after = before.change_roles(&Authority::Caller(&admin), more, many).unwrap().record;
+    let after = before.change_roles(&admin.by(), more, MANY).unwrap().record;
     let mut all = Sessions::default();
     let (token, _) = all.open(grant(&before, Factor::Password, start), &mut fill_random).unwrap();
     let caller = all.check(&policy, &token, &channel(1), start, |_| Some(&before)).unwrap();
@@ -150,7 +231,7 @@ fn rotating_gives_no_roles() {
     let other = all.elevate(&caller, grant(&self::record(2), Factor::DeviceKey, start), &mut fill_random);
     assert_eq!(other.err(), Some(RotateError::Ended));
     let (_, id) = all.elevate(&caller, grant(&after, Factor::DeviceKey, start), &mut fill_random).unwrap();
-    assert_eq!(all.list(&policy, after.id(), start).map(SessionRow::id).collect::<Vec<_>>(), [id]);
+    assert_eq!(all.rows.keys().collect::<Vec<_>>(), [&id]);
 }
 
 #[test]
@@ -230,11 +311,14 @@ proptest! {
                 }
                 7 if !tokens.is_empty() => {
                     let owner = tokens[index].2;
-                    let record = &records[owner];
-                    let found = all.check(&policy, &tokens[index].0, &channel(1), now, |_| Some(record));
+                    let record = records[owner].clone();
+                    let found = all.check(&policy, &tokens[index].0, &channel(1), now, |_| Some(&record));
                     if let Ok(caller) = found {
-                        let (token, id) = all.rotate(&caller, record, &mut fill_random).unwrap();
-                        tokens[index].3 = true;
+                        records[owner] = record.credentials_changed().record;
+                        let (token, id) = all.rotate(&caller, &records[owner], &mut fill_random).unwrap();
+                        for other in tokens.iter_mut().filter(|other| other.2 == owner) {
+                            other.3 = true;
+                        }
                         tokens.push((token, id, owner, false));
                     }
                 }
@@ -242,10 +326,12 @@ proptest! {
                 // A restart from what the store was told.
                 _ => all = Sessions::load(stored.values().cloned()),
             }
-            for change in all.take_changes() {
+            let batch = all.changes();
+            all.stored(batch.until);
+            for change in batch.changes {
                 match change {
                     SessionChange::Put(row) => {
-                        prop_assert_eq!(SessionRow::parse(&row.to_bytes()), Ok(row.clone()));
+                        prop_assert_eq!(SessionRow::parse_secret(&row.to_secret_bytes()), Ok(row.clone()));
                         stored.insert(row.id(), row);
                     }
                     SessionChange::Remove(id) => {
@@ -264,17 +350,17 @@ proptest! {
 
     #[test]
     fn rows_of_any_bytes_are_read_or_refused(bytes: Vec<u8>, at: prop::sample::Index, to: u8) {
-        if let Ok(row) = SessionRow::parse(&bytes) {
-            prop_assert_eq!(row.to_bytes(), bytes);
+        if let Ok(row) = SessionRow::parse_secret(&bytes) {
+            prop_assert_eq!(&*row.to_secret_bytes(), &bytes);
         }
         let mut all = Sessions::default();
         let now = self::at(1, 1);
         all.open(grant(&record(1), Factor::Password, now), &mut fill_random).unwrap();
-        let mut bytes = all.rows.values().next().unwrap().to_bytes();
+        let mut bytes = all.rows.values().next().unwrap().to_secret_bytes().to_vec();
         let at = at.index(bytes.len());
         bytes[at] = to;
-        if let Ok(row) = SessionRow::parse(&bytes) {
-            prop_assert_eq!(row.to_bytes(), bytes);
+        if let Ok(row) = SessionRow::parse_secret(&bytes) {
+            prop_assert_eq!(&*row.to_secret_bytes(), &bytes);
         }
     }
 

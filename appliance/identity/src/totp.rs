@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::RandomError;
@@ -140,11 +140,17 @@ impl TotpRecord {
             TotpAlgorithm::Sha512 => "SHA512",
         };
         let (secret, digits, period) = (base32(&self.seed.0), self.digits, self.period_s);
-        Zeroizing::new(format!(
+        // At its full size from the start, so that growing leaves no copy of the seed.
+        let longest = 128 + 2 * issuer.len() + account.len() + secret.len();
+        let mut uri = Zeroizing::new(String::with_capacity(longest));
+        // Writing to a String cannot fail.
+        let _ = write!(
+            uri,
             "otpauth://totp/{issuer}:{account}?secret={}&issuer={issuer}&algorithm={algorithm}&digits={digits}\
              &period={period}",
             *secret
-        ))
+        );
+        uri
     }
 
     /// Whether it counts as a factor.
@@ -164,6 +170,11 @@ impl TotpRecord {
         }
         self.confirmed = true;
         Ok(())
+    }
+
+    /// Whether it is the same enrolment, however far it has counted.
+    pub(crate) fn is_of_the_seed_of(&self, other: &Self) -> bool {
+        constant_time_eq(&self.seed.0, &other.seed.0)
     }
 
     /// The step whose code this is.

@@ -13,14 +13,16 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::derive_key;
 use zixt_crypto::hazmat::{self, NONCE_BYTES, TAG_BYTES};
-use zixt_crypto::password::{DeriveError, SALT_BYTES, derive};
+use zixt_crypto::password::{DeriveError, Params, SALT_BYTES, derive};
 use zixt_crypto::{AeadKey, RandomError, labels};
 use zixt_types::{AccountId, Canonical, ParseError, Timestamp, limits};
 
 use crate::password::Password;
 use crate::policy::{Cost, PASSWORD_CHARS_MIN_ALONE};
 use crate::random::{Random, draw};
+use crate::role::Permission;
 use crate::secret::Secret;
+use crate::session::{Actor, Forbidden};
 
 /// The server's part of a vault's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -123,6 +125,10 @@ impl Canonical for Vault {
 /// Why there is no vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SealVaultError {
+    /// Whoever has the vault guesses as fast as the cost lets them, and the cost may come from a server that is not
+    /// trusted with the vault.
+    #[error("a vault's key costs at least {} KiB and {} passes", Params::DEFAULT.memory_kib(), Params::DEFAULT.passes())]
+    CostTooLow,
     /// A passphrase stands alone: anybody with the vault may guess.
     #[error("the passphrase has {got} characters; at least {min} are needed", min = PASSWORD_CHARS_MIN_ALONE)]
     PassphraseTooShort {
@@ -143,6 +149,18 @@ pub enum SealVaultError {
     Derive(#[from] DeriveError),
 }
 
+/// What a client knows about the vault that it wants to see: from its own record or from the ledger, and never from the
+/// vault itself, which a server may have put back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpectedVault {
+    /// Whose it is.
+    pub account: AccountId,
+    /// The newest generation that has been seen; 0 only where nothing is known.
+    pub generation_min: u64,
+    /// Whether that one needs a share.
+    pub with_share: bool,
+}
+
 /// Why a vault was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum OpenVaultError {
@@ -157,6 +175,10 @@ pub enum OpenVaultError {
         /// The one that has been seen.
         least: u64,
     },
+    /// It was made with a share and should have been made without, or the other way round: somebody put an older one
+    /// back.
+    #[error("the vault was not made as expected, with or without the server's share")]
+    OtherMode,
     /// It was made with a share of the server's, and none was given.
     #[error("the vault needs the server's share")]
     ShareNeeded,
@@ -196,6 +218,22 @@ impl Vault {
         content: &[u8],
         random: &mut dyn Random,
     ) -> Result<Self, SealVaultError> {
+        let floor = Params::DEFAULT;
+        if cost.0.memory_kib() < floor.memory_kib() || cost.0.passes() < floor.passes() {
+            return Err(SealVaultError::CostTooLow);
+        }
+        Self::create_at(account, generation, cost, passphrase, share, content, random)
+    }
+
+    fn create_at(
+        account: AccountId,
+        generation: u64,
+        cost: Cost,
+        passphrase: &Password,
+        share: Option<&VaultShare>,
+        content: &[u8],
+        random: &mut dyn Random,
+    ) -> Result<Self, SealVaultError> {
         let got = passphrase.chars();
         if got < usize::from(PASSWORD_CHARS_MIN_ALONE) {
             return Err(SealVaultError::PassphraseTooShort { got });
@@ -214,23 +252,26 @@ impl Vault {
         Ok(Self { version: 1, head, sealed })
     }
 
-    /// Opens a vault of `account` that is not older than a generation that has been seen (0 if none has).
+    /// Opens a vault that is what the client expects: its account's, not older than what it has seen, made in the same
+    /// way.
     ///
     /// # Errors
     /// [`OpenVaultError`]; nothing of the content is released then.
     pub fn open(
         &self,
-        account: AccountId,
-        generation_min: u64,
+        expected: &ExpectedVault,
         passphrase: &Password,
         share: Option<&VaultShare>,
     ) -> Result<Zeroizing<Vec<u8>>, OpenVaultError> {
         let Head { generation, with_share, .. } = self.head;
-        if self.head.account != account {
+        if self.head.account != expected.account {
             return Err(OpenVaultError::OtherAccount);
         }
-        if generation < generation_min {
-            return Err(OpenVaultError::Older { got: generation, least: generation_min });
+        if generation < expected.generation_min {
+            return Err(OpenVaultError::Older { got: generation, least: expected.generation_min });
+        }
+        if with_share != expected.with_share {
+            return Err(OpenVaultError::OtherMode);
         }
         match (with_share, share.is_some()) {
             (true, false) => return Err(OpenVaultError::ShareNeeded),
@@ -249,15 +290,15 @@ impl Vault {
     /// [`ChangeVaultError`]
     pub fn change_passphrase(
         &self,
+        expected: &ExpectedVault,
         old: (&Password, Option<&VaultShare>),
         new: (&Password, Option<&VaultShare>),
         cost: Cost,
         random: &mut dyn Random,
     ) -> Result<Self, ChangeVaultError> {
-        let account = self.head.account;
-        let content = self.open(account, 0, old.0, old.1)?;
+        let content = self.open(expected, old.0, old.1)?;
         let generation = self.head.generation.saturating_add(1);
-        Ok(Self::create(account, generation, cost, new.0, new.1, &content, random)?)
+        Ok(Self::create(expected.account, generation, cost, new.0, new.1, &content, random)?)
     }
 
     /// Whose it is.
@@ -300,6 +341,20 @@ pub const SHARE_GIVEN_MAX: u32 = 5;
 /// The window of [`SHARE_GIVEN_MAX`], in milliseconds of the wall clock.
 pub const SHARE_WINDOW_MS: u64 = 86_400_000;
 
+/// Why a share is not given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum GiveShareError {
+    /// The caller may not have it.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// It was given out too often.
+    #[error("the share was given out {max} times in a day", max = SHARE_GIVEN_MAX)]
+    TooOften {
+        /// When it can be had again, by the wall clock.
+        until: Timestamp,
+    },
+}
+
 /// The share of one account, on the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VaultShareRecord(ShareForm);
@@ -327,12 +382,16 @@ impl VaultShareRecord {
         Ok(Self(ShareForm { version: 1, account, share, given: 0, since: wall }))
     }
 
-    /// Gives the share out to a caller who has signed in. Store the record before the share is sent.
+    /// Gives the share out to its owner. Store the record before the share is sent.
     ///
     /// # Errors
-    /// When it can be had again, by the wall clock.
-    pub fn give(&mut self, wall: Timestamp) -> Result<VaultShare, Timestamp> {
+    /// [`GiveShareError`]
+    pub fn give(&mut self, by: &Actor<'_>, wall: Timestamp) -> Result<VaultShare, GiveShareError> {
+        by.require(Permission::UseOwnVault)?;
         let form = &mut self.0;
+        if by.account() != form.account {
+            return Err(Forbidden::OtherAccount.into());
+        }
         // A clock that was set back begins a new window, but not a new count.
         let elapsed = wall.0.checked_sub(form.since.0);
         match elapsed {
@@ -341,7 +400,8 @@ impl VaultShareRecord {
             None => form.since = wall,
         }
         if form.given >= SHARE_GIVEN_MAX {
-            return Err(Timestamp(form.since.0.saturating_add(SHARE_WINDOW_MS)));
+            let until = Timestamp(form.since.0.saturating_add(SHARE_WINDOW_MS));
+            return Err(GiveShareError::TooOften { until });
         }
         form.given += 1;
         Ok(VaultShare(form.share.clone()))

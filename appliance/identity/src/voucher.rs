@@ -9,7 +9,10 @@ use minicbor::{Decode, Encode};
 use zixt_crypto::{hash, labels};
 use zixt_types::{Hash, Timestamp};
 
+use crate::challenge::LoginId;
 use crate::factor::Factor;
+use crate::login::Admitted;
+use crate::proof::Proof;
 
 /// Names a directory or an identity provider: drawn at random when it is set up, so that another one at the same
 /// address is another issuer.
@@ -69,10 +72,17 @@ impl Issuer {
     }
 
     /// Says that this person has just proven to be who they are: a bind succeeded, or an assertion was verified with
-    /// its signature, audience, nonce, times and replay.
+    /// its signature, audience, nonce, times and replay. For one sign-in, whose attempt was admitted before the bind.
     #[must_use]
-    pub fn vouch(&self, unchanging_id: &[u8], wall: Timestamp) -> Voucher {
-        Voucher { kind: self.kind, link: self.link(unchanging_id), at: wall }
+    pub fn vouch(&self, admitted: &Admitted, unchanging_id: &[u8], wall: Timestamp) -> Voucher {
+        let (kind, link) = (self.kind, self.link(unchanging_id));
+        Voucher { kind, link, login: admitted.login(), at: wall }
+    }
+
+    /// Says that a bind failed, or that an assertion did not verify.
+    #[must_use]
+    pub const fn refuse(&self) -> Proof {
+        Proof::NotVouched(self.kind)
     }
 }
 
@@ -81,10 +91,22 @@ impl Issuer {
 pub struct Voucher {
     kind: Factor,
     link: Link,
+    login: LoginId,
     at: Timestamp,
 }
 
 impl Voucher {
+    #[cfg(test)]
+    pub(crate) fn sample(issuer: &Issuer, unchanging_id: &[u8], login: LoginId, at: Timestamp) -> Self {
+        Self { kind: issuer.kind, link: issuer.link(unchanging_id), login, at }
+    }
+
+    /// For which sign-in.
+    #[must_use]
+    pub const fn login(&self) -> LoginId {
+        self.login
+    }
+
     /// [`Factor::Directory`] or [`Factor::Sso`].
     #[must_use]
     pub const fn kind(&self) -> Factor {
@@ -113,7 +135,7 @@ mod tests {
         let (one, other) = (Issuer::directory(IssuerId([1; 16])), Issuer::sso(IssuerId([2; 16])));
         assert_ne!(one.link(b"guid"), other.link(b"guid"));
         assert_ne!(one.link(b"guid").subject, other.link(b"guid").subject);
-        let voucher = other.vouch(b"guid", Timestamp(7));
+        let voucher = Voucher::sample(&other, b"guid", LoginId([1; 16]), Timestamp(7));
         assert_eq!(
             (voucher.kind(), voucher.link(), voucher.at()),
             (Factor::Sso, other.link(b"guid"), Timestamp(7))

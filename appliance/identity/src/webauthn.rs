@@ -122,13 +122,13 @@ pub struct WebAuthnProof {
     pub assertion: Vec<u8>,
 }
 
-/// The counter of a verified assertion.
-pub(crate) fn check(
+/// The credential and the counter of a verified assertion.
+pub(crate) fn check<'a>(
     proof: &WebAuthnProof,
     challenge: &Challenge,
-    credentials: &[WebAuthnCredential],
+    credentials: &'a [WebAuthnCredential],
     verifier: &dyn WebAuthnVerifier,
-) -> Result<u32, WebAuthnError> {
+) -> Result<(&'a WebAuthnCredential, u32), WebAuthnError> {
     if proof.assertion.len() > limits::WEBAUTHN_ASSERTION_BYTES_MAX {
         return Err(WebAuthnError::TooLong);
     }
@@ -138,7 +138,7 @@ pub(crate) fn check(
         .ok_or(WebAuthnError::UnknownCredential)?;
     let verdict = verifier.verify(challenge, credential, &proof.assertion)?;
     if credential.goes_forward(verdict.sign_count) {
-        Ok(verdict.sign_count)
+        Ok((credential, verdict.sign_count))
     } else {
         Err(WebAuthnError::CounterWentBack)
     }
