@@ -45,7 +45,7 @@ const READERS: u32 = 3;
 /// Entries and envelopes that stay in memory: the last 800 short messages.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of the write-ahead log, about, after which it is copied into the database and written from its beginning again.
-/// A sync of bytes that were written over is a third cheaper than one of a file that has grown.
+/// A sync of bytes that are written over is cheaper than one of a file that has grown (decision 0005).
 const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The store on SQLite. Copies share the connections.
