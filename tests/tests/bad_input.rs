@@ -150,8 +150,11 @@ fn requests(talk: &Talk, found: &mut Findings) {
 
     // The body ends before its announced length, and so does the connection's writing side.
     let mut stream = wire.open();
-    let head =
-        format!("POST {} HTTP/1.1\r\nHost: zixt\r\nContent-Length: 5000\r\n\r\n", endpoints::SUBMISSIONS);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: zixt\r\n{}Content-Length: 5000\r\n\r\n",
+        endpoints::SUBMISSIONS,
+        wire.authorization()
+    );
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&good[..1000])).expect("a write");
     stream.conn.send_close_notify();
     stream.flush().expect("a write");
@@ -162,8 +165,9 @@ fn requests(talk: &Talk, found: &mut Findings) {
 
     let announced = limits::REQUEST_BYTES_MAX + 1;
     let head = format!(
-        "POST {} HTTP/1.1\r\nHost: zixt\r\nContent-Length: {announced}\r\n\r\n",
-        endpoints::SUBMISSIONS
+        "POST {} HTTP/1.1\r\nHost: zixt\r\n{}Content-Length: {announced}\r\n\r\n",
+        endpoints::SUBMISSIONS,
+        wire.authorization()
     );
     let large = ErrorCode::RequestTooLarge;
     let answer = wire.raw(&[head.as_bytes()]).expect("an answer");
@@ -562,7 +566,11 @@ fn flood(appliance: &Appliance, talk: &Talk, found: &mut Findings) {
         ("escaped text", stuffed("\"possession\":\"\\u0041", b"A", "?\""), ErrorCode::MalformedRequest),
     ];
     let head = |length| {
-        format!("POST {} HTTP/1.1\r\nHost: zixt\r\nContent-Length: {length}\r\n\r\n", endpoints::SUBMISSIONS)
+        format!(
+            "POST {} HTTP/1.1\r\nHost: zixt\r\n{}Content-Length: {length}\r\n\r\n",
+            endpoints::SUBMISSIONS,
+            wire.authorization()
+        )
     };
     for (what, body, code) in rounds {
         let answers: Vec<_> = std::thread::scope(|scope| {

@@ -1,5 +1,7 @@
 //! Every endpoint, once: the server routes by these paths, the client calls them, `openapi.json` lists them.
 
+use crate::RoleName;
+
 /// `GET`: whether the appliance can do its work.
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`: genesis, keyring and latest header.
@@ -44,6 +46,61 @@ pub const ADMIN_AUDIT: &str = "/v1/admin/audit";
 /// Admin socket, `GET ?first=&last=`: a range of the audit journal as a file.
 pub const ADMIN_AUDIT_EXPORT: &str = "/v1/admin/audit/export";
 
+/// `POST`: begin a sign-in.
+pub const SIGN_IN: &str = "/v1/sign-in";
+/// `POST`: one proof of a sign-in.
+pub const SIGN_IN_PROOF: &str = "/v1/sign-in/{sign_in}/proof";
+/// `POST`: come with the code of an invitation or recovery.
+pub const ACCEPT: &str = "/v1/accept";
+/// `GET`: the caller.
+pub const ME: &str = "/v1/me";
+/// `POST`: end the session.
+pub const SIGN_OUT: &str = "/v1/me/sign-out";
+/// `GET` the caller's sessions, `DELETE` all others.
+pub const MY_SESSIONS: &str = "/v1/me/sessions";
+/// `DELETE`: one of the caller's sessions.
+pub const MY_SESSION: &str = "/v1/me/sessions/{session}";
+/// `PUT`, `DELETE`: the caller's password.
+pub const MY_PASSWORD: &str = "/v1/me/password";
+/// `POST`, `DELETE`: the caller's authenticator app.
+pub const MY_TOTP: &str = "/v1/me/totp";
+/// `POST`: the first code of a new authenticator app.
+pub const MY_TOTP_CONFIRM: &str = "/v1/me/totp/confirm";
+/// `POST`, `DELETE`: the caller's backup codes.
+pub const MY_BACKUP_CODES: &str = "/v1/me/backup-codes";
+/// `PUT`, `DELETE`: the caller's pre-shared key.
+pub const MY_PSK: &str = "/v1/me/psk";
+/// `POST`: forgive the failed attempts at one's own account.
+pub const MY_LOCKOUT_LIFT: &str = "/v1/me/lift-lockout";
+/// `GET`, `PUT`: the caller's vault.
+pub const MY_VAULT: &str = "/v1/me/vault";
+/// `POST`: the appliance's share of the vault's key.
+pub const MY_VAULT_SHARE: &str = "/v1/me/vault/share";
+/// `GET ?after=&limit=`: accounts.
+pub const PEOPLE: &str = "/v1/people";
+/// `GET`: an account.
+pub const PERSON: &str = "/v1/people/{account}";
+/// `POST`: hold an account.
+pub const PERSON_SUSPEND: &str = "/v1/people/{account}/suspend";
+/// `POST`: let it in again.
+pub const PERSON_RESUME: &str = "/v1/people/{account}/resume";
+/// `POST`: end it for good.
+pub const PERSON_OFFBOARD: &str = "/v1/people/{account}/offboard";
+/// `PUT`: its roles.
+pub const PERSON_ROLES: &str = "/v1/people/{account}/roles";
+/// `GET`, `DELETE`: its sessions.
+pub const PERSON_SESSIONS: &str = "/v1/people/{account}/sessions";
+/// `POST`: forgive the failed attempts.
+pub const PERSON_LOCKOUT_LIFT: &str = "/v1/people/{account}/lift-lockout";
+/// `POST`: ask for its recovery.
+pub const PERSON_RECOVERY: &str = "/v1/people/{account}/recovery";
+/// `GET`: the recoveries that wait.
+pub const RECOVERIES: &str = "/v1/recoveries";
+/// `POST`: approve one.
+pub const RECOVERY_APPROVE: &str = "/v1/recoveries/{recovery}/approve";
+/// Admin socket, `GET ?after=&limit=`: accounts, for the local console.
+pub const ADMIN_PEOPLE: &str = "/v1/admin/people";
+
 /// Fills a path's placeholders, in order. What is filled in must be an id or a number: it is not escaped.
 #[must_use]
 pub fn fill(path: &str, values: &[&(dyn std::fmt::Display + Sync)]) -> String {
@@ -69,6 +126,10 @@ pub enum Method {
     Get,
     /// `POST`
     Post,
+    /// `PUT`
+    Put,
+    /// `DELETE`
+    Delete,
 }
 
 /// Who may call an endpoint.
@@ -76,8 +137,12 @@ pub enum Method {
 pub enum Who {
     /// Whoever can open a connection.
     Anyone,
-    /// An active device of the ledger, known by the TLS key of its connection.
+    /// An active device of the ledger, known by the TLS key of its connection, whose user has signed in on it.
     Device,
+    /// Whoever has signed in.
+    Account,
+    /// Whoever has signed in and has one of these roles.
+    Roles(&'static [RoleName]),
     /// The appliance's own user, root, or a user of the configuration's list.
     Admin,
 }
@@ -115,7 +180,7 @@ impl Endpoint {
     #[must_use]
     pub const fn listener(&self) -> Listener {
         match self.who {
-            Who::Anyone | Who::Device => Listener::Clients,
+            Who::Anyone | Who::Device | Who::Account | Who::Roles(_) => Listener::Clients,
             Who::Admin => Listener::Admin,
         }
     }
@@ -157,6 +222,45 @@ const fn post(
         response: (JSON, Some(response)),
     }
 }
+
+/// Changes something, and takes no body.
+const fn bare(
+    method: Method,
+    path: &'static str,
+    who: Who,
+    summary: &'static str,
+    response: &'static str,
+) -> Endpoint {
+    Endpoint { method, ..get(path, who, summary, response) }
+}
+
+const fn put(
+    path: &'static str,
+    who: Who,
+    summary: &'static str,
+    request: &'static str,
+    response: &'static str,
+) -> Endpoint {
+    Endpoint { method: Method::Put, ..post(path, who, summary, request, response) }
+}
+
+/// See `Permission` in `zixt-identity`; the server's tests compare.
+const USERS: Who = Who::Roles(&[RoleName::User]);
+const WATCHERS: Who =
+    Who::Roles(&[RoleName::SecurityOfficer, RoleName::Administrator, RoleName::Operator, RoleName::Auditor]);
+const RUNNERS: Who = Who::Roles(&[RoleName::SecurityOfficer, RoleName::Administrator]);
+const ADMINISTRATORS: Who = Who::Roles(&[RoleName::Administrator]);
+const OFFICERS: Who = Who::Roles(&[RoleName::SecurityOfficer]);
+const PEOPLE_ONLY: Who = Who::Roles(&[
+    RoleName::SecurityOfficer,
+    RoleName::Administrator,
+    RoleName::Operator,
+    RoleName::Auditor,
+    RoleName::User,
+]);
+
+const PAGE: &[(&str, bool, &str)] =
+    &[("after", false, "the account after which the page begins"), ("limit", false, "how many; at most 256")];
 
 const fn with_query(endpoint: Endpoint, query: &'static [(&'static str, bool, &'static str)]) -> Endpoint {
     Endpoint { query, ..endpoint }
@@ -235,6 +339,109 @@ pub const ENDPOINTS: &[Endpoint] = &[
         request: None,
         response: (NDJSON, Some("StreamLine")),
     },
+    post(SIGN_IN, Who::Anyone, "Begins a sign-in", "SignInRequest", "SignInBegun"),
+    post(
+        SIGN_IN_PROOF,
+        Who::Anyone,
+        "One proof of a sign-in, over the connection that it began on",
+        "SignInProof",
+        "SignInStep",
+    ),
+    post(
+        ACCEPT,
+        Who::Anyone,
+        "Sets the password of an account by the code that was given by hand",
+        "Acceptance",
+        "Done",
+    ),
+    get(ME, Who::Account, "The caller", "Me"),
+    bare(Method::Post, SIGN_OUT, Who::Account, "Ends the session that asks", "Done"),
+    get(MY_SESSIONS, PEOPLE_ONLY, "The caller's sessions", "SessionList"),
+    bare(
+        Method::Delete,
+        MY_SESSIONS,
+        PEOPLE_ONLY,
+        "Ends all sessions of the caller but this",
+        "SessionsEnded",
+    ),
+    bare(Method::Delete, MY_SESSION, PEOPLE_ONLY, "Ends one of the caller's sessions", "SessionsEnded"),
+    put(
+        MY_PASSWORD,
+        PEOPLE_ONLY,
+        "Sets the caller's password; all other sessions end",
+        "NewPassword",
+        "Renewed",
+    ),
+    bare(Method::Delete, MY_PASSWORD, PEOPLE_ONLY, "Removes the caller's password", "Renewed"),
+    bare(Method::Post, MY_TOTP, PEOPLE_ONLY, "Begins to enrol an authenticator app", "TotpEnrolment"),
+    bare(Method::Delete, MY_TOTP, PEOPLE_ONLY, "Removes the authenticator app", "Renewed"),
+    post(
+        MY_TOTP_CONFIRM,
+        PEOPLE_ONLY,
+        "Shows a code of the new authenticator app, which then counts",
+        "TotpConfirmation",
+        "Renewed",
+    ),
+    bare(Method::Post, MY_BACKUP_CODES, PEOPLE_ONLY, "Makes new backup codes", "BackupCodes"),
+    bare(Method::Delete, MY_BACKUP_CODES, PEOPLE_ONLY, "Removes the backup codes", "Renewed"),
+    put(MY_PSK, PEOPLE_ONLY, "Sets the pre-shared key's verifier", "PskVerifier", "Renewed"),
+    bare(Method::Delete, MY_PSK, PEOPLE_ONLY, "Removes the pre-shared key", "Renewed"),
+    bare(
+        Method::Post,
+        MY_LOCKOUT_LIFT,
+        PEOPLE_ONLY,
+        "Forgives the failed attempts at the caller's account",
+        "Done",
+    ),
+    get(MY_VAULT, USERS, "The caller's vault", "VaultFile"),
+    put(MY_VAULT, USERS, "Replaces the caller's vault by its next generation", "VaultFile", "Done"),
+    bare(
+        Method::Post,
+        MY_VAULT_SHARE,
+        USERS,
+        "The appliance's share of the vault's key: a few times a day",
+        "VaultShareGiven",
+    ),
+    with_query(get(PEOPLE, WATCHERS, "Accounts, ascending by id", "AccountPage"), PAGE),
+    get(PERSON, WATCHERS, "An account", "AccountInfo"),
+    bare(
+        Method::Post,
+        PERSON_SUSPEND,
+        RUNNERS,
+        "Holds an account: its sessions and streams end",
+        "AccountInfo",
+    ),
+    bare(Method::Post, PERSON_RESUME, RUNNERS, "Lets a held account in again", "AccountInfo"),
+    bare(Method::Post, PERSON_OFFBOARD, RUNNERS, "Ends an account for good", "AccountInfo"),
+    put(
+        PERSON_ROLES,
+        RUNNERS,
+        "Gives an account other roles; officers and administrators take a ceremony",
+        "NewRoles",
+        "AccountInfo",
+    ),
+    get(PERSON_SESSIONS, RUNNERS, "An account's sessions", "SessionList"),
+    bare(Method::Delete, PERSON_SESSIONS, RUNNERS, "Ends all sessions of an account", "SessionsEnded"),
+    bare(Method::Post, PERSON_LOCKOUT_LIFT, RUNNERS, "Forgives the failed attempts at an account", "Done"),
+    bare(
+        Method::Post,
+        PERSON_RECOVERY,
+        ADMINISTRATORS,
+        "Asks for the recovery of an account whose person lost every factor",
+        "RecoveryInfo",
+    ),
+    get(RECOVERIES, RUNNERS, "The recoveries that wait for a security officer", "RecoveryList"),
+    bare(
+        Method::Post,
+        RECOVERY_APPROVE,
+        OFFICERS,
+        "Approves a recovery: gives the code for the person",
+        "RecoveryCode",
+    ),
+    with_query(
+        get(ADMIN_PEOPLE, Who::Admin, "Accounts, ascending by id, for the local console", "AccountPage"),
+        PAGE,
+    ),
     post(ADMIN_INVITATIONS, Who::Admin, "Creates an account", "AdminInvitation", "Receipt"),
     post(ADMIN_DECISIONS, Who::Admin, "Records what officers decided", "AdminDecision", "Receipt"),
     get(ADMIN_STATUS, Who::Admin, "What an administrator sees", "AdminStatus"),

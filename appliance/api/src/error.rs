@@ -76,6 +76,48 @@ codes! {
     /// The endpoint takes only some kinds of entries.
     WrongKind, "wrong-kind", 400, "This kind of entry is handed in elsewhere.";
 
+    // Sign-in
+    /// The request shows no session that is open on this connection.
+    SignInNeeded, "sign-in-needed", 401, "Sign in first, or again: there is no open session here.";
+    /// The proof was not taken.
+    SignInRefused, "sign-in-refused", 401, "The sign-in was refused.";
+    /// Too many failed attempts.
+    SignInLocked, "sign-in-locked", 429, "There were too many failed attempts. Wait, or ask an administrator to lift the lock.";
+    /// No such sign-in is under way.
+    UnknownSignIn, "unknown-sign-in", 404, "This sign-in is over. Begin it again.";
+    /// A proof cannot be looked at now.
+    SignInUnavailable, "sign-in-unavailable", 503, "The appliance cannot check this now. Try again in a moment, or sign in another way.";
+    /// What is asked for needs a recent sign-in.
+    SignInNotRecent, "sign-in-not-recent", 403, "This needs a sign-in of the last 15 minutes. Sign in again.";
+    /// Officers have to decide it.
+    NeedsCeremony, "needs-ceremony", 403, "No single person may do this: it takes a decision of the security officers.";
+    /// Nobody does this to themselves.
+    OwnAccount, "own-account", 409, "Nobody may do this to their own account.";
+    /// The appliance would be left without anybody in a role.
+    LastOfRole, "last-of-role", 409, "The appliance would be left without anybody in a role that it cannot do without.";
+    /// The account stands elsewhere than it would have to.
+    AccountStatusWrong, "account-status", 409, "The account does not stand where it would have to for this.";
+    /// The roles cannot be had together.
+    RolesInvalid, "roles-invalid", 400, "These roles are none, or exclude each other.";
+    /// The password is too short or one that is tried first.
+    PasswordRefused, "password-refused", 400, "The password is too short, or one that is tried first. Choose another.";
+    /// A code is wrong.
+    CodeRefused, "code-refused", 400, "The code is wrong, was used before, or has expired.";
+    /// The account has no such factor, or it is not confirmed.
+    NotEnrolled, "not-enrolled", 409, "The account has no such factor.";
+    /// No such session.
+    UnknownSession, "unknown-session", 404, "There is no such session, or it has ended.";
+    /// No such request.
+    UnknownRecovery, "unknown-recovery", 404, "There is no such request to recover an account.";
+    /// The recovery is not possible.
+    RecoveryRefused, "recovery-refused", 409, "The account cannot be recovered in this way. Ask for it anew.";
+    /// The user keeps no vault here.
+    UnknownVault, "unknown-vault", 404, "There is no vault of this account.";
+    /// The vault is not the next one.
+    VaultStale, "vault-stale", 409, "Another device has replaced the vault. Fetch it first.";
+    /// The share was given out too often.
+    VaultShareSpent, "vault-share-spent", 429, "The vault was asked for too often. Try again tomorrow.";
+
     // The state of the appliance
     /// The queue is full.
     Busy, "busy", 503, "The appliance is busy. Try again in a moment.";
@@ -255,6 +297,8 @@ impl ErrorCode {
     pub fn is_final(self) -> bool {
         match self {
             Self::Unknown | Self::UnknownEndpoint | Self::MethodNotAllowed | Self::RequestTimeout => false,
+            // About who asks, who may be let in again.
+            Self::SignInNeeded | Self::SignInRefused | Self::UnknownSignIn | Self::SignInNotRecent => false,
             // About this one thing, until somebody repairs it.
             Self::AttachmentDamaged => true,
             code => code.status().is_client_error() && code.status() != StatusCode::TOO_MANY_REQUESTS,
@@ -298,7 +342,7 @@ impl Problem {
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         let retry_after = match code {
-            ErrorCode::Busy | ErrorCode::Starting => Some(1),
+            ErrorCode::Busy | ErrorCode::Starting | ErrorCode::SignInUnavailable => Some(1),
             ErrorCode::ShuttingDown | ErrorCode::CustodyLocked | ErrorCode::CustodyUnavailable => Some(5),
             _ => None,
         };

@@ -4,6 +4,7 @@
 //! Ids and hashes are lower-case hexadecimal ([`Hex`]), other bytes are base64 ([`Bytes64`]), times are milliseconds
 //! since 1970. `openapi.json` beside this crate is generated from it; a test compares.
 
+mod access;
 mod account;
 mod admin;
 pub mod endpoints;
@@ -18,6 +19,12 @@ mod submission;
 mod text;
 mod thread;
 
+pub use access::{
+    Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, Done, FactorKind, Me, NewPassword,
+    NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionInfo,
+    SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, TotpConfirmation,
+    TotpEnrolment, VaultFile, VaultShareGiven,
+};
 pub use account::{AccountName, AccountView, PublicKey};
 pub use admin::{AdminDecision, AdminInvitation, AdminStatus, AuditPage, HeaderInfo};
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
@@ -30,5 +37,8 @@ pub use ledger::{
 };
 pub use stream::{LINE_BYTES_MAX, StreamLine};
 pub use submission::{EnrolRequest, Receipt, SubmissionItem, SubmitRequest, SubmitResponse};
-pub use text::{AccountHex, Bytes64, DeviceHex, HashHex, Hex, HexId, MessageHex, SaltHex, ThreadHex};
+pub use text::{
+    AccountHex, Bytes64, DeviceHex, HashHex, Hex, HexId, LoginHex, MessageHex, RecoveryHex, SaltHex,
+    SessionHex, ThreadHex,
+};
 pub use thread::{Entry, EntryPage, MemberRef, SystemView, ThreadView};

@@ -20,6 +20,8 @@ pub fn document() -> OpenApi {
         let method = match endpoint.method {
             Method::Get => HttpMethod::Get,
             Method::Post => HttpMethod::Post,
+            Method::Put => HttpMethod::Put,
+            Method::Delete => HttpMethod::Delete,
         };
         let item = PathItem::new(method, operation(endpoint));
         match paths.paths.get_mut(endpoint.path) {
@@ -35,13 +37,18 @@ pub fn document() -> OpenApi {
                 .version("1")
                 .description(Some(
                     "HTTP/1.1. Clients: TLS 1.3, MLKEM1024, raw public keys, ALPN zixt/1; the device is known by its \
-                     TLS key. Administrators: the Unix socket RUN/admin.sock.",
+                     TLS key, and shows the session of its sign-in as `Authorization: Bearer`. Administrators: the Unix \
+                     socket RUN/admin.sock.",
                 ))
                 .build(),
         )
         .tags(Some([
             TagBuilder::new().name("anyone").description(Some("whoever can open a connection")).build(),
-            TagBuilder::new().name("device").description(Some("an active device of the ledger")).build(),
+            TagBuilder::new()
+                .name("device")
+                .description(Some("an active device of the ledger whose user has signed in on it"))
+                .build(),
+            TagBuilder::new().name("account").description(Some("whoever has signed in, by their roles")).build(),
             TagBuilder::new().name("admin").description(Some("on the admin socket only")).build(),
         ]))
         .paths(paths)
@@ -53,12 +60,14 @@ fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
     let tag = match endpoint.who {
         Who::Anyone => "anyone",
         Who::Device => "device",
+        Who::Account | Who::Roles(_) => "account",
         Who::Admin => "admin",
     };
     let mut operation = OperationBuilder::new()
         .tag(tag)
         .summary(Some(endpoint.summary))
-        .operation_id(Some(operation_id(endpoint)));
+        .operation_id(Some(operation_id(endpoint)))
+        .description(roles(endpoint.who));
     for part in endpoint.path.split('/') {
         if let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
             operation = operation.parameter(parameter(name, ParameterIn::Path, true, None));
@@ -91,11 +100,20 @@ fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
         .build()
 }
 
+/// Who may, in words.
+fn roles(who: Who) -> Option<String> {
+    let Who::Roles(roles) = who else { return None };
+    let names = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
+    Some(format!("For: {}", names.join(", ")))
+}
+
 /// A name for generated clients: the method and the path's fixed words.
 fn operation_id(endpoint: &Endpoint) -> String {
     let mut id = match endpoint.method {
         Method::Get => "get".to_owned(),
         Method::Post => "post".to_owned(),
+        Method::Put => "put".to_owned(),
+        Method::Delete => "delete".to_owned(),
     };
     let words = endpoint.path.split('/').filter(|part| !part.is_empty() && *part != "v1");
     for word in words.map(|part| part.trim_matches(['{', '}'])) {
@@ -154,6 +172,29 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::ThreadView>(&mut schemas);
     add::<crate::EntryPage>(&mut schemas);
     add::<crate::StreamLine>(&mut schemas);
+    add::<crate::Acceptance>(&mut schemas);
+    add::<crate::AccountInfo>(&mut schemas);
+    add::<crate::AccountPage>(&mut schemas);
+    add::<crate::BackupCodes>(&mut schemas);
+    add::<crate::Done>(&mut schemas);
+    add::<crate::Me>(&mut schemas);
+    add::<crate::NewPassword>(&mut schemas);
+    add::<crate::NewRoles>(&mut schemas);
+    add::<crate::PskVerifier>(&mut schemas);
+    add::<crate::RecoveryCode>(&mut schemas);
+    add::<crate::RecoveryInfo>(&mut schemas);
+    add::<crate::RecoveryList>(&mut schemas);
+    add::<crate::Renewed>(&mut schemas);
+    add::<crate::SessionList>(&mut schemas);
+    add::<crate::SessionsEnded>(&mut schemas);
+    add::<crate::SignInBegun>(&mut schemas);
+    add::<crate::SignInProof>(&mut schemas);
+    add::<crate::SignInRequest>(&mut schemas);
+    add::<crate::SignInStep>(&mut schemas);
+    add::<crate::TotpConfirmation>(&mut schemas);
+    add::<crate::TotpEnrolment>(&mut schemas);
+    add::<crate::VaultFile>(&mut schemas);
+    add::<crate::VaultShareGiven>(&mut schemas);
     add::<crate::AdminInvitation>(&mut schemas);
     add::<crate::AdminDecision>(&mut schemas);
     add::<crate::AdminStatus>(&mut schemas);

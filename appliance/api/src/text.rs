@@ -7,7 +7,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::SchemaType, schema::Type};
 use utoipa::{PartialSchema, ToSchema};
-use zixt_types::{AccountId, ApplianceId, DeviceId, Hash, MessageId, Salt, ThreadId};
+use zixt_types::{
+    AccountId, ApplianceId, DeviceId, Hash, LoginId, MessageId, RecoveryId, Salt, SessionId, ThreadId,
+};
 
 /// Bytes, in JSON as base64 with padding (RFC 4648 section 4).
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -128,7 +130,7 @@ macro_rules! hex_ids {
     };
 }
 
-hex_ids!(AccountId, ApplianceId, DeviceId, Hash, MessageId, Salt, ThreadId);
+hex_ids!(AccountId, ApplianceId, DeviceId, Hash, LoginId, MessageId, RecoveryId, Salt, SessionId, ThreadId);
 
 /// An id or hash, in JSON and in URLs as lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -185,6 +187,12 @@ pub type AccountHex = Hex<AccountId>;
 pub type DeviceHex = Hex<DeviceId>;
 /// A message id.
 pub type MessageHex = Hex<MessageId>;
+/// A sign-in's id.
+pub type LoginHex = Hex<LoginId>;
+/// A session's id.
+pub type SessionHex = Hex<SessionId>;
+/// A recovery's id.
+pub type RecoveryHex = Hex<RecoveryId>;
 /// A thread's id.
 pub type ThreadHex = Hex<ThreadId>;
 /// A hash.

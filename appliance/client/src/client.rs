@@ -87,6 +87,10 @@ impl Client {
         Self { core: Arc::clone(&engine.core), engine: Arc::new(Mutex::new(engine)) }
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Who this device is.
     #[must_use]
     pub fn profile(&self) -> &Profile {

@@ -2,15 +2,17 @@
 //! believed nowhere: [`crate::trust`] checks them.
 
 mod calls;
+mod sign_in;
 mod tls;
 
 pub use calls::Api;
+pub use sign_in::{Factors, SignIn};
 pub use tls::TlsConnector;
 
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use thiserror::Error;
-use zixt_api::Method;
+use zixt_api::{Method, Secret};
 use zixt_crypto_fast::tls::{PinnedKey, TlsSigner};
 use zixt_types::SuiteId;
 
@@ -59,6 +61,8 @@ pub struct Request {
     pub body: Option<Vec<u8>>,
     /// The longest answer that is taken, in bytes.
     pub answer_bytes_max: usize,
+    /// The token of the session that it is asked in.
+    pub token: Option<Secret>,
 }
 
 /// An answer.
@@ -89,8 +93,8 @@ pub enum Opened {
 pub trait Transport: Send + Sync {
     /// Sends a request and waits for the answer.
     fn request(&self, request: Request) -> BoxFuture<'_, Result<Response, ConnectionError>>;
-    /// Opens the push stream after this position.
-    fn stream(&self, after: u64) -> BoxFuture<'_, Result<Opened, ConnectionError>>;
+    /// Opens the push stream after this position, in the session of this token.
+    fn stream(&self, after: u64, token: Option<Secret>) -> BoxFuture<'_, Result<Opened, ConnectionError>>;
 }
 
 /// Where the appliance is, and by what key it is known.

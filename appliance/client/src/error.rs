@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::trust::TrustError;
 use std::path::PathBuf;
 use thiserror::Error;
-use zixt_api::{ErrorCode, Problem};
+use zixt_api::{ErrorCode, FactorKind, Problem};
 use zixt_types::ThreadId;
 
 /// Why an operation failed. [`ClientError::advice`] says what to do.
@@ -21,6 +21,12 @@ pub enum ClientError {
     /// The appliance refused.
     #[error("{0}")]
     Refused(Box<Problem>),
+    /// Whoever answers wants a signature for another connection or appliance: somebody relays. Nothing was signed.
+    #[error("the sign-in was not answered: {0}")]
+    Relayed(String),
+    /// The sign-in asks for more than this device's key, and nobody gave it.
+    #[error("the sign-in asks for one more of: {}", names(.0))]
+    MoreFactors(Vec<FactorKind>),
     /// The appliance, the ledger or another member lied.
     #[error(transparent)]
     Trust(#[from] Box<TrustError>),
@@ -97,6 +103,11 @@ pub enum ClientError {
     },
 }
 
+fn names(factors: &[FactorKind]) -> String {
+    let names: Vec<_> = factors.iter().map(|factor| factor.name()).collect();
+    names.join(", ")
+}
+
 impl From<Problem> for ClientError {
     fn from(problem: Problem) -> Self {
         Self::Refused(Box::new(problem))
@@ -131,7 +142,10 @@ impl ClientError {
     #[must_use]
     pub fn kind(&self) -> Advice {
         match self {
-            Self::Store(StoreError::Altered { .. }) | Self::Trust(_) | Self::Blocked(_) => Advice::Alarm,
+            Self::Store(StoreError::Altered { .. })
+            | Self::Trust(_)
+            | Self::Blocked(_)
+            | Self::Relayed(_) => Advice::Alarm,
             Self::Store(_) | Self::File { .. } => Advice::Local,
             Self::Connection(error) => match error {
                 ConnectionError::WrongKey => Advice::Alarm,
@@ -145,11 +159,13 @@ impl ClientError {
                 | ErrorCode::CustodyUnavailable
                 | ErrorCode::CallerRevoked
                 | ErrorCode::UnknownCaller
+                | ErrorCode::SignInRefused
                 | ErrorCode::InvitationUsed
                 | ErrorCode::InvitationExpired
                 | ErrorCode::StoreFailed
                 | ErrorCode::AttachmentDamaged
                 | ErrorCode::LedgerStopped => Advice::Administrator,
+                ErrorCode::SignInLocked => Advice::Wait,
                 _ if problem.status >= 500 => Advice::Wait,
                 _ => Advice::Usage,
             },
@@ -175,7 +191,12 @@ impl ClientError {
             Self::Connection(ConnectionError::WrongKey) => {
                 "Nothing was sent. The address may be taken over: tell an administrator."
             }
+            Self::Refused(problem) if problem.code == ErrorCode::SignInRefused => {
+                "The account may be suspended, or a code was wrong. Ask an administrator; what is queued stays queued."
+            }
             Self::Refused(problem) => problem.code.advice(),
+            Self::Relayed(_) => "Nothing was signed. Somebody may stand between: tell an administrator.",
+            Self::MoreFactors(_) => "Run the command in a terminal, where it can ask you.",
             Self::Trust(error) => error.advice(),
             Self::Blocked(_) => "Export the proof if there is one, and tell an administrator.",
             Self::Moving => "Try again in a moment.",

@@ -3,6 +3,7 @@
 //! [`Client`] is the whole of it. Reading order of the rest: [`connection`] reaches the appliance, [`trust`] believes
 //! nothing that it says, the engine moves conversations and the outbox, [`store`] keeps it all.
 
+mod access;
 mod client;
 pub mod connection;
 mod engine;
@@ -17,6 +18,7 @@ pub mod store;
 pub mod trust;
 mod views;
 
+pub use access::Deed;
 pub use client::Client;
 pub use error::{Advice, ClientError};
 pub use model::{

@@ -1,6 +1,6 @@
 //! What every part of the client shares: the keys, the store and where things lie in it.
 
-use crate::connection::{Api, Connector, Target};
+use crate::connection::{Api, Connector, SignIn, Target};
 use crate::error::ClientError;
 use crate::model::{ClientEvent, Profile};
 use crate::records::{self, AccountRecord, OutboxRecord, Prepared, ProfileRecord, ThreadRecord};
@@ -29,7 +29,7 @@ pub struct Core {
     pub profile: Profile,
     pub store: Store,
     pub backend: Arc<dyn Backend>,
-    pub identity: Box<dyn SigningKey>,
+    pub identity: Arc<dyn SigningKey>,
     pub device: Device,
     pub directory: Arc<Directory>,
     pub api: Api,
@@ -94,7 +94,18 @@ impl Core {
         };
         let target =
             Target { address: record.address.clone(), suite: record.suite, pin: PinnedKey(record.tls_pin) };
-        let transport = connector.transport(&target, Arc::new(key(&record.tls)?))?;
+        let tls = key(&record.tls)?;
+        let tls_hash = digest::key_hash(record.suite, tls.public_key());
+        let transport = connector.transport(&target, Arc::new(tls))?;
+        let identity: Arc<dyn SigningKey> = Arc::from(key(&record.identity)?);
+        let appliance = genesis.validators.iter().find(|validator| validator.tls == record.tls_pin);
+        let sign_in = SignIn::new(
+            digest::genesis_hash(&genesis),
+            appliance.map(|validator| validator.appliance),
+            record.member,
+            Arc::clone(&identity),
+            tls_hash,
+        );
         let directory = Arc::new(Directory::default());
         let device = Device::new(
             Arc::clone(&backend),
@@ -117,11 +128,11 @@ impl Core {
         let next = last.first().and_then(|(key, _)| <[u8; 8]>::try_from(key.as_slice()).ok());
         let core = Self {
             profile,
-            identity: key(&record.identity)?,
+            identity,
             backend,
             device,
             directory,
-            api: Api::new(transport),
+            api: Api::of_device(transport, Arc::new(sign_in)),
             next: AtomicU64::new(next.map_or(0, |key| u64::from_be_bytes(key) + 1)),
             wake: Notify::new(),
             handed_in: Mutex::default(),

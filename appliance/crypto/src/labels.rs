@@ -208,6 +208,10 @@ labels! {
     SIGN_IN_ROW_KEY = "sign-in-row/key";
     /// Authentication of a row of sign-in at rest.
     SIGN_IN_ROW_TAG = "sign-in-row/tag";
+    /// Derivation of the key that rows of sign-in are authenticated under, from custody's row key.
+    ACCESS_ROWS = "access/rows";
+    /// Derivation of the key that secrets of sign-in are sealed under in the server's store, and their AAD.
+    ACCESS_SEAL = "access/seal";
     /// Derivation and AAD of the key of a user's vault.
     VAULT = "vault";
 

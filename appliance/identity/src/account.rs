@@ -8,12 +8,12 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Hash, RevokeReason, Timestamp, limits};
+use zixt_types::{AccountId, Hash, RevokeReason, Role, Timestamp, limits};
 
 use crate::change::Enrolment;
 use crate::place::Now;
 use crate::random::Random;
-use crate::role::{Permission, Role, Roles};
+use crate::role::{Permission, Roles};
 use crate::secret::{Secret, SecretForm, for_people, from_people};
 use crate::session::{Actor, Forbidden};
 use crate::voucher::{IssuerId, Link};
@@ -304,6 +304,14 @@ impl std::fmt::Debug for InvitationCode {
 }
 
 impl AccountRecord {
+    /// The record of a person whom an enroller invited into the ledger: a user, who comes in with a device. The authority
+    /// is the enroller's signature, which the ledger has checked; it makes nobody more than a user.
+    #[must_use]
+    pub fn of_the_ledger(id: AccountId) -> Self {
+        let status = Status::Active;
+        Self { version: 1, id, roles: Roles::USER, status, links: Vec::new(), epoch: 0 }
+    }
+
     /// Invites somebody. An auditor takes a security officer; a security officer or an administrator takes a ceremony,
     /// because one person with two such accounts could do everything that takes two people. `id` is a new one.
     ///

@@ -70,8 +70,16 @@ pub struct AttemptRow {
 }
 
 impl AttemptKey {
-    pub(crate) const fn as_bytes(&self) -> &[u8] {
+    /// Its bytes, under which the store keeps the row.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Reads what [`Self::as_bytes`] gave. `None` for any other length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     #[cfg(test)]

@@ -1,9 +1,9 @@
 use super::*;
 use crate::place::Network;
 use crate::policy::PolicyDocument;
-use crate::role::Role;
 use crate::sample::Someone;
 use proptest::prelude::*;
+use zixt_types::Role;
 
 fn rules() -> AttemptPolicy {
     PolicyDocument::default().attempts

@@ -3,14 +3,11 @@
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 use zixt_crypto::{Backend, SignError, SigningKey, VerifyError, cose, digest, labels};
-use zixt_types::{AccountId, ApplianceId, Canonical, DeviceId, Hash, ParseError, SuiteId, Timestamp, limits};
+use zixt_types::{
+    AccountId, ApplianceId, Canonical, DeviceId, Hash, LoginId, ParseError, SuiteId, Timestamp, limits,
+};
 
 use crate::place::ChannelBinding;
-
-/// Names one sign-in among those that are under way. Random, and not secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cbor(transparent)]
-pub struct LoginId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
 
 /// What a proof has to be about: this network, this appliance, this sign-in, this channel, until then. A proof for one
 /// challenge is none for any other, so nothing that was overheard or relayed is worth anything elsewhere.

@@ -1,11 +1,11 @@
 use super::*;
 use crate::place::HeldSource;
 use crate::policy::{Policy, PolicyDocument};
-use crate::role::Role;
 use crate::sample::{MANY, Someone};
 use crate::session::RECENT_MS;
 use crate::totp;
 use zixt_crypto::fill_random;
+use zixt_types::Role;
 use zixt_types::Timestamp;
 
 fn known() -> Credentials {

@@ -279,12 +279,13 @@ mod tests {
     use crate::blocklist::Blocklist;
     use crate::password::Password;
     use crate::policy::{Cost, Policy, PolicyDocument};
-    use crate::role::{Role, Roles};
+    use crate::role::Roles;
     use crate::{Psk, totp};
     use proptest::prelude::*;
     use zixt_crypto::fill_random;
     use zixt_crypto::password::Params;
     use zixt_types::Hash;
+    use zixt_types::Role;
 
     fn full() -> Credentials {
         let mut document = PolicyDocument::default();

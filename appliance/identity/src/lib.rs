@@ -53,9 +53,7 @@ pub use account::{
 pub use attempts::{Admission, AttemptChange, AttemptKey, AttemptRow, AttemptTag, Attempts, Locked};
 pub use backup::{BackupCode, BackupError, BackupRecord};
 pub use blocklist::Blocklist;
-pub use challenge::{
-    Challenge, ChallengeError, DeviceProof, DeviceProofError, KnownDevice, LoginId, Statement,
-};
+pub use challenge::{Challenge, ChallengeError, DeviceProof, DeviceProofError, KnownDevice, Statement};
 pub use change::{ChangeError, CredentialChange, Enrolment};
 pub use credentials::{Credentials, OpenCredentialsError, SealCredentialsError};
 pub use factor::{Factor, FactorSet};
@@ -72,12 +70,12 @@ pub use policy::{
 pub use proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 pub use psk::{ExternalPsk, Psk, PskProof, PskRecord};
 pub use random::Random;
-pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError, RecoveryId};
-pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Role, Roles, RolesError};
+pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError};
+pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Roles, RolesError};
 pub use rows::{OpenRowError, RowKey};
 pub use session::{
-    Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionId, SessionRow,
-    Sessions, Token,
+    Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionRow, Sessions,
+    Token,
 };
 pub use totp::{TotpCode, TotpError, TotpRecord};
 pub use vault::{

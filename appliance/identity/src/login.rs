@@ -13,11 +13,11 @@
 //! A caller without an account goes the same way with the same work and gets the same answers.
 
 use zixt_crypto::RandomError;
-use zixt_types::{AccountId, DeviceId, Hash, Timestamp};
+use zixt_types::{AccountId, DeviceId, Hash, LoginId, Timestamp};
 
 use crate::account::AccountRecord;
 use crate::attempts::{Admission, AttemptTag, Attempts, Locked};
-use crate::challenge::{self, Challenge, DeviceProofError, KnownDevice, LoginId};
+use crate::challenge::{self, Challenge, DeviceProofError, KnownDevice};
 use crate::credentials::Credentials;
 use crate::factor::{Factor, FactorSet, met};
 use crate::outcome::{Because, Grant, Step, Unavailable};

@@ -10,7 +10,6 @@ use crate::place::{HeldSource, Network};
 use crate::policy::{Cost, Path, PolicyDocument};
 use crate::psk::Psk;
 use crate::psk::PskProof;
-use crate::role::Role;
 use crate::sample::{MANY, Someone, active, ceremony};
 use crate::totp::TotpCode;
 use crate::totp::tests::{enrolled, shown};
@@ -20,6 +19,7 @@ use std::sync::OnceLock;
 use zixt_crypto::password::Params;
 use zixt_crypto::{Backend as _, Reference, SigningKey, SigningSeed, SuiteId, digest, fill_random};
 use zixt_types::ApplianceId;
+use zixt_types::Role;
 
 const PASSWORD: &str = "tall trees lean west";
 const ACCOUNT: AccountId = AccountId([7; 16]);

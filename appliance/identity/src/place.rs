@@ -41,12 +41,22 @@ impl Network {
     }
 }
 
-impl std::fmt::Debug for Network {
+impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            [0, 0, 0, 0, a, b, c, d] => write!(f, "Network({a}.{b}.{c}.{d})"),
-            prefix => write!(f, "Network({:x}/64)", u64::from_be_bytes(prefix)),
+            [0, 0, 0, 0, a, b, c, d] => write!(f, "{a}.{b}.{c}.{d}"),
+            prefix => {
+                let mut address = [0; 16];
+                address[..8].copy_from_slice(&prefix);
+                write!(f, "{}/64", std::net::Ipv6Addr::from(address))
+            }
         }
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({self})")
     }
 }
 
@@ -138,6 +148,7 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(format!("{:?}", of("192.0.2.7")), "Network(192.0.2.7)");
+        assert_eq!(of("2001:db8::1").to_string(), "2001:db8::/64");
     }
 
     #[test]

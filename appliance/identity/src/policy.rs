@@ -9,7 +9,8 @@ use zixt_crypto::password::Params;
 use zixt_types::{Canonical, ParseError, limits};
 
 use crate::factor::{Factor, FactorSet, met};
-use crate::role::{Role, Roles};
+use crate::role::Roles;
+use zixt_types::Role;
 
 /// Characters of a password that stands alone (SP 800-63B-4 section 3.1.1.2).
 pub const PASSWORD_CHARS_MIN_ALONE: u16 = 15;

@@ -127,6 +127,19 @@ pub struct PskProof {
 }
 
 impl PskRecord {
+    /// The verifier as a client derived it ([`Psk::verifier`]).
+    #[must_use]
+    pub fn from_parts(id: Hash, verifier: &[u8; 32]) -> Self {
+        Self { id, key: Secret::from_bytes(verifier) }
+    }
+
+    /// The verifier, for the client that hands it to its server. Whoever has it answers challenges in the place of who
+    /// has the key.
+    #[must_use]
+    pub fn danger_verifier(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// Names the key.
     #[must_use]
     pub const fn id(&self) -> &Hash {
@@ -152,8 +165,8 @@ impl PskRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::challenge::LoginId;
     use crate::place::Channel;
+    use zixt_types::LoginId;
     use zixt_types::{ApplianceId, ThreadKind, Timestamp};
 
     fn challenge() -> Challenge {

@@ -7,7 +7,7 @@
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
-use zixt_types::{AccountId, Timestamp};
+use zixt_types::{AccountId, RecoveryId, Timestamp};
 
 use crate::account::{AccountError, AccountRecord, By, Change, InvitationCode, Lifetime};
 use crate::place::Now;
@@ -19,17 +19,6 @@ use zixt_crypto::RandomError;
 
 /// Hours for which a request waits.
 pub const RECOVERY_HOURS_MAX: u64 = 72;
-
-/// Names a request.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cbor(transparent)]
-pub struct RecoveryId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
-
-impl RecoveryId {
-    pub(crate) const fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// A request that waits for its second person.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]

@@ -7,68 +7,7 @@
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use std::fmt;
 use thiserror::Error;
-
-/// What somebody is here for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cbor(index_only)]
-#[repr(u8)]
-pub enum Role {
-    /// Decides about keys, policy and privileged roles.
-    #[n(0)]
-    SecurityOfficer = 0,
-    /// Runs accounts, directories, peers and backups.
-    #[n(1)]
-    Administrator = 1,
-    /// Watches health and alerts, and starts what is prepared.
-    #[n(2)]
-    Operator = 2,
-    /// Reads the audit record and evidence. Changes nothing.
-    #[n(3)]
-    Auditor = 3,
-    /// Writes and reads messages.
-    #[n(4)]
-    User = 4,
-    /// A program.
-    #[n(5)]
-    Service = 5,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::SecurityOfficer,
-        Self::Administrator,
-        Self::Operator,
-        Self::Auditor,
-        Self::User,
-        Self::Service,
-    ];
-
-    /// The word for it in reports and in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SecurityOfficer => "security-officer",
-            Self::Administrator => "administrator",
-            Self::Operator => "operator",
-            Self::Auditor => "auditor",
-            Self::User => "user",
-            Self::Service => "service",
-        }
-    }
-
-    /// Roles that only a security officer may give or take.
-    #[must_use]
-    pub const fn is_privileged(self) -> bool {
-        matches!(self, Self::SecurityOfficer | Self::Administrator | Self::Auditor)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use zixt_types::Role;
 
 /// Pairs that nobody may have together.
 pub const EXCLUSIONS: &[(Role, Role)] = &[
@@ -214,6 +153,9 @@ pub enum RolesError {
 pub struct Roles(u8);
 
 impl Roles {
+    /// A user, and nothing else.
+    pub const USER: Self = Self(1 << Role::User as u8);
+
     /// Checks a set of roles.
     ///
     /// # Errors

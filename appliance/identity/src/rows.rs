@@ -15,10 +15,10 @@ use zixt_types::{Canonical, Hash, ParseError};
 
 use crate::account::AccountRecord;
 use crate::attempts::{AttemptKey, AttemptRow};
-use crate::recovery::{Recovery, RecoveryId};
+use crate::recovery::Recovery;
 use crate::secret::{Secret, SecretForm};
-use crate::session::{SessionId, SessionRow};
-use zixt_types::AccountId;
+use crate::session::SessionRow;
+use zixt_types::{AccountId, RecoveryId, SessionId};
 
 /// What rows are authenticated under: 32 bytes of custody's, and a key for each kind of row from it.
 #[derive(Debug)]

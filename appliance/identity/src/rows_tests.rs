@@ -4,10 +4,10 @@ use crate::factor::Factor;
 use crate::outcome::Grant;
 use crate::place::{Channel, Now, Origin};
 use crate::policy::PolicyDocument;
-use crate::role::Role;
 use crate::sample::{Someone, active, both};
 use crate::session::{SessionChange, Sessions};
 use zixt_crypto::fill_random;
+use zixt_types::Role;
 use zixt_types::Timestamp;
 
 fn session() -> SessionRow {

@@ -5,8 +5,9 @@ use zixt_types::{AccountId, Hash, Timestamp};
 
 use crate::account::{AccountRecord, Approved, Authority, InvitationCode, Population};
 use crate::place::Now;
-use crate::role::{Role, Roles};
+use crate::role::Roles;
 use crate::session::{Actor, Caller};
+use zixt_types::Role;
 
 pub(crate) const MANY: Population = Population { officers: 3, administrators: 3, auditors: 3 };
 

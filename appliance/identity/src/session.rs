@@ -10,7 +10,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 use zixt_crypto::hash::constant_time_eq;
 use zixt_crypto::{RandomError, hash, labels};
-use zixt_types::{AccountId, Hash, Timestamp, limits};
+use zixt_types::{AccountId, Hash, SessionId, Timestamp, limits};
 
 use crate::account::AccountRecord;
 use crate::factor::{Factor, FactorSet, met};
@@ -53,17 +53,6 @@ impl Token {
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(redacted)")
-    }
-}
-
-/// Names a session in lists: the first bytes of the token's hash. Opens nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
-#[cbor(transparent)]
-pub struct SessionId(#[cbor(n(0), with = "crate::secret::fixed")] pub [u8; 16]);
-
-impl SessionId {
-    pub(crate) const fn as_bytes(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -340,15 +329,36 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// The sessions as they were stored.
+    /// The sessions as they were stored. Of too many, those that were used longest ago end.
     #[must_use]
     pub fn load(rows: impl IntoIterator<Item = SessionRow>) -> Self {
         let mut all = Self::default();
         for row in rows {
-            all.put(row);
+            let id = row.id();
+            all.of.entry(row.account).or_default().insert(id);
+            all.rows.insert(id, row);
         }
-        all.changed = Pending::default();
+        let accounts: Vec<_> = all.of.keys().copied().collect();
+        accounts.into_iter().for_each(|account| all.make_room(account, None));
         all
+    }
+
+    /// Whether a session is open: for a stream that lasts longer than a request. Whatever ends a session ends it here.
+    #[must_use]
+    pub fn is_open(&self, id: SessionId) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    /// How many sessions an account has.
+    #[must_use]
+    pub fn count(&self, account: AccountId) -> usize {
+        self.of.get(&account).map_or(0, BTreeSet::len)
+    }
+
+    /// What anybody may know of their own session.
+    #[must_use]
+    pub fn own(&self, caller: &Caller) -> Option<&SessionRow> {
+        self.rows.get(&caller.session)
     }
 
     /// What the store has to write. It stays here until [`Self::stored`]: a removal whose write failed is tried again.
@@ -388,7 +398,7 @@ impl Sessions {
         };
         let id = row.id();
         self.put(row);
-        self.make_room(grant.account(), id);
+        self.make_room(grant.account(), Some(id));
         Ok((token, id))
     }
 
@@ -582,9 +592,9 @@ impl Sessions {
     }
 
     /// Bounds: of one account, then of all.
-    fn make_room(&mut self, account: AccountId, keep: SessionId) {
+    fn make_room(&mut self, account: AccountId, keep: Option<SessionId>) {
         let oldest = |ids: &mut dyn Iterator<Item = (&SessionId, Timestamp)>| {
-            ids.filter(|(id, _)| **id != keep).min_by_key(|(_, used)| *used).map(|(id, _)| *id)
+            ids.filter(|(id, _)| Some(**id) != keep).min_by_key(|(_, used)| *used).map(|(id, _)| *id)
         };
         while self.of.get(&account).is_some_and(|ids| ids.len() > limits::SESSIONS_EACH_MAX) {
             let ids = self.of.get(&account).into_iter().flatten();

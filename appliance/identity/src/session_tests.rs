@@ -1,10 +1,10 @@
 use super::*;
 use crate::account::Change;
 use crate::policy::PolicyDocument;
-use crate::role::Role;
 use crate::sample::{MANY, Someone, active, ceremony};
 use proptest::prelude::*;
 use zixt_crypto::fill_random;
+use zixt_types::Role;
 
 const MINUTE: u64 = 60_000;
 

@@ -1,8 +1,8 @@
 use super::*;
-use crate::role::Role;
 use crate::sample::Someone;
 use proptest::prelude::*;
 use zixt_crypto::fill_random;
+use zixt_types::Role;
 
 const COST: Cost = Cost(Params::MIN);
 const ALICE: AccountId = AccountId([1; 16]);

@@ -7,9 +7,8 @@
 
 use minicbor::{Decode, Encode};
 use zixt_crypto::{hash, labels};
-use zixt_types::{Hash, Timestamp};
+use zixt_types::{Hash, LoginId, Timestamp};
 
-use crate::challenge::LoginId;
 use crate::factor::Factor;
 use crate::login::Admitted;
 use crate::proof::Proof;

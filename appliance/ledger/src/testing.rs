@@ -62,7 +62,7 @@ pub struct SampleNetwork {
     /// Consensus keys, in order of validator.
     pub validators: Vec<(ApplianceId, Box<dyn SigningKey>)>,
     /// The enroller's key.
-    pub enroller: Box<dyn SigningKey>,
+    pub enroller: Arc<dyn SigningKey>,
     /// The officers' keys, in order of the genesis. The first alone is enough unless the network says otherwise.
     pub officers: Vec<Box<dyn SigningKey>>,
     /// The clock.
@@ -145,7 +145,7 @@ impl SampleNetwork {
             state: LedgerState::new(genesis, keyring.clone()),
             keyring,
             validators,
-            enroller,
+            enroller: Arc::from(enroller),
             officers,
             now: Timestamp(1_000_000),
             blocks: Vec::new(),

@@ -278,7 +278,7 @@ fn an_enroller_is_replaced_from_the_next_height_on() {
     // In one batch with its replacement the old key still invites: it is judged by the height before.
     network.seal(vec![entry, same_height]);
     assert_eq!(network.propose(vec![too_late]).unwrap_err(), Refusal::UnknownEnroller);
-    network.enroller = key;
+    network.enroller = std::sync::Arc::from(key);
     network.enrol("erin");
     let appoints = |key: &Hash, time: Timestamp| network.state.system.appoints(key, time);
     assert!(!appoints(&old, network.state.time));

@@ -203,6 +203,19 @@ impl Audit {
         Ok(AuditPage { lines, next: next.0, more: next <= self.journal.head().sequence })
     }
 
+    /// Every event so far, for tests.
+    #[cfg(test)]
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let mut reader = self.journal.reader(Sequence(1));
+        let mut events = Vec::new();
+        while let Some(read) = reader.read_next().unwrap() {
+            if let Read::Record(record) = read {
+                events.push(record.event().unwrap());
+            }
+        }
+        events
+    }
+
     /// A range as a file. The ledger anchors no heads yet, so it has no roots.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The custody daemon as the server sees it: it signs votes and handshakes, and gives the key of sealed columns.
 
+use crate::access::AccessKeys;
 use crate::names::Names;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use zixt_hsm_protocol::{
     BlockingHsmClient, ClientError, KeyStatus, Request, Response, StateKind, Status, TakenDecision,
     VoteOutcome, VoteRefusal,
 };
-use zixt_types::{Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Transcript, Vote};
+use zixt_types::{Body, Canonical, CustodyMode, Hash, Height, KeyPurpose, Round, Transcript, Vote};
 
 /// How often the state is asked for while keys are usable.
 const POLL_OPERATIONAL: Duration = Duration::from_secs(2);
@@ -58,6 +59,11 @@ pub trait Custody: Send + Sync + 'static {
     /// # Errors
     /// Custody refuses or cannot be reached.
     fn row_key(&self) -> Result<AeadKey, HostError>;
+    /// Signs, as enroller, that a device has ended.
+    ///
+    /// # Errors
+    /// Custody refuses or cannot be reached.
+    fn sign_revocation(&self, body: &Body) -> Result<Vec<u8>, HostError>;
     /// Officers' decisions that it carried out, from a number on: some of them, ascending, with their transcripts.
     ///
     /// # Errors
@@ -150,6 +156,10 @@ impl Custody for Hsmd {
         Ok(self.client.unseal_row_key()?)
     }
 
+    fn sign_revocation(&self, body: &Body) -> Result<Vec<u8>, HostError> {
+        Ok(self.client.sign_revocation(body)?)
+    }
+
     fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError> {
         let Response::Decisions(mut decisions) = self.client.call(&Request::Decisions { from })? else {
             return Err(Box::new(ClientError::Unexpected));
@@ -200,7 +210,7 @@ const fn state_of(state: StateKind) -> CustodyState {
 pub struct CustodyWatch {
     custody: Arc<dyn Custody>,
     state: tokio::sync::watch::Sender<CustodyState>,
-    names: RwLock<Option<Arc<Names>>>,
+    names: RwLock<Option<(Arc<Names>, Arc<AccessKeys>)>>,
     /// The keys that custody uses and used, as last seen.
     keys: RwLock<Vec<CustodyKey>>,
     /// The consensus key that the ledger knows of.
@@ -285,19 +295,28 @@ impl CustodyWatch {
     }
 
     pub(crate) fn names(&self) -> Option<Arc<Names>> {
+        self.row_keys().map(|(names, _)| names)
+    }
+
+    /// What rows about who may come in are authenticated and sealed under.
+    pub(crate) fn access(&self) -> Option<Arc<AccessKeys>> {
+        self.row_keys().map(|(_, access)| access)
+    }
+
+    fn row_keys(&self) -> Option<(Arc<Names>, Arc<AccessKeys>)> {
         self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks custody now. Blocks.
     pub fn refresh(&self) -> CustodyState {
         let (mut state, keys) = self.custody.seen();
-        let mut names = self.names();
+        let mut names = self.row_keys();
         if state.has_keys() {
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         }
         match state {
             CustodyState::Operational if names.is_none() => match self.custody.row_key() {
-                Ok(key) => names = Some(Arc::new(Names::new(&key))),
+                Ok(key) => names = Some((Arc::new(Names::new(&key)), Arc::new(AccessKeys::new(&key)))),
                 Err(error) => {
                     log::warn!("custody gives no row key: {}", crate::logging::chain(&*error));
                     state = self.custody.state();

@@ -1,5 +1,6 @@
 //! `zixtd` from start to end.
 
+use crate::access::{Access, AccessError, AccessParts};
 use crate::app::{About, App, Parts};
 use crate::audit::{Audit, AuditError};
 use crate::config::Config;
@@ -104,6 +105,9 @@ pub enum DaemonError {
     /// The audit journal.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Who may come in cannot be read.
+    #[error("nobody can be let in")]
+    Access(#[from] AccessError),
     /// Another process works with this state folder.
     #[error("another zixtd (or fsck) works with {}", .0.display())]
     InUse(PathBuf),
@@ -226,6 +230,16 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     let server_config = tls::server_config(suite, signer, Arc::new(AnyKey))?;
     let about = About { listen: listen.to_string(), tls: tls_hash, me };
     let watched = Arc::clone(&custody);
+    let access = Arc::new(Access::new(AccessParts {
+        store: store.clone(),
+        custody: Arc::clone(&custody),
+        view: Arc::clone(&view),
+        backend: Arc::clone(&backend),
+        me,
+    }));
+    // If custody was locked again meanwhile, later.
+    access.load().await?;
+    let sweeper = tokio::spawn(Arc::clone(&access).run(shutdown.clone()));
     let app = Arc::new(App::new(Parts {
         view,
         store: store.clone(),
@@ -235,6 +249,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         queue,
         vitals,
         audit: Arc::clone(&audit),
+        access,
         about,
         shutdown: shutdown.clone(),
     }));
@@ -246,6 +261,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         connections.clone(),
         shutdown.clone(),
     ));
+    tokio::spawn(crate::app::leavers::run(Arc::clone(&app), shutdown.clone()));
     tokio::spawn(crate::decisions::run(Arc::clone(&app), watched, shutdown.clone()));
     tokio::spawn(serve_admin(admin, app, allowed, connections.clone(), shutdown.clone()));
     log::info!("ready: clients connect to {listen}");
@@ -257,6 +273,8 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     if tokio::time::timeout(DRAIN_WAIT_MAX, connections.wait()).await.is_err() {
         log::warn!("some connections did not end in time");
     }
+    // What waits to be written down is written.
+    let _ = sweeper.await;
     store.close().await?;
     end_audit(audit).await?;
     log::info!("stopped");

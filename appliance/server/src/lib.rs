@@ -4,6 +4,7 @@
 //! consensus certify and commits, [`push`] tells the recipients. `http` never sees the store, and no private key is
 //! ever in this process: the custody daemon signs.
 
+pub mod access;
 pub mod app;
 pub mod audit;
 pub mod config;

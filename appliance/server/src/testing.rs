@@ -1,5 +1,6 @@
 //! A whole server in a test: real store, real consensus, real signatures; only custody is software, and TLS is left out.
 
+use crate::access::{Access, AccessParts};
 use crate::app::{About, App, Parts};
 use crate::audit::{self, Audit};
 use crate::custody::{Custody, CustodyKey, CustodyWatch, NotNow};
@@ -9,7 +10,7 @@ use crate::push::Push;
 use crate::sequencer::{Queue, Sequencer, SequencerError};
 use crate::view::View;
 use axum::Router;
-use axum::body::Body;
+use axum::body::Body as HttpBody;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
@@ -21,18 +22,22 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use zixt_api::{AdminInvitation, Bytes64, CustodyState, Problem, Receipt, SubmissionItem, endpoints};
+use zixt_api::{
+    AdminDecision, AdminInvitation, Bytes64, CustodyState, Method, Problem, Receipt, SignInBegun,
+    SignInProof, SignInRequest, SignInStep, SubmissionItem, endpoints,
+};
 use zixt_audit::folder::{DiskFolder, Folder, Handle};
 use zixt_consensus::{HostError, SignOutcome};
-use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, digest};
+use zixt_crypto::{AeadKey, Backend, SigningKey, SuiteId, cose, digest, labels};
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::{StateKind, TakenDecision};
+use zixt_identity::{Challenge, Channel, DeviceProof};
 use zixt_ledger::Submission;
 use zixt_ledger::testing::{SampleDevice, SampleNetwork};
 use zixt_storage::Store;
 use zixt_types::{
-    Action, Attachment, Canonical as _, CustodyMode, Hash, Height, KeyPurpose, Payload, Round, Salt,
-    Transcript, Vote, VoteStep,
+    AccountId, Action, Attachment, Body, Canonical as _, CustodyMode, Decision, Hash, Height, KeyPurpose,
+    Payload, Role, Round, Salt, Transcript, Vote, VoteStep,
 };
 
 /// The salt that [`SampleNetwork`] commits to names with.
@@ -43,6 +48,7 @@ type Slot = (Height, Round, VoteStep);
 /// Custody in software, with the double-sign guard of the real one. Outlives restarts of the server.
 pub struct SoftCustody {
     key: Mutex<Box<dyn SigningKey>>,
+    enroller: Arc<dyn SigningKey>,
     /// Public keys that were retired.
     retired: Mutex<Vec<Vec<u8>>>,
     /// Decisions that it carried out.
@@ -97,7 +103,8 @@ impl Custody for SoftCustody {
             custody: CustodyMode::WrappedByToken,
             active,
         };
-        let mut keys = vec![key(self.key.lock().unwrap().public_key(), true)];
+        let enroller = CustodyKey { purpose: KeyPurpose::Enroller, ..key(self.enroller.public_key(), true) };
+        let mut keys = vec![key(self.key.lock().unwrap().public_key(), true), enroller];
         keys.extend(self.retired.lock().unwrap().iter().map(|public_key| key(public_key, false)));
         (*self.state.lock().unwrap(), keys)
     }
@@ -141,6 +148,13 @@ impl Custody for SoftCustody {
         Ok(AeadKey::from_bytes(&[7; 32]))
     }
 
+    fn sign_revocation(&self, body: &Body) -> Result<Vec<u8>, HostError> {
+        if self.state() != CustodyState::Operational {
+            return Err(NotNow::State(StateKind::Locked).into());
+        }
+        Ok(cose::sign(&*self.enroller, labels::BODY, &body.to_bytes())?)
+    }
+
     fn decisions(&self, from: u64) -> Result<Vec<TakenDecision>, HostError> {
         let taken = self.taken.lock().unwrap();
         // One at a time: the daemon's pages are small as well.
@@ -162,6 +176,8 @@ pub struct Stack {
     folder: tempfile::TempDir,
     /// Where the audit journal lies.
     pub disk: Arc<FaultyFolder>,
+    /// Tokens of sessions, by the TLS key on which they were opened.
+    pub tokens: Mutex<HashMap<Hash, String>>,
 }
 
 /// An answer: status and body.
@@ -201,6 +217,7 @@ impl Stack {
         let (_, key) = net.validators.pop().unwrap();
         let custody = Arc::new(SoftCustody {
             key: Mutex::new(key),
+            enroller: Arc::clone(&net.enroller),
             retired: Mutex::default(),
             taken: Mutex::default(),
             state: Mutex::new(CustodyState::Operational),
@@ -213,7 +230,20 @@ impl Stack {
         let started = Self::start(&net, &custody, folder.path(), Err(Arc::clone(&disk) as _)).await;
         let (app, watch, shutdown, thread) = started;
         let (clients, admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
-        Self { net, custody, app, clients, admin, watch, shutdown, thread: Some(thread), folder, disk }
+        let tokens = Mutex::default();
+        Self {
+            net,
+            custody,
+            app,
+            clients,
+            admin,
+            watch,
+            shutdown,
+            thread: Some(thread),
+            folder,
+            disk,
+            tokens,
+        }
     }
 
     #[allow(clippy::type_complexity, reason = "one caller")]
@@ -250,6 +280,14 @@ impl Stack {
         let audit = audit.unwrap_or_else(|disk| {
             Arc::new(Audit::over(disk, Arc::clone(&view), zixt_audit::limits::SEGMENT_BYTES_MIN).unwrap())
         });
+        let access = Arc::new(Access::new(AccessParts {
+            store: store.clone(),
+            custody: Arc::clone(&watch),
+            view: Arc::clone(&view),
+            backend: Arc::clone(&net.backend),
+            me,
+        }));
+        let _with_custody = access.load().await.unwrap();
         let app = Arc::new(App::new(Parts {
             view,
             store,
@@ -259,6 +297,7 @@ impl Stack {
             queue,
             vitals,
             audit,
+            access,
             about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me },
             shutdown: shutdown.clone(),
         }));
@@ -317,15 +356,51 @@ impl Stack {
     }
 
     pub async fn call(&self, tls: Option<Hash>, method: &str, path: &str, body: Vec<u8>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(HttpBody::from(body)).unwrap();
         if let Some(tls) = tls {
-            request.extensions_mut().insert(Peer(tls));
+            self.sign(&mut request, tls);
         }
         read(self.clients.clone().oneshot(request).await.unwrap()).await
     }
 
+    /// Says that a request comes over this key, and shows the session that was opened on it.
+    pub fn sign(&self, request: &mut Request<HttpBody>, tls: Hash) {
+        request.extensions_mut().insert(Peer(tls));
+        if let Some(token) = self.tokens.lock().unwrap().get(&tls) {
+            let shown = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert(http::header::AUTHORIZATION, shown);
+        }
+    }
+
+    /// Opens a device's stream in its session.
+    pub async fn open_stream(&self, device: &SampleDevice, path: &str) -> HttpBody {
+        let mut request = Request::builder().uri(path).body(HttpBody::empty()).unwrap();
+        self.sign(&mut request, tls_of(device));
+        let response = self.clients.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], endpoints::NDJSON);
+        response.into_body()
+    }
+
+    /// Gives an account other roles, by a decision of the officers.
+    pub async fn give_roles(&mut self, account: AccountId, roles: &[Role]) {
+        let decision = Decision::SetRoles { account, roles: roles.to_vec() };
+        let transcript = self.net.approve(&self.net.action(0, decision), 1);
+        let request = AdminDecision { transcript: transcript.to_bytes().into(), key: None };
+        let _receipt: Receipt = self.call_admin("POST", endpoints::ADMIN_DECISIONS, &request).await.json();
+        self.follow();
+    }
+
+    /// A person with one device and these roles, signed in.
+    pub async fn person_as(&mut self, name: &str, roles: &[Role]) -> SampleDevice {
+        let device = self.person(name).await;
+        self.give_roles(device.member.account, roles).await;
+        self.sign_in(&device).await;
+        device
+    }
+
     pub async fn call_admin<T: Serialize>(&self, method: &str, path: &str, body: &T) -> Answer {
-        let body = Body::from(serde_json::to_vec(body).unwrap());
+        let body = HttpBody::from(serde_json::to_vec(body).unwrap());
         let request = Request::builder().method(method).uri(path).body(body).unwrap();
         read(self.admin.clone().oneshot(request).await.unwrap()).await
     }
@@ -348,7 +423,38 @@ impl Stack {
         let receipt: Receipt = self.post(&device, endpoints::ENROL, &request).await.json();
         assert_eq!(receipt.seq, 1);
         self.follow();
+        self.sign_in(&device).await;
         device
+    }
+
+    /// Signs a device in with its identity key, as `zixt` does. Later calls of it show the session.
+    pub async fn sign_in(&self, device: &SampleDevice) {
+        let SignInStep::Done { token, .. } = self.try_sign_in(device).await.json() else {
+            panic!("a device's key is enough")
+        };
+        self.tokens.lock().unwrap().insert(tls_of(device), token.expose().to_owned());
+    }
+
+    pub async fn try_sign_in(&self, device: &SampleDevice) -> Answer {
+        let (begun, challenge) = self.begin_sign_in(device).await;
+        let proof =
+            DeviceProof::sign(&*device.identity, &challenge, device.member.account, device.member.device)
+                .unwrap();
+        let proof = SignInProof::DeviceKey { proof: Bytes64(proof.to_bytes()) };
+        self.prove(device, &begun, &proof).await
+    }
+
+    pub async fn begin_sign_in(&self, device: &SampleDevice) -> (SignInBegun, Challenge) {
+        let request = SignInRequest { account: Some(device.member.account.into()), name: None };
+        let begun: SignInBegun = self.post(device, endpoints::SIGN_IN, &request).await.json();
+        let challenge = Challenge::parse(&begun.challenge.0).unwrap();
+        let channel = Channel::ClientKey(tls_of(device)).binding();
+        challenge.check_for(&self.net.state.genesis_hash, &self.app.about.me, &channel).unwrap();
+        (begun, challenge)
+    }
+
+    pub async fn prove(&self, device: &SampleDevice, begun: &SignInBegun, proof: &SignInProof) -> Answer {
+        self.post(device, &endpoints::fill(endpoints::SIGN_IN_PROOF, &[&begun.sign_in]), proof).await
     }
 
     /// Hands entries in as `device`.
@@ -378,7 +484,17 @@ impl Drop for Stack {
     }
 }
 
-pub async fn read(response: Response<Body>) -> Answer {
+/// The name of a method.
+pub const fn method(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+    }
+}
+
+pub async fn read(response: Response<HttpBody>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes().to_vec();
     Answer { status: head.status, head, body }
@@ -416,7 +532,7 @@ pub fn altered(
 impl Stack {
     /// A message that somebody makes for a thread, member of it or not.
     pub fn message_of(&self, author: &SampleDevice, thread: zixt_types::ThreadId) -> Submission {
-        use zixt_types::{Author, Body, Epoch, MessageId};
+        use zixt_types::{Author, Epoch, MessageId};
         let known = self.net.state.thread(&thread);
         let author_id = Author::Device(author.member);
         let epoch = known.and_then(|t| t.conversation()).map_or(Epoch(0), |conversation| conversation.epoch);

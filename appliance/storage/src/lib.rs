@@ -18,8 +18,8 @@ pub use cache::{Cache, InProcess};
 pub use error::{CommitError, LoadError, OpenError, PutKeyPackagesError, PutNameError, StoreError};
 pub use fsck::{Finding, FindingKind, FsckReport, NameCheck, fsck};
 pub use model::{
-    Committed, Delivery, KeyPackage, KeyPackageCounts, Mailbox, Position, SealedName, StoredEntry,
-    StoredHeader,
+    AccessChange, AccessKind, Committed, Delivery, KeyPackage, KeyPackageCounts, Mailbox, Position,
+    SealedName, StoredEntry, StoredHeader,
 };
 pub use sqlite::SqliteStore;
 
@@ -328,6 +328,34 @@ impl Store {
     /// See [`StoreError`].
     pub async fn name(&self, account: AccountId) -> Result<Option<SealedName>, StoreError> {
         on!(self, store => store.name(account))
+    }
+
+    /// A row about who may come in.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn access(&self, kind: AccessKind, id: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        on!(self, store => store.access(kind, id))
+    }
+
+    /// All rows of a kind with their ids, ascending, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn access_all(
+        &self,
+        kind: AccessKind,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        on!(self, store => store.access_all(kind, limit))
+    }
+
+    /// Makes these changes durable, all of them or none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn write_access(&self, changes: &[AccessChange]) -> Result<(), StoreError> {
+        on!(self, store => store.write_access(changes))
     }
 
     /// A small setting.

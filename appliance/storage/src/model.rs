@@ -232,3 +232,36 @@ pub struct SealedName {
     /// The sealed name.
     pub sealed: Vec<u8>,
 }
+
+/// What a row about who may come in is about. The numbers stand in the store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(i64)]
+pub enum AccessKind {
+    /// An account's standing, by its id.
+    Account = 1,
+    /// What an account signs in with, by its id. Sealed.
+    Credentials = 2,
+    /// A session, by its id.
+    Session = 3,
+    /// A count of failed attempts, by its keyed hash.
+    Attempts = 4,
+    /// A request to recover an account, by its id.
+    Recovery = 5,
+    /// A user's vault, by the account's id. Sealed by the user.
+    Vault = 6,
+    /// The appliance's share of a vault, by the account's id. Sealed.
+    VaultShare = 7,
+    /// A setting of sign-in, by its name. Sealed.
+    Setting = 8,
+}
+
+/// A change of one row about who may come in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessChange {
+    /// Its kind.
+    pub kind: AccessKind,
+    /// Its id.
+    pub id: Vec<u8>,
+    /// The row; `None` removes it.
+    pub row: Option<Vec<u8>>,
+}

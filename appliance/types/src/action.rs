@@ -1,7 +1,9 @@
 //! What security officers approve, and how they say so: an action is exact, for one network and one appliance, and good
 //! once. Whoever carries it out reads the same bytes that the officers signed.
 
-use crate::{ApplianceId, Canonical, CustodyMode, Hash, ProtectorId, SuiteId, Timestamp, limits};
+use crate::{
+    AccountId, ApplianceId, Canonical, CustodyMode, Hash, ProtectorId, Role, SuiteId, Timestamp, limits,
+};
 use minicbor::{Decode, Encode};
 
 /// What a signing key is for.
@@ -156,6 +158,17 @@ pub enum Decision {
         #[n(1)]
         recipient: Hash,
     },
+    /// Gives an account these roles, in the place of those that it has. Whoever is to be a security officer or an
+    /// administrator becomes it in this way only. Changes nothing in custody.
+    #[n(7)]
+    SetRoles {
+        /// The account.
+        #[n(0)]
+        account: AccountId,
+        /// All its roles from then on, ascending, without repeats.
+        #[n(1)]
+        roles: Vec<Role>,
+    },
 }
 
 impl Decision {
@@ -170,6 +183,7 @@ impl Decision {
             Self::ActivateKey { .. } => "activate-key",
             Self::DestroyKey { .. } => "destroy-key",
             Self::Recover { .. } => "recover",
+            Self::SetRoles { .. } => "set-roles",
         }
     }
 }
@@ -269,6 +283,11 @@ impl Canonical for Action {
             Decision::ActivateKey { retires, activates, .. } => {
                 if retires == activates {
                     return Err("it retires the key that it activates");
+                }
+            }
+            Decision::SetRoles { roles, .. } => {
+                if roles.is_empty() || !roles.windows(2).all(|pair| pair[0] < pair[1]) {
+                    return Err("the roles are none, not sorted, or repeat one");
                 }
             }
             Decision::RemoveProtector { .. }
@@ -426,6 +445,10 @@ mod tests {
             }),
             (purpose(), hash()).prop_map(|(purpose, key)| Decision::DestroyKey { purpose, key }),
             (hash(), hash()).prop_map(|(backup, recipient)| Decision::Recover { backup, recipient }),
+            (any::<[u8; 16]>(), 1..64u8).prop_map(|(account, bits)| Decision::SetRoles {
+                account: AccountId(account),
+                roles: Role::ALL.into_iter().filter(|role| bits & (1 << *role as u8) != 0).collect(),
+            }),
         ]
     }
 

@@ -138,6 +138,21 @@ byte_id!(
     32
 );
 byte_id!(
+    /// One sign-in among those that are under way. Random, and not secret.
+    LoginId,
+    16
+);
+byte_id!(
+    /// A session in lists: the first bytes of its token's hash. Opens nothing.
+    SessionId,
+    16
+);
+byte_id!(
+    /// A request to recover an account. Random.
+    RecoveryId,
+    16
+);
+byte_id!(
     /// A protector of custody's root key: drawn at random or derived from the device, by who adds it.
     ProtectorId,
     16

@@ -11,6 +11,7 @@ mod genesis;
 mod header;
 mod ids;
 pub mod limits;
+mod role;
 mod suite;
 mod vote;
 
@@ -23,8 +24,9 @@ pub use cbor::{Canonical, ParseError};
 pub use genesis::{CustodyMode, Genesis, Officer, RotationPolicy, UnlockMode, Validator};
 pub use header::{Certificate, CertificateSignature, Head, Header, ShardState};
 pub use ids::{
-    AccountId, ApplianceId, DeviceId, Epoch, Hash, Height, MessageId, ProtectorId, Round, Salt, Seq, ShardId,
-    ThreadId, ThreadKind, Timestamp,
+    AccountId, ApplianceId, DeviceId, Epoch, Hash, Height, LoginId, MessageId, ProtectorId, RecoveryId,
+    Round, Salt, Seq, SessionId, ShardId, ThreadId, ThreadKind, Timestamp,
 };
+pub use role::Role;
 pub use suite::{SuiteId, UnknownSuite};
 pub use vote::{Vote, VoteStep};

@@ -118,6 +118,17 @@ macro_rules! calls {
                 }
             }
 
+            /// Signs the revocation of a device as enroller.
+            ///
+            /// # Errors
+            /// See [`ClientError`].
+            pub $($async)? fn sign_revocation(&self, body: &Body) -> Result<Vec<u8>, ClientError> {
+                match self.call(&Request::SignRevocation { body: body.to_bytes() }) $($await)* ? {
+                    Response::InviteSignature(signature) => Ok(signature),
+                    _ => Err(ClientError::Unexpected),
+                }
+            }
+
             /// The key that seals sensitive columns of the server's store.
             ///
             /// # Errors

@@ -135,6 +135,7 @@ mod tests {
             bytes().prop_map(|content| Request::SignTls { content }),
             bytes().prop_map(|vote| Request::SignVote { vote }),
             bytes().prop_map(|body| Request::SignInvite { body }),
+            bytes().prop_map(|body| Request::SignRevocation { body }),
             Just(Request::UnsealRowKey),
         ]
     }

@@ -180,6 +180,13 @@ pub enum Request {
         #[n(0)]
         backup: Hash,
     },
+    /// Signs, as enroller, that a device of an account has ended.
+    #[n(24)]
+    SignRevocation {
+        /// A `zixt_types::Body` with a revocation.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        body: Vec<u8>,
+    },
 }
 
 /// A PIN and whose it is.
@@ -242,11 +249,14 @@ pub enum Purpose {
     /// Make backups.
     #[n(8)]
     Backup,
+    /// Sign revocations of devices: whoever may can shut people out, and let nobody in.
+    #[n(9)]
+    EnrollerRevoke,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Status,
         Self::Provision,
         Self::Unlock,
@@ -256,6 +266,7 @@ impl Purpose {
         Self::UnsealRowKey,
         Self::Manage,
         Self::Backup,
+        Self::EnrollerRevoke,
     ];
 
     /// The name that the configuration and messages use.
@@ -271,6 +282,7 @@ impl Purpose {
             Self::UnsealRowKey => "unseal-row-key",
             Self::Manage => "manage",
             Self::Backup => "backup",
+            Self::EnrollerRevoke => "enroller-revoke",
         }
     }
 
@@ -311,6 +323,7 @@ impl Request {
             Self::SignTls { .. } => Purpose::TlsServer,
             Self::SignVote { .. } => Purpose::ConsensusVote,
             Self::SignInvite { .. } => Purpose::EnrollerSign,
+            Self::SignRevocation { .. } => Purpose::EnrollerRevoke,
             Self::UnsealRowKey => Purpose::UnsealRowKey,
         }
     }
@@ -327,6 +340,7 @@ impl Request {
                 | Self::SignTls { .. }
                 | Self::SignVote { .. }
                 | Self::SignInvite { .. }
+                | Self::SignRevocation { .. }
                 | Self::UnsealRowKey
                 | Self::Recovery
                 | Self::BackupKey { .. }

@@ -32,7 +32,7 @@ pub enum Response {
     /// To `SignVote`.
     #[n(6)]
     Vote(#[n(0)] VoteOutcome),
-    /// To `SignInvite`: the signature.
+    /// To `SignInvite` and `SignRevocation`: the signature.
     #[n(7)]
     InviteSignature(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// To `UnsealRowKey`.

@@ -89,6 +89,7 @@ impl Service {
             Decision::DestroyKey { purpose, key } => {
                 self.destroy_key(&mut custody, transcript, pins, purpose, key)
             }
+            Decision::SetRoles { .. } => self.count_only(&mut custody, transcript),
             Decision::AddProtector { .. } => Err(CustodyError::WrongState {
                 why: "a protector is added together with its PIN: `zixt-hsm add-protector`".to_owned(),
             }),
@@ -121,6 +122,21 @@ impl Service {
         log::info!("decision {sequence} of the officers: {}", done.join("; "));
         self.complete(custody)?;
         Ok(done)
+    }
+
+    /// Keeps and counts a decision that changes nothing here: the server brings it into the ledger and carries it out.
+    fn count_only(&self, custody: &mut Custody, transcript: &[u8]) -> Result<Vec<String>, CustodyError> {
+        if matches!(custody, Custody::Quarantined(..)) {
+            return Err(CustodyError::WrongState {
+                why: "custody is in quarantine: a new consensus key comes first".to_owned(),
+            });
+        }
+        let open = custody.open_mut()?;
+        let mut next = open.record.clone();
+        next.sequence += 1;
+        self.keep_decision(open.record.sequence, transcript)?;
+        open.record = self.commit(&open.root, next)?;
+        Ok(vec!["the decision is kept for the ledger; nothing changes in custody".to_owned()])
     }
 
     /// Rotates the root, as most decisions do, and counts the decision.

@@ -105,6 +105,9 @@ impl Service {
             Request::SignInvite { body } => {
                 self.with_keys(|keys| keys.sign_invite(body)).map(Response::InviteSignature)
             }
+            Request::SignRevocation { body } => {
+                self.with_keys(|keys| keys.sign_revocation(body)).map(Response::InviteSignature)
+            }
             Request::UnsealRowKey => {
                 self.with_keys(|keys| Ok(keys.row_key())).map(|key| Response::RowKey(RowKey(key)))
             }

@@ -31,6 +31,7 @@ pub const fn kind(request: &Request) -> Option<Kind> {
         Request::SignTls { .. }
         | Request::SignVote { .. }
         | Request::SignInvite { .. }
+        | Request::SignRevocation { .. }
         | Request::UnsealRowKey
         | Request::Lock => None,
         Request::Status | Request::Recovery | Request::Decisions { .. } => Some(Kind::Look),

@@ -159,12 +159,32 @@ impl Keys {
     /// # Errors
     /// `WrongContent`, `WrongGenesis`, `WrongSuite`, `Internal`.
     pub fn sign_invite(&self, bytes: &[u8]) -> Result<Vec<u8>, CustodyError> {
-        let wrong =
-            |why: &str| CustodyError::WrongContent { purpose: Purpose::EnrollerSign, why: why.to_owned() };
-        let body = Body::parse(bytes).map_err(|error| wrong_content(Purpose::EnrollerSign, &error))?;
-        if !matches!(body.payload, Payload::Invite { .. }) {
-            return Err(wrong("it is not an invitation"));
-        }
+        self.sign_as_enroller(bytes, Purpose::EnrollerSign, |payload| match payload {
+            Payload::Invite { .. } => Ok(()),
+            _ => Err("it is not an invitation"),
+        })
+    }
+
+    /// Signs the revocation of a device as this appliance's enroller.
+    ///
+    /// # Errors
+    /// `WrongContent`, `WrongGenesis`, `WrongSuite`, `Internal`.
+    pub fn sign_revocation(&self, bytes: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        self.sign_as_enroller(bytes, Purpose::EnrollerRevoke, |payload| match payload {
+            Payload::DeviceRevoke { .. } => Ok(()),
+            _ => Err("it is not the revocation of a device"),
+        })
+    }
+
+    fn sign_as_enroller(
+        &self,
+        bytes: &[u8],
+        purpose: Purpose,
+        check: impl FnOnce(&Payload) -> Result<(), &'static str>,
+    ) -> Result<Vec<u8>, CustodyError> {
+        let wrong = |why: &str| CustodyError::WrongContent { purpose, why: why.to_owned() };
+        let body = Body::parse(bytes).map_err(|error| wrong_content(purpose, &error))?;
+        check(&body.payload).map_err(wrong)?;
         if body.author != Author::Enroller(self.enroller_hash) {
             return Err(wrong("its author is not this appliance's enroller"));
         }

@@ -152,6 +152,12 @@ fn signs_nothing_but_what_a_purpose_is_for() {
     let good = invite(&genesis, enroller);
     let revoke = Payload::DeviceRevoke { device: DeviceId([1; 16]), reason: RevokeReason::KeyCompromise };
     let not_invite = Body { payload: revoke, ..good.clone() };
+    // The other way round: a revocation is signed by its own request, and nothing else is.
+    let signature = client.sign_revocation(&not_invite).unwrap();
+    let public = &key(&keys, KeyPurpose::Enroller).public_key;
+    cose::verify(&Reference, not_invite.suite, public, labels::BODY, &not_invite.to_bytes(), &signature)
+        .unwrap();
+    assert_eq!(refused(client.sign_revocation(&good)).code(), "custody-wrong-content");
     let other_author = Body { author: Author::Enroller(Hash([1; 48])), ..good.clone() };
     let no_enroller = Body { author: Author::Invitation(AccountId([1; 16])), ..good.clone() };
     for body in [not_invite, other_author, no_enroller] {

@@ -64,6 +64,11 @@ pub fn describe_named(action: &Action, name_of: &dyn Fn(&Hash) -> Option<String>
             field("backup", grouped(&backup.0));
             field("the machine's ML-KEM key", grouped(&recipient.0));
         }
+        Decision::SetRoles { account, roles } => {
+            field("account", grouped(&account.0));
+            let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+            field("roles", names.join(", "));
+        }
     }
     field("network", named(&action.genesis));
     field("appliance", grouped(&action.appliance.0));
@@ -99,6 +104,9 @@ const fn what(decision: &Decision) -> &'static str {
         Decision::RotateRoot => "REPLACE THE ROOT KEY",
         Decision::ActivateKey { .. } => "ACTIVATE A KEY: the old one signs nothing from then on",
         Decision::DestroyKey { .. } => "DESTROY A RETIRED KEY: it cannot be brought back",
+        Decision::SetRoles { .. } => {
+            "GIVE AN ACCOUNT THESE ROLES, and no others: whoever has it may do what they allow"
+        }
         Decision::Recover { .. } => "RECOVER: the machine with the key below may open the backup",
     }
 }

@@ -3,12 +3,16 @@
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use zixt_api::{Bytes64, EnrolRequest, ErrorCode, Invitation, Problem, SubmissionItem, SubmitRequest};
+use zixt_api::{
+    Bytes64, EnrolRequest, ErrorCode, Invitation, Problem, SignInBegun, SignInProof, SignInRequest,
+    SignInStep, SubmissionItem, SubmitRequest, endpoints,
+};
 use zixt_crypto::{Backend, SigningKey, SigningSeed, cose, digest, labels};
 use zixt_crypto_fast::AwsLc;
 use zixt_crypto_fast::tls::{PinnedKey, client_config, server_name};
+use zixt_identity::{Challenge, DeviceProof};
 use zixt_ledger::label_for;
 use zixt_types::{
     Author, Body, Canonical as _, Epoch, Hash, Member, MessageId, Payload, SuiteId, ThreadId, Timestamp,
@@ -32,6 +36,8 @@ impl Answer {
 pub struct Wire {
     pub address: SocketAddr,
     pub config: Arc<ClientConfig>,
+    /// The token of the session that was opened with it.
+    session: OnceLock<String>,
 }
 
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
@@ -45,7 +51,30 @@ impl Wire {
     fn with(invitation: &Invitation, tls: Box<dyn SigningKey>) -> Self {
         let pin = PinnedKey(invitation.tls);
         let config = client_config(invitation.suite, Arc::new(tls), pin).expect("a TLS configuration");
-        Self { address: invitation.address.parse().expect("an address"), config }
+        let address = invitation.address.parse().expect("an address");
+        Self { address, config, session: OnceLock::new() }
+    }
+
+    /// Signs in as `zixt` does.
+    fn sign_in(&self, member: Member, identity: &dyn SigningKey) {
+        let request = SignInRequest { account: Some(member.account.into()), name: None };
+        let request = serde_json::to_vec(&request).expect("JSON");
+        let answer = self.call("POST", endpoints::SIGN_IN, &request);
+        let begun: SignInBegun = serde_json::from_slice(&answer.body).expect("a sign-in");
+        let challenge = Challenge::parse(&begun.challenge.0).expect("a challenge");
+        let proof =
+            DeviceProof::sign(identity, &challenge, member.account, member.device).expect("a signature");
+        let proof = SignInProof::DeviceKey { proof: proof.to_bytes().into() };
+        let proof = serde_json::to_vec(&proof).expect("JSON");
+        let answer = self.call("POST", &endpoints::fill(endpoints::SIGN_IN_PROOF, &[&begun.sign_in]), &proof);
+        let step: SignInStep = serde_json::from_slice(&answer.body).expect("a step");
+        let SignInStep::Done { token, .. } = step else { panic!("a device's key is enough") };
+        self.session.set(token.expose().to_owned()).expect("signed in once");
+    }
+
+    /// The line of a request's head that shows the session, if there is one.
+    pub fn authorization(&self) -> String {
+        self.session.get().map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"))
     }
 
     pub fn open(&self) -> Tls {
@@ -55,7 +84,8 @@ impl Wire {
     /// One request on a connection of its own.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: zixt\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: zixt\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.authorization(),
             body.len()
         );
         self.raw(&[head.as_bytes(), body]).expect("an answer")
@@ -191,8 +221,10 @@ impl Device {
         let answer = newcomer.wire.enrol(newcomer.item(), Some(invitation.name.clone()));
         assert_eq!(answer.status, 200, "{:?}", answer.problem());
         let Payload::DeviceAdd { device, .. } = newcomer.body.payload else { unreachable!() };
+        let member = Member { account: invitation.account, device };
+        newcomer.wire.sign_in(member, &*newcomer.identity);
         Self {
-            member: Member { account: invitation.account, device },
+            member,
             suite: invitation.suite,
             genesis: invitation.genesis,
             identity: newcomer.identity,

@@ -5,6 +5,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
+use zixt_api::RoleName;
 
 /// Post-quantum messages on the record, through your own appliance.
 #[derive(Parser, Debug)]
@@ -134,6 +135,12 @@ pub enum Command {
         #[arg(value_parser = text())]
         to: String,
     },
+    /// Your access: sessions, password, authenticator app, backup codes, pre-shared key.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Other people's accounts, as your roles allow.
+    #[command(subcommand)]
+    People(PeopleCommand),
     /// Change the passphrase of the local store.
     Passphrase {
         /// Read the new one from the first line of a file instead of asking.
@@ -144,6 +151,108 @@ pub enum Command {
     Completions {
         /// Which shell.
         shell: Shell,
+    },
+}
+
+/// What to do about one's own access.
+#[derive(Subcommand, Debug)]
+pub enum AccountCommand {
+    /// Show roles and factors.
+    Show,
+    /// List your open sessions.
+    Sessions,
+    /// End one of your sessions, or all but this one.
+    EndSessions {
+        /// Which one, as `sessions` lists it.
+        session: Option<String>,
+    },
+    /// Set a password, to sign in without a device.
+    Password {
+        /// Remove it instead.
+        #[arg(long)]
+        remove: bool,
+        /// Read the new one from the first line of a file instead of asking.
+        #[arg(long, value_name = "FILE", conflicts_with = "remove")]
+        new_password_file: Option<PathBuf>,
+    },
+    /// Enrol an authenticator app (TOTP).
+    Totp {
+        /// Remove it instead.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Make new backup codes; those of before are void.
+    BackupCodes,
+    /// Make a pre-shared key as a further factor.
+    Psk {
+        /// Remove it instead.
+        #[arg(long)]
+        remove: bool,
+    },
+}
+
+/// What to do about other people's accounts. PERSON is a name or an account's id.
+#[derive(Subcommand, Debug)]
+pub enum PeopleCommand {
+    /// List the accounts.
+    List,
+    /// Show an account.
+    Show {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// Hold an account: its sessions and streams end at once.
+    Suspend {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// Let a held account in again.
+    Resume {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// End an account for good.
+    Offboard {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// Give an account other roles. Officers and administrators are made by a ceremony: zixt-hsm propose set-roles.
+    Roles {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+        /// All its roles from then on.
+        #[arg(required = true, value_parser = super::access::role)]
+        roles: Vec<RoleName>,
+    },
+    /// End all sessions of an account.
+    EndSessions {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// Forgive the failed attempts at an account.
+    LiftLockout {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// Ask for the recovery of an account whose person lost every factor (administrators).
+    Recover {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// List the recoveries that wait.
+    Recoveries,
+    /// Approve a recovery (security officers): prints the code for the person.
+    Approve {
+        /// Which, as `recoveries` lists it.
+        recovery: String,
     },
 }
 

@@ -1,5 +1,6 @@
 //! The command line: arguments in, one result out, one exit code.
 
+mod access;
 mod account;
 pub mod args;
 pub mod escape;
@@ -77,6 +78,7 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         _ => {}
     }
     let session = Session::open(&global).await?;
+    access::Terminal::of(&session.client);
     match command {
         Command::Enrol { .. } | Command::Passphrase { .. } | Command::Completions { .. } => Ok(()),
         Command::Whoami => account::whoami(&session, &global).await,
@@ -92,6 +94,8 @@ async fn perform(Arguments { global, command }: Arguments) -> Result<(), Failure
         Command::Group(GroupCommand::Remove { thread, names }) => {
             talk::remove(&session, &thread, &names).await
         }
+        Command::Account(command) => access::account(&session, command).await,
+        Command::People(command) => access::people(&session, command).await,
         Command::Threads => talk::threads(&session).await,
         Command::Send { to, text, wait: _, queue } => talk::send(&session, &to, &text, queue).await,
         Command::Read { to, limit, follow } => talk::read(&session, to.as_deref(), limit, follow).await,

@@ -1,6 +1,6 @@
 //! The calls of the API, typed.
 
-use super::{ConnectionError, Lines, Opened, Request, Response, Transport};
+use super::{ConnectionError, Lines, Opened, Request, Response, SignIn, Transport};
 use crate::error::ClientError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use zixt_api::endpoints::{self, fill};
 use zixt_api::{
     AccountName, AccountView, CertifiedHeader, ClaimRequest, ClaimResponse, Consistency, EnrolRequest,
-    EntryPage, EntryProof, KeyPackageCounts, KeyPackageUpload, Method, Network, Problem, Receipt,
+    EntryPage, EntryProof, ErrorCode, KeyPackageCounts, KeyPackageUpload, Method, Network, Problem, Receipt,
     SubmitRequest, SubmitResponse, SystemView, ThreadView,
 };
 use zixt_types::{AccountId, Height, Seq, ShardState, ThreadId, limits};
@@ -19,9 +19,12 @@ const JSON_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Longest answer that holds headers and proofs only.
 const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The calls of one appliance's API, as one device.
+/// The calls of one appliance's API, as one device, which signs in when it is asked to.
 #[derive(Clone)]
-pub struct Api(Arc<dyn Transport>);
+pub struct Api {
+    transport: Arc<dyn Transport>,
+    sign_in: Option<Arc<SignIn>>,
+}
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -30,10 +33,47 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// The calls over a transport.
+    /// The calls over a transport, of somebody without a device.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self(transport)
+        Self { transport, sign_in: None }
+    }
+
+    /// The calls of a device.
+    #[must_use]
+    pub fn of_device(transport: Arc<dyn Transport>, sign_in: Arc<SignIn>) -> Self {
+        Self { transport, sign_in: Some(sign_in) }
+    }
+
+    /// The sign-in of the device.
+    pub(crate) fn sign_in(&self) -> Option<&Arc<SignIn>> {
+        self.sign_in.as_ref()
+    }
+
+    /// Sends a request in the present session. If there is none, or it has ended, signs in and sends it once more.
+    async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
+        let Some(sign_in) = &self.sign_in else { return Ok(self.transport.request(request).await?) };
+        let shown = sign_in.token();
+        request.token.clone_from(&shown);
+        let response = self.transport.request(request.clone()).await?;
+        if !needs_sign_in(&response) {
+            return Ok(response);
+        }
+        request.token = Some(sign_in.again(&*self.transport, shown.as_ref()).await?);
+        Ok(self.transport.request(request).await?)
+    }
+
+    /// A call that a face makes by itself: of the caller's own access, or of others' accounts.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        self.call(Request { method, path, body, answer_bytes_max: JSON_BYTES_MAX, token: None }).await
     }
 
     pub(crate) async fn network(&self) -> Result<Network, ClientError> {
@@ -129,13 +169,22 @@ impl Api {
             path,
             body: None,
             answer_bytes_max: limits::COMMIT_BYTES_MAX.max(limits::TREE_BYTES_MAX),
+            token: None,
         };
-        let response = self.0.request(request).await?;
+        let response = self.send(request).await?;
         if response.status == 200 { Ok(response.body) } else { Err(refusal(&response)) }
     }
 
     pub(crate) async fn stream(&self, after: u64) -> Result<Box<dyn Lines>, ClientError> {
-        match self.0.stream(after).await? {
+        let shown = self.sign_in.as_ref().and_then(|sign_in| sign_in.token());
+        let mut opened = self.transport.stream(after, shown.clone()).await?;
+        if let (Opened::Refused(response), Some(sign_in)) = (&opened, &self.sign_in)
+            && needs_sign_in(response)
+        {
+            let token = sign_in.again(&*self.transport, shown.as_ref()).await?;
+            opened = self.transport.stream(after, Some(token)).await?;
+        }
+        match opened {
             Opened::Stream(lines) => Ok(lines),
             Opened::Refused(response) => Err(refusal(&response)),
         }
@@ -146,7 +195,7 @@ impl Api {
         path: String,
         answer_bytes_max: usize,
     ) -> Result<T, ClientError> {
-        self.call(Request { method: Method::Get, path, body: None, answer_bytes_max }).await
+        self.call(Request { method: Method::Get, path, body: None, answer_bytes_max, token: None }).await
     }
 
     async fn post<T: DeserializeOwned>(
@@ -156,11 +205,12 @@ impl Api {
         answer_bytes_max: usize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ConnectionError::Protocol(error.to_string()))?;
-        self.call(Request { method: Method::Post, path, body: Some(body), answer_bytes_max }).await
+        self.call(Request { method: Method::Post, path, body: Some(body), answer_bytes_max, token: None })
+            .await
     }
 
     async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
-        let response = self.0.request(request).await?;
+        let response = self.send(request).await?;
         if response.status != 200 {
             return Err(refusal(&response));
         }
@@ -170,7 +220,14 @@ impl Api {
     }
 }
 
-fn refusal(response: &Response) -> ClientError {
+/// Whether the appliance asks for a sign-in before anything else.
+fn needs_sign_in(response: &Response) -> bool {
+    response.status == 401
+        && serde_json::from_slice::<Problem>(&response.body)
+            .is_ok_and(|problem| problem.code == ErrorCode::SignInNeeded)
+}
+
+pub(super) fn refusal(response: &Response) -> ClientError {
     match serde_json::from_slice::<Problem>(&response.body) {
         Ok(problem) => problem.into(),
         Err(_) => ConnectionError::Protocol(format!("status {} without a problem", response.status)).into(),

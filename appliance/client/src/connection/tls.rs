@@ -4,6 +4,7 @@ use super::{ConnectionError, Connector, Lines, Opened, Request, Response, Target
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http::HeaderValue;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -15,7 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use zixt_api::{Method, endpoints};
+use zeroize::Zeroizing;
+use zixt_api::{Method, Secret, endpoints};
 use zixt_crypto_fast::tls::{self, PinnedKey, TlsSigner};
 
 /// TCP and the handshake: a healthy appliance needs milliseconds.
@@ -114,7 +116,7 @@ impl Transport for TlsTransport {
         .boxed()
     }
 
-    fn stream(&self, after: u64) -> BoxFuture<'_, Result<Opened, ConnectionError>> {
+    fn stream(&self, after: u64, token: Option<Secret>) -> BoxFuture<'_, Result<Opened, ConnectionError>> {
         async move {
             let mut connection = self.connect().await?;
             let request = http_request(&Request {
@@ -122,6 +124,7 @@ impl Transport for TlsTransport {
                 path: format!("{}?after={after}", endpoints::STREAM),
                 body: None,
                 answer_bytes_max: 0,
+                token,
             })?;
             let response = timeout(CONNECT_TIMEOUT, connection.sender.send_request(request))
                 .await
@@ -209,12 +212,22 @@ fn http_request(request: &Request) -> Result<http::Request<Full<Bytes>>, Connect
     let method = match request.method {
         Method::Get => http::Method::GET,
         Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Delete => http::Method::DELETE,
     };
-    http::Request::builder()
+    let mut built = http::Request::builder()
         .method(method)
         .uri(&request.path)
         .header(http::header::HOST, "zixt")
-        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::CONTENT_TYPE, "application/json");
+    if let Some(token) = &request.token {
+        let shown = Zeroizing::new(format!("Bearer {}", token.expose()));
+        let mut shown = HeaderValue::from_str(&shown)
+            .map_err(|_| ConnectionError::Protocol("the session's token has strange letters".to_owned()))?;
+        shown.set_sensitive(true);
+        built = built.header(http::header::AUTHORIZATION, shown);
+    }
+    built
         .body(Full::from(request.body.clone().unwrap_or_default()))
         .map_err(|error| ConnectionError::Protocol(error.to_string()))
 }

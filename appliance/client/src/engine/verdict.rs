@@ -39,7 +39,10 @@ pub(super) fn of(error: ClientError, seq: Seq) -> Verdict {
         ClientError::Refused(problem)
             if matches!(
                 problem.code,
-                ErrorCode::CallerRevoked | ErrorCode::UnknownCaller | ErrorCode::TooManyItems
+                ErrorCode::CallerRevoked
+                    | ErrorCode::UnknownCaller
+                    | ErrorCode::TooManyItems
+                    | ErrorCode::SignInLocked
             ) =>
         {
             Verdict::Later(ClientError::Refused(problem))
@@ -59,6 +62,8 @@ pub(super) fn of(error: ClientError, seq: Seq) -> Verdict {
             Verdict::Conversation(Box::new(TrustError::Withheld { from: seq, upto: seq }))
         }
         ClientError::Refused(_)
+        | ClientError::MoreFactors(_)
+        | ClientError::Relayed(_)
         | ClientError::Connection(_)
         | ClientError::Moving
         | ClientError::Store(_)
@@ -108,6 +113,13 @@ mod tests {
             ErrorCode::TooManyItems,
             ErrorCode::UnknownCaller,
             ErrorCode::CallerRevoked,
+            ErrorCode::SignInNeeded,
+            ErrorCode::SignInRefused,
+            ErrorCode::SignInLocked,
+            ErrorCode::UnknownSignIn,
+            ErrorCode::SignInUnavailable,
+            ErrorCode::SignInNotRecent,
+            ErrorCode::VaultShareSpent,
             ErrorCode::Busy,
             ErrorCode::CustodyLocked,
             ErrorCode::CustodyUnavailable,

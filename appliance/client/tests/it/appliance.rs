@@ -405,7 +405,11 @@ impl Transport for InMemory {
         .boxed()
     }
 
-    fn stream(&self, after: u64) -> BoxFuture<'_, Result<Opened, ConnectionError>> {
+    fn stream(
+        &self,
+        after: u64,
+        _: Option<zixt_api::Secret>,
+    ) -> BoxFuture<'_, Result<Opened, ConnectionError>> {
         async move {
             let inner = self.appliance.lock();
             if inner.offline {

@@ -165,7 +165,7 @@ async fn a_new_enroller_is_followed() {
         let submission = inner.net.decision(&transcript, Some(key.public_key()));
         let (block, _) = inner.net.seal(vec![submission]);
         inner.recorded(&block);
-        inner.net.enroller = key;
+        inner.net.enroller = Arc::from(key);
     }
     let carol = appliance.enrol("carol").await;
     let thread = carol.client().start_conversation(&["bob"], None).await.unwrap();

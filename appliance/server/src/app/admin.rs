@@ -76,6 +76,7 @@ impl App {
         let receipt = self.record_one(submission).await?;
         let named = self.store.put_name(account, &sealed, tag.as_ref()).await;
         named.map_err(|error| problem::of_name(&error))?;
+        self.access.create(account).await?;
         log::info!("account {account} was created");
         Ok(receipt)
     }
@@ -157,7 +158,11 @@ impl App {
         if matches!(recorded, Err(Unrecorded::Refused(_))) && self.next_of_system() != first {
             recorded = Err(Unrecorded::Undone);
         }
-        self.receipt(recorded.map_err(|why| problem::of_unrecorded(&why))?).await
+        let receipt = self.receipt(recorded.map_err(|why| problem::of_unrecorded(&why))?).await?;
+        if matches!(action.decision, Decision::SetRoles { .. }) {
+            self.access.follow_decisions().await?;
+        }
+        Ok(receipt)
     }
 
     /// The place of the next decision in the system thread.
@@ -393,7 +398,7 @@ struct NewName {
 }
 
 /// Who acts, as far as their way in tells.
-const fn actor_of(by: Origin) -> Actor {
+pub(super) const fn actor_of(by: Origin) -> Actor {
     match by {
         Origin::Socket(uid) => Actor::LocalUser(uid),
         _ => Actor::Appliance,

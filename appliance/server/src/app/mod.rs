@@ -1,12 +1,16 @@
 //! What the server does for its callers. Decides; knows nothing of HTTP.
 
 mod admin;
+pub(crate) mod leavers;
+mod people;
 mod read;
 mod stream;
 mod submit;
 
+pub use people::Signed;
 pub use stream::Events;
 
+use crate::access::Access;
 use crate::audit::{self, Audit};
 use crate::custody::CustodyWatch;
 use crate::health::Vitals;
@@ -52,6 +56,7 @@ pub struct App {
     pub(crate) queue: Queue,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) access: Arc<Access>,
     pub(crate) about: About,
     pub(crate) started: Instant,
     pub(crate) shutdown: CancellationToken,
@@ -61,6 +66,8 @@ pub struct App {
     naming: Mutex<()>,
     /// One request at a time records decisions: each is bound to its place in the system thread.
     deciding: Mutex<()>,
+    /// One task at a time ends devices of who has left.
+    leaving: Mutex<()>,
     /// One export of the audit journal at a time: it is made in memory.
     exporting: Mutex<()>,
 }
@@ -83,6 +90,8 @@ pub struct Parts {
     pub vitals: Arc<Vitals>,
     /// The audit journal.
     pub audit: Arc<Audit>,
+    /// Who may come in.
+    pub access: Arc<Access>,
     /// For administrators.
     pub about: About,
     /// Ends streams.
@@ -106,7 +115,8 @@ impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { view, store, custody, backend, push, queue, vitals, audit, about, shutdown } = parts;
+        let Parts { view, store, custody, backend, push, queue, vitals, audit, access, about, shutdown } =
+            parts;
         Self {
             view,
             store,
@@ -116,6 +126,7 @@ impl App {
             queue,
             vitals,
             audit,
+            access,
             about,
             started: Instant::now(),
             shutdown,
@@ -123,6 +134,7 @@ impl App {
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
             naming: Mutex::new(()),
             deciding: Mutex::new(()),
+            leaving: Mutex::new(()),
             exporting: Mutex::new(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::read::entry_view;
 use super::{App, Kept};
+use crate::access::sign_in_needed;
 use crate::problem;
 use crate::push::Subscription;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use zixt_api::{ErrorCode, Problem, StreamLine};
 use zixt_storage::{Delivery, Position};
-use zixt_types::{Hash, Member, limits};
+use zixt_types::{Hash, Member, SessionId, limits};
 
 /// Without an event, a heartbeat says that the connection is alive.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -31,6 +32,7 @@ impl App {
         self: &Arc<Self>,
         caller: Member,
         tls: Hash,
+        session: SessionId,
         after: Option<u64>,
     ) -> Result<Events, Problem> {
         let Some(subscription) = self.push.subscribe(caller) else {
@@ -51,8 +53,18 @@ impl App {
             noted.map_err(|error| problem::of_store(&error))?;
         }
         let (lines, events) = mpsc::channel(LINES_MAX);
+        let ended = self.access.ended(session);
+        let last = lines.clone();
         let stream = Stream { app: Arc::clone(self), caller, tls, cursor, upto: cursor, subscription, lines };
-        tokio::spawn(stream.run());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stream.run() => {}
+                // At once, whatever the stream does or waits for.
+                () = ended => {
+                    let _ = last.try_send(Kept::small(StreamLine::End { problem: sign_in_needed() }));
+                }
+            }
+        });
         Ok(events)
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use zixt_api::{
-    AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, CustodyState, Health,
-    Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
+    AccountPage, AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, CustodyState,
+    Health, Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
 use zixt_audit::Export;
 use zixt_audit::export::Finding;
@@ -81,6 +81,14 @@ enum Command {
     },
     /// Says how the appliance is.
     Status {
+        #[command(flatten)]
+        sockets: Sockets,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the accounts: who they are, how they stand, and what their roles are. That you read it is recorded.
+    People {
         #[command(flatten)]
         sockets: Sockets,
         /// Print JSON
@@ -229,6 +237,7 @@ async fn perform(command: Command, backend: &dyn Backend) -> Result<u8, AdminErr
         Command::Decide { transcript, key, sockets, json } => {
             decide(&sockets.run, &transcript, key.as_deref(), json).await
         }
+        Command::People { sockets, json } => people(&sockets.run, json).await,
         Command::Status { sockets, json } => status(&sockets.run, json).await,
         Command::Audit { command: AuditCommand::Show { from, limit, cef, sockets } } => {
             show_audit(&sockets.run, from, limit.unwrap_or(u64::MAX), cef).await
@@ -411,6 +420,33 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
         }
     }
     Ok(if health.ok { 0 } else { 3 })
+}
+
+async fn people(run: &Path, json: bool) -> Result<u8, AdminError> {
+    let mut path = endpoints::ADMIN_PEOPLE.to_owned();
+    loop {
+        let page: AccountPage = get(run, &path).await?;
+        for info in &page.accounts {
+            if json {
+                println!("{}", serde_json::to_string(info).unwrap_or_default());
+                continue;
+            }
+            let roles: Vec<_> = info.roles.iter().map(|role| role.name()).collect();
+            println!(
+                "{}  {:?}  {}  [{}]  {} device(s), {} session(s)",
+                info.account,
+                info.status,
+                info.name.as_deref().unwrap_or("(no name)"),
+                roles.join(" "),
+                info.devices.len(),
+                info.sessions
+            );
+        }
+        match page.next {
+            Some(next) => path = format!("{}?after={next}", endpoints::ADMIN_PEOPLE),
+            None => return Ok(0),
+        }
+    }
 }
 
 async fn show_audit(run: &Path, mut from: u64, mut left: u64, cef: bool) -> Result<u8, AdminError> {

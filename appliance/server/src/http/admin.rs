@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::clients::{health_answer, healthz};
+use super::people::page;
 use super::request::{
     By, OCTETS, SMALL_BYTES_MAX, Sender, json, malformed, method_not_allowed, query, unknown_endpoint,
 };
@@ -18,7 +19,8 @@ use http::{Uri, header};
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
-    AdminDecision, AdminInvitation, AdminStatus, AuditPage, ErrorCode, Problem, Receipt, endpoints,
+    AccountPage, AdminDecision, AdminInvitation, AdminStatus, AuditPage, ErrorCode, Problem, Receipt,
+    endpoints,
 };
 use zixt_audit::lines::Form;
 use zixt_types::limits;
@@ -33,6 +35,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoints::ADMIN_INVITATIONS, post(invite))
         .route(endpoints::ADMIN_DECISIONS, post(decide))
         .route(endpoints::ADMIN_STATUS, get(status))
+        .route(endpoints::ADMIN_PEOPLE, get(people))
         .route(endpoints::ADMIN_AUDIT, get(audit))
         .route(endpoints::ADMIN_AUDIT_EXPORT, get(audit_export))
         .fallback(unknown_endpoint)
@@ -60,6 +63,11 @@ async fn invite(State(app): State<Arc<App>>, By(by): By, body: Body) -> Result<J
 async fn decide(State(app): State<Arc<App>>, By(by): By, body: Body) -> Result<Json<Receipt>, Failure> {
     let (request, _room) = json::<AdminDecision>(&app, body, DECISION_BYTES_MAX, Sender::Admin).await?;
     Ok(Json(app.decide(by, request).await?))
+}
+
+async fn people(State(app): State<Arc<App>>, By(by): By, uri: Uri) -> Result<Json<AccountPage>, Failure> {
+    let (after, limit) = page(&uri)?;
+    Ok(Json(app.people_locally(by, after, limit).await?))
 }
 
 #[derive(Deserialize)]

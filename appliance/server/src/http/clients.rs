@@ -47,6 +47,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoints::ATTACHMENT, get(attachment))
         .route(endpoints::PROOF, get(proof))
         .route(endpoints::STREAM, get(stream))
+        .merge(super::people::router())
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
@@ -216,7 +217,7 @@ struct StreamQuery {
 
 async fn stream(State(app): State<Arc<App>>, device: Device, uri: Uri) -> Result<Response, Failure> {
     let StreamQuery { after } = query(&uri)?;
-    let events = app.stream(device.member, device.tls, after).await?;
+    let events = app.stream(device.member, device.tls, device.session, after).await?;
     let lines = ReceiverStream::new(events).map(|line| Ok::<_, Infallible>(render(line)));
     Ok(([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response())
 }

@@ -4,6 +4,7 @@ mod admin;
 mod clients;
 pub mod listener;
 mod patience;
+mod people;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! Reading requests within bounds. Every fault is a typed problem.
 
 use super::{Failure, LocalUser, Peer, Remote};
-use crate::app::App;
-use crate::room::{Full, Held, LARGE_BYTES};
+use crate::access::{Door, sign_in_needed};
+use crate::app::{App, Signed};
+use crate::room::{ENROL_BYTES_MAX, Full, Held, LARGE_BYTES};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
+use http::header;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
@@ -12,9 +14,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroize as _;
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
 use zixt_audit::Origin;
-use zixt_types::{Hash, Member};
+use zixt_identity::{Channel, Network};
+use zixt_types::{Hash, Member, SessionId};
 
 /// A request that holds one entry without envelope, or ids.
 pub(super) const SMALL_BYTES_MAX: usize = 256 * 1024;
@@ -68,10 +72,58 @@ impl FromRequestParts<Arc<App>> for By {
     }
 }
 
-/// The calling device.
+/// How the caller stands before the door, signed in or not.
+pub(super) struct AtDoor(pub Door);
+
+impl FromRequestParts<Arc<App>> for AtDoor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
+            return Err(Problem::new(ErrorCode::UnknownCaller, "the connection has no key").into());
+        };
+        let network = parts.extensions.get::<Remote>().map(|Remote(from)| Network::of(from.ip()));
+        Ok(Self(Door { tls, network, device: app.knows(&tls) }))
+    }
+}
+
+/// Somebody who has signed in on this connection's key.
+pub(super) struct SignedIn {
+    pub who: Signed,
+    pub sender: Sender,
+}
+
+impl FromRequestParts<Arc<App>> for SignedIn {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let AtDoor(door) = AtDoor::from_request_parts(parts, app).await?;
+        let By(by) = match By::from_request_parts(parts, app).await {
+            Ok(by) => by,
+            Err(never) => match never {},
+        };
+        let caller = app.access.check(bearer(parts)?, &door.channel().binding())?;
+        let member = app.caller(&door.tls).ok().filter(|member| member.account == caller.account());
+        let device = member.map(|member| member.device);
+        let sender = if door.device { Sender::Device(door.tls) } else { Sender::Stranger(door.tls) };
+        Ok(Self { who: Signed { caller, device, by }, sender })
+    }
+}
+
+/// The token that a request shows (RFC 6750 section 2.1).
+fn bearer(parts: &Parts) -> Result<&str, Problem> {
+    let shown = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = shown
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.map(|(_, token)| token.trim()).ok_or_else(sign_in_needed)
+}
+
+/// The calling device, whose user has signed in on it.
 pub(super) struct Device {
     pub member: Member,
     pub tls: Hash,
+    pub session: SessionId,
 }
 
 impl FromRequestParts<Arc<App>> for Device {
@@ -81,7 +133,10 @@ impl FromRequestParts<Arc<App>> for Device {
         let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
             return Err(Problem::new(ErrorCode::UnknownCaller, "the connection has no key").into());
         };
-        Ok(Self { member: app.caller(&tls)?, tls })
+        let member = app.caller(&tls)?;
+        let caller = app.access.check(bearer(parts)?, &Channel::ClientKey(tls).binding())?;
+        app.check_device(&caller, &member)?;
+        Ok(Self { member, tls, session: caller.session() })
     }
 }
 
@@ -112,10 +167,14 @@ pub(super) async fn json<T: DeserializeOwned>(
             .enter_in_turn(key)
             .map_err(|Full| Problem::new(ErrorCode::Busy, "the key has another enrolment under way"))?,
     };
-    let bytes = collect(body, expected, max, &mut room).await?;
+    let mut bytes = collect(body, expected, max, &mut room).await?;
     let _turn = if bytes.len() > LARGE_BYTES { app.rooms.parsing.acquire().await.ok() } else { None };
-    let request = serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
-    Ok((request, room))
+    let request = serde_json::from_slice(&bytes);
+    if bytes.len() <= ENROL_BYTES_MAX {
+        // Passwords and codes come in small requests.
+        bytes.zeroize();
+    }
+    Ok((request.map_err(|error| malformed(&error.to_string()))?, room))
 }
 
 /// Reads a body into one piece of memory.

@@ -3,6 +3,7 @@
 //! The journal is a write-ahead log with `synchronous = FULL`: a commit is one append and one fsync, and a reader never
 //! waits. Checkpoints run beside the commits, not inside them.
 
+mod access;
 mod commit;
 mod packages;
 mod read;
@@ -31,7 +32,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use zixt_types::{Hash, Height, Member};
 
 /// The schema, one step for each version. Steps are only ever added.
-const MIGRATIONS: [&str; 1] = [include_str!("0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("0001.sql"), include_str!("0002.sql")];
 /// "ZIXT": what SQLite's `application_id` says of our files.
 const APPLICATION_ID: i64 = 0x5A49_5854;
 /// A commit writes whole pages, about twenty for a single message: 80 kB of log with these, 139 kB with twice the size.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_ceremony::OfficerCard;
 use zixt_ceremony::file::from_file;
 use zixt_hsm_protocol::{KeyPurpose, KeyStatus, ProtectorInfo, StateKind, Status};
-use zixt_types::{Action, Decision, Hash, ShareHolder, Timestamp};
+use zixt_types::{AccountId, Action, Decision, Hash, Role, ShareHolder, Timestamp};
 
 /// How long officers have, if nothing else is said.
 const DAYS: u64 = 14;
@@ -57,6 +57,24 @@ pub(crate) enum What {
         #[arg(value_parser = hash)]
         key: Hash,
     },
+    /// Give an account other roles: the only way to make a security officer or an administrator
+    SetRoles {
+        /// The account, as 32 hexadecimal digits (`zixt-admin accounts` lists them)
+        #[arg(value_parser = account)]
+        account: AccountId,
+        /// All its roles from then on
+        #[arg(required = true, value_parser = role)]
+        roles: Vec<Role>,
+    },
+}
+
+fn account(text: &str) -> Result<AccountId, String> {
+    AccountId::from_hex(text).ok_or_else(|| "an account's id has 32 hexadecimal digits".to_owned())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let known = || Role::ALL.map(Role::name).join(", ");
+    Role::from_name(text).ok_or_else(|| format!("there is no role {text:?}; there are {}", known()))
 }
 
 fn hash(text: &str) -> Result<Hash, String> {
@@ -150,5 +168,11 @@ fn decision(status: &Status, what: &What) -> Result<Decision, Failure> {
             }
         }
         What::Destroy { purpose, key } => Decision::DestroyKey { purpose: *purpose, key: *key },
+        What::SetRoles { account, roles } => {
+            let mut roles = roles.clone();
+            roles.sort();
+            roles.dedup();
+            Decision::SetRoles { account: *account, roles }
+        }
     })
 }

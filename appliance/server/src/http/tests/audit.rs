@@ -48,6 +48,7 @@ async fn accounts_and_devices_are_recorded_with_who_and_from_where() {
     asked.extensions_mut().insert(Remote("192.0.2.7:4711".parse().unwrap()));
     assert_eq!(read(stack.clients.clone().oneshot(asked).await.unwrap()).await.status, StatusCode::OK);
     stack.follow();
+    stack.sign_in(&ada).await;
 
     let (second, added) = stack.net.device(ada.member.account, Err(&ada));
     assert_eq!(stack.submit(&ada, &[&added]).await.status, StatusCode::OK);
@@ -64,6 +65,7 @@ async fn accounts_and_devices_are_recorded_with_who_and_from_where() {
     let expected = [
         ("account-invited", "ok"),
         ("device-added", "ok"),
+        ("sign-in", "ok"),
         ("device-added", "ok"),
         ("device-revoked", "ok"),
         ("device-revoked", "refused"),
@@ -72,7 +74,7 @@ async fn accounts_and_devices_are_recorded_with_who_and_from_where() {
     let text = |event: usize| events[event].to_string();
     assert!(text(0).contains("1234"), "{}", text(0));
     assert!(text(1).contains("192.0.2.7"), "{}", text(1));
-    assert!(text(3).contains(&second.member.device.to_hex()), "{}", text(3));
+    assert!(text(4).contains(&second.member.device.to_hex()), "{}", text(4));
     assert!(!text(0).contains("ada\""), "names are sealed in the store, and not here in clear: {}", text(0));
 }
 

@@ -2,9 +2,7 @@
 
 use crate::testing::{Stack, altered, item, tls_of};
 use http::StatusCode;
-use zixt_api::{
-    Bytes64, ENDPOINTS, EntryPage, Listener, Method, SubmissionItem, SubmitRequest, Who, endpoints,
-};
+use zixt_api::{Bytes64, ENDPOINTS, EntryPage, Listener, SubmissionItem, SubmitRequest, Who, endpoints};
 use zixt_types::{Author, Canonical as _, Epoch, Hash, Payload, Seq, ShardId, limits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,14 +226,19 @@ async fn strangers_may_call_nothing_that_is_for_devices() {
     let stack = Stack::new().await;
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.listener() == Listener::Clients) {
         let path = endpoints::fill(endpoint.path, &[&"00".repeat(32), &"0", &"0"]);
-        let method = match endpoint.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-        };
+        let method = crate::testing::method(endpoint.method);
         for tls in [None, Some(Hash([9; 48]))] {
             let answer = stack.call(tls, method, &path, vec![]).await;
             match endpoint.who {
                 Who::Device => assert_eq!(answer.code(), "unknown-caller", "{path}"),
+                // Whoever has no key at all has no connection.
+                _ if tls.is_none() && endpoint.who != Who::Anyone => {
+                    assert_eq!(answer.code(), "unknown-caller", "{path}");
+                }
+                Who::Account | Who::Roles(_) => assert_eq!(answer.code(), "sign-in-needed", "{path}"),
+                _ if tls.is_none() && path.starts_with(endpoints::SIGN_IN) => {
+                    assert_eq!(answer.code(), "unknown-caller", "{path}");
+                }
                 _ => assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{path}"),
             }
         }

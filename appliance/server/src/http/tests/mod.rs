@@ -2,6 +2,7 @@
 
 mod audit;
 mod bad_input;
+mod people;
 mod rotation;
 mod story;
 mod trouble;

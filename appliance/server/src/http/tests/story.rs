@@ -1,10 +1,8 @@
 //! What works when everybody behaves.
 
 use crate::testing::{Stack, item, tls_of};
-use axum::body::Body;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt as _;
-use tower::ServiceExt as _;
 use zixt_api::{
     AccountName, AccountView, Bytes64, ClaimRequest, ClaimResponse, Consistency, EntryPage, EntryProof,
     Health, KeyPackageCounts, KeyPackageUpload, Network, Receipt, StreamLine, SubmitResponse, ThreadView,
@@ -61,12 +59,7 @@ fn check_receipt(net: &SampleNetwork, submission: &zixt_ledger::Submission, rece
 async fn events(stack: &Stack, device: &SampleDevice, after: Option<u64>, count: usize) -> Vec<StreamLine> {
     let path =
         after.map_or(endpoints::STREAM.to_owned(), |after| format!("{}?after={after}", endpoints::STREAM));
-    let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-    request.extensions_mut().insert(crate::http::Peer(tls_of(device)));
-    let response = stack.clients.clone().oneshot(request).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(response.headers()["content-type"], endpoints::NDJSON);
-    let mut body = response.into_body();
+    let mut body = stack.open_stream(device, &path).await;
     let mut lines = Vec::new();
     while lines.len() < count {
         let frame = body.frame().await.expect("the stream goes on").unwrap();
@@ -215,14 +208,25 @@ async fn the_same_submission_gets_the_same_receipt() {
 
     // Also after a restart, and even while nothing can be recorded.
     stack.stop().await;
-    stack.custody.set(zixt_api::CustodyState::Locked);
     stack.start_again().await;
+    stack.custody.set(zixt_api::CustodyState::Locked);
+    stack.refresh_custody().await;
     let again: SubmitResponse = stack.submit(&ada, &[&message]).await.json();
     assert_eq!(again.receipts[0].entry, a.receipts[0].entry);
 
     // The same id with another body is a fault.
     let other = crate::testing::altered(&stack, &message, &ada, |body| body.sent_at.0 += 1);
     assert_eq!(stack.submit(&ada, &[&other]).await.code(), "message-id-conflict");
+
+    // Who started without custody knows nobody, and says why.
+    stack.stop().await;
+    stack.start_again().await;
+    assert_eq!(stack.submit(&ada, &[&message]).await.code(), "custody-locked");
+    stack.custody.unlock();
+    stack.refresh_custody().await;
+    assert!(stack.app.access.load().await.unwrap());
+    let again: SubmitResponse = stack.submit(&ada, &[&message]).await.json();
+    assert_eq!(again.receipts[0].entry, a.receipts[0].entry);
     stack.stop().await;
 }
 

@@ -123,10 +123,11 @@ async fn a_revoked_device_is_out_at_once() {
     let (second, submission) = stack.net.device(first.member.account, Err(&first));
     assert_eq!(stack.submit(&first, &[&submission]).await.status, StatusCode::OK);
     stack.follow();
+    stack.sign_in(&second).await;
     assert_eq!(stack.get(&second, endpoints::KEY_PACKAGES).await.status, StatusCode::OK);
 
     let mut request = Request::builder().uri(endpoints::STREAM).body(Body::empty()).unwrap();
-    request.extensions_mut().insert(crate::http::Peer(tls_of(&second)));
+    stack.sign(&mut request, tls_of(&second));
     let mut stream = stack.clients.clone().oneshot(request).await.unwrap().into_body();
 
     let revocation = stack.net.revoke(second.member.device, &first);
@@ -155,7 +156,7 @@ async fn a_device_has_few_streams_and_they_end_with_the_server() {
     let ada = stack.person("ada").await;
     let open = async |stack: &Stack| {
         let mut request = Request::builder().uri(endpoints::STREAM).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(crate::http::Peer(tls_of(&ada)));
+        stack.sign(&mut request, tls_of(&ada));
         stack.clients.clone().oneshot(request).await.unwrap()
     };
     let mut streams = Vec::new();
@@ -234,7 +235,7 @@ async fn what_is_durable_and_not_yet_published_is_waited_for() {
     let mut stream = open_stream(&stack, &bob, "").await;
     let ask = |method: &'static str, path: String, body: Vec<u8>| {
         let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
-        request.extensions_mut().insert(crate::http::Peer(tls_of(&ada)));
+        stack.sign(&mut request, tls_of(&ada));
         let router = stack.clients.clone();
         tokio::spawn(async move { crate::testing::read(router.oneshot(request).await.unwrap()).await })
     };
@@ -266,7 +267,7 @@ async fn announced_requests_do_not_stand_in_the_way() {
             .uri(endpoints::SUBMISSIONS)
             .body(Body::from_stream(tokio_stream::pending::<Result<bytes::Bytes, Infallible>>()))
             .unwrap();
-        request.extensions_mut().insert(crate::http::Peer(tls_of(device)));
+        stack.sign(&mut request, tls_of(device));
         tokio::spawn(stack.clients.clone().oneshot(request))
     };
     let waiting: Vec<_> = others.iter().flat_map(|device| [idle(device), idle(device)]).collect();
@@ -331,7 +332,7 @@ async fn requests_that_stop_half_way_do_not_stand_in_the_way() {
         let sent = Some(vec![b' '; announced - 1].into());
         let body = Body::new(Stalling { announced: announced as u64, sent });
         let mut request = Request::builder().method("POST").uri(path).body(body).unwrap();
-        request.extensions_mut().insert(crate::http::Peer(tls));
+        stack.sign(&mut request, tls);
         tokio::spawn(stack.clients.clone().oneshot(request))
     };
     let mut stalled = Vec::new();
@@ -429,7 +430,7 @@ async fn nobody_acknowledges_what_is_not_there() {
 async fn open_stream(stack: &Stack, device: &SampleDevice, query: &str) -> Body {
     let path = format!("{}{query}", endpoints::STREAM);
     let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-    request.extensions_mut().insert(crate::http::Peer(tls_of(device)));
+    stack.sign(&mut request, tls_of(device));
     stack.clients.clone().oneshot(request).await.unwrap().into_body()
 }
 

@@ -1,0 +1,457 @@
+//! Sign-in and accounts, with what the audit journal says of them.
+
+use super::App;
+use crate::access::{Deed, Door};
+use crate::audit::{self, with, with_text};
+use zixt_api::{
+    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, Hex, Me, Problem, PskVerifier, RecoveryCode,
+    RecoveryInfo, RecoveryList, Renewed, Secret, SessionList, SignInBegun, SignInProof, SignInRequest,
+    SignInStep, TotpEnrolment, VaultShareGiven,
+};
+use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
+use zixt_identity::{Caller, Permission};
+use zixt_types::{AccountId, DeviceId, LoginId, Member, RecoveryId, SessionId};
+
+/// Accounts that one answer lists at most.
+const PAGE_MAX: usize = 256;
+
+/// Somebody who has signed in, and from where they ask.
+pub struct Signed {
+    /// Whose session it is.
+    pub(crate) caller: Caller,
+    /// The device that asks, if the connection's key is one of the account's.
+    pub(crate) device: Option<DeviceId>,
+    /// From where.
+    pub(crate) by: Origin,
+}
+
+impl Signed {
+    const fn actor(&self) -> Actor {
+        match self.device {
+            Some(device) => Actor::Device(self.caller.account(), device),
+            None => Actor::Account(self.caller.account()),
+        }
+    }
+}
+
+impl App {
+    /// Whether a connection's key and a session belong together, for what devices ask.
+    ///
+    /// # Errors
+    /// The session is another account's than the device.
+    pub(crate) fn check_device(&self, caller: &Caller, member: &Member) -> Result<(), Problem> {
+        if caller.account() != member.account {
+            return Err(crate::access::sign_in_needed());
+        }
+        caller.require(Permission::UseMessages).map_err(crate::access::of_forbidden)
+    }
+
+    fn event_of(&self, action: Action, who: &Signed) -> Event {
+        self.audit.event(action, who.actor(), who.by)
+    }
+
+    fn event_on(&self, action: Action, who: &Signed, account: AccountId) -> Event {
+        let mut event = self.event_of(action, who);
+        event.target = Some(Target::Account(account));
+        event
+    }
+
+    /// Begins a sign-in.
+    ///
+    /// # Errors
+    /// See [`crate::access::Access`].
+    pub(crate) async fn begin_sign_in(
+        &self,
+        door: &Door,
+        request: SignInRequest,
+    ) -> Result<SignInBegun, Problem> {
+        self.access.begin(door, request).await
+    }
+
+    /// Takes one proof. A completed sign-in and one that was not taken are in the journal before they are answered.
+    ///
+    /// # Errors
+    /// The proof was not taken, or nothing can be recorded.
+    pub(crate) async fn sign_in_step(
+        &self,
+        door: &Door,
+        by: Origin,
+        id: LoginId,
+        proof: SignInProof,
+    ) -> Result<SignInStep, Problem> {
+        self.audit.check()?;
+        let proven = self.access.prove(door, id, proof).await;
+        let told = match &proven.answer {
+            Ok(SignInStep::Need { .. }) => return proven.answer,
+            // Nothing was tried.
+            Err(problem) if proven.because.is_none() && problem.status >= 400 && problem.status != 401 => {
+                return proven.answer;
+            }
+            Ok(SignInStep::Done { .. }) => Outcome::Ok,
+            Err(problem) => audit::outcome_of(problem),
+        };
+        let actor = match (&proven.answer, proven.account) {
+            (Ok(_), Some(account)) => Actor::Account(account),
+            _ => Actor::Nobody,
+        };
+        let action = match &proven.answer {
+            Err(problem) if problem.code == zixt_api::ErrorCode::SignInLocked => Action::LockedOut,
+            _ => Action::SignIn,
+        };
+        let mut event = self.audit.event(action, actor, by);
+        event.target = proven.account.map(Target::Account);
+        event.outcome = told;
+        with_text(&mut event, "factor", proven.factor.name());
+        if let Some(because) = &proven.because {
+            with_text(&mut event, "because", because);
+        }
+        if let Some(session) = proven.session {
+            with_text(&mut event, "session", &session.to_hex());
+        }
+        match (self.audit.record(event).await, proven.answer) {
+            (Err(problem), Ok(_)) => Err(problem),
+            (_, answer) => answer,
+        }
+    }
+
+    /// Sets a password by the code of a recovery.
+    ///
+    /// # Errors
+    /// The code or the password is refused.
+    pub(crate) async fn accept(&self, by: Origin, request: Acceptance) -> Result<(), Problem> {
+        let account = request.account.0;
+        let mut event = self.audit.event(Action::PasswordChanged, Actor::Nobody, by);
+        event.target = Some(Target::Account(account));
+        let name = self.plain_name(account).await?;
+        self.audited(event, self.access.accept(account, &request.code, &request.password, name)).await
+    }
+
+    async fn plain_name(&self, account: AccountId) -> Result<Option<String>, Problem> {
+        Ok(self.name_of(account).await?.map(|name| name.name))
+    }
+
+    /// The caller.
+    ///
+    /// # Errors
+    /// Custody or the store cannot be asked.
+    pub(crate) async fn me(&self, who: &Signed) -> Result<Me, Problem> {
+        let name = self.plain_name(who.caller.account()).await?;
+        self.access.me(&who.caller, name).await
+    }
+
+    /// Ends the session that asks.
+    ///
+    /// # Errors
+    /// It is not durable.
+    pub(crate) async fn sign_out(&self, who: &Signed) -> Result<(), Problem> {
+        let event = self.event_of(Action::SignOut, who);
+        // Whoever leaves may leave, whatever the journal does.
+        let done = self.access.sign_out(&who.caller).await;
+        self.audit.record(event).await?;
+        done
+    }
+
+    /// The caller's sessions, or somebody else's.
+    ///
+    /// # Errors
+    /// The caller may not see them.
+    pub(crate) async fn sessions(
+        &self,
+        who: &Signed,
+        account: Option<AccountId>,
+    ) -> Result<SessionList, Problem> {
+        match account {
+            None => self.access.sessions(&who.caller, who.caller.account()),
+            Some(account) => {
+                let event = self.event_on(Action::DataRead, who, account);
+                self.audited(event, async { self.access.sessions(&who.caller, account) }).await
+            }
+        }
+    }
+
+    /// Ends one of the caller's sessions.
+    ///
+    /// # Errors
+    /// There is no such one.
+    pub(crate) async fn end_session(&self, who: &Signed, session: SessionId) -> Result<u32, Problem> {
+        let mut event = self.event_of(Action::SessionsRevoked, who);
+        with_text(&mut event, "session", &session.to_hex());
+        self.audited(event, self.access.end_session(&who.caller, session)).await
+    }
+
+    /// Ends all other sessions of the caller, or all of somebody else.
+    ///
+    /// # Errors
+    /// The caller may not.
+    pub(crate) async fn end_sessions(
+        &self,
+        who: &Signed,
+        account: Option<AccountId>,
+    ) -> Result<u32, Problem> {
+        let account = account.unwrap_or_else(|| who.caller.account());
+        let event = self.event_on(Action::SessionsRevoked, who, account);
+        self.audited(event, self.access.end_sessions(&who.caller, account)).await
+    }
+
+    /// Sets the caller's password, or removes it.
+    ///
+    /// # Errors
+    /// It is refused, or the caller may not now.
+    pub(crate) async fn set_password(
+        &self,
+        who: &Signed,
+        password: Option<&Secret>,
+    ) -> Result<Renewed, Problem> {
+        let mut event = self.event_of(Action::PasswordChanged, who);
+        with(&mut event, "removed", Value::Flag(password.is_none()));
+        let name = self.plain_name(who.caller.account()).await?;
+        self.audited(event, self.access.set_password(&who.caller, name, password)).await
+    }
+
+    /// Begins to enrol an authenticator app.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn begin_totp(&self, who: &Signed) -> Result<TotpEnrolment, Problem> {
+        let account = who.caller.account();
+        let name = self.plain_name(account).await?.unwrap_or_else(|| account.to_hex());
+        self.access.begin_totp(&who.caller, &name)
+    }
+
+    /// Takes the first code of the new authenticator app.
+    ///
+    /// # Errors
+    /// The code is wrong.
+    pub(crate) async fn confirm_totp(&self, who: &Signed, code: &Secret) -> Result<Renewed, Problem> {
+        self.audited(
+            self.factor_event(who, Action::FactorEnrolled, "totp"),
+            self.access.confirm_totp(&who.caller, code),
+        )
+        .await
+    }
+
+    /// Removes the authenticator app.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn remove_totp(&self, who: &Signed) -> Result<Renewed, Problem> {
+        self.audited(
+            self.factor_event(who, Action::FactorRemoved, "totp"),
+            self.access.remove_totp(&who.caller),
+        )
+        .await
+    }
+
+    /// Makes new backup codes.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn make_backup_codes(&self, who: &Signed) -> Result<BackupCodes, Problem> {
+        self.audited(self.event_of(Action::BackupCodesMade, who), self.access.make_backup_codes(&who.caller))
+            .await
+    }
+
+    /// Removes the backup codes.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn remove_backup_codes(&self, who: &Signed) -> Result<Renewed, Problem> {
+        let event = self.factor_event(who, Action::FactorRemoved, "backup-code");
+        self.audited(event, self.access.remove_backup_codes(&who.caller)).await
+    }
+
+    /// Sets the pre-shared key's verifier, or removes it.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn set_psk(
+        &self,
+        who: &Signed,
+        verifier: Option<PskVerifier>,
+    ) -> Result<Renewed, Problem> {
+        let action = if verifier.is_some() { Action::FactorEnrolled } else { Action::FactorRemoved };
+        self.audited(self.factor_event(who, action, "psk"), self.access.set_psk(&who.caller, verifier)).await
+    }
+
+    fn factor_event(&self, who: &Signed, action: Action, factor: &str) -> Event {
+        let mut event = self.event_of(action, who);
+        with_text(&mut event, "factor", factor);
+        event
+    }
+
+    /// Forgives the failed attempts at the caller's account, or somebody else's.
+    ///
+    /// # Errors
+    /// The caller may not.
+    pub(crate) async fn lift_lockout(&self, who: &Signed, account: Option<AccountId>) -> Result<(), Problem> {
+        let account = account.unwrap_or_else(|| who.caller.account());
+        let mut event = self.event_on(Action::LockedOut, who, account);
+        with(&mut event, "lifted", Value::Flag(true));
+        self.audited(event, self.access.lift(&who.caller, account)).await
+    }
+
+    /// The caller's vault.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) async fn vault(&self, who: &Signed) -> Result<Bytes64, Problem> {
+        self.audited(self.event_of(Action::VaultRead, who), self.access.vault(&who.caller)).await
+    }
+
+    /// Replaces the caller's vault.
+    ///
+    /// # Errors
+    /// It is not the next one.
+    pub(crate) async fn put_vault(&self, who: &Signed, vault: &Bytes64) -> Result<(), Problem> {
+        self.audited(self.event_of(Action::VaultWritten, who), self.access.put_vault(&who.caller, vault))
+            .await
+    }
+
+    /// The appliance's share of the caller's vault.
+    ///
+    /// # Errors
+    /// It was given too often.
+    pub(crate) async fn vault_share(&self, who: &Signed) -> Result<VaultShareGiven, Problem> {
+        let mut event = self.event_of(Action::VaultRead, who);
+        with(&mut event, "share", Value::Flag(true));
+        self.audited(event, self.access.vault_share(&who.caller)).await
+    }
+
+    /// Accounts, for who may list them.
+    ///
+    /// # Errors
+    /// The caller may not, or the store failed.
+    pub(crate) async fn people(
+        &self,
+        who: &Signed,
+        after: Option<AccountId>,
+        limit: Option<usize>,
+    ) -> Result<AccountPage, Problem> {
+        let event = self.event_of(Action::DataRead, who);
+        self.audited(event, async {
+            who.caller.require(Permission::ListAccounts).map_err(crate::access::of_forbidden)?;
+            self.account_page(after, limit).await
+        })
+        .await
+    }
+
+    /// Accounts, for the local console.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn people_locally(
+        &self,
+        by: Origin,
+        after: Option<AccountId>,
+        limit: Option<usize>,
+    ) -> Result<AccountPage, Problem> {
+        let event = self.audit.event(Action::DataRead, super::admin::actor_of(by), by);
+        self.audited(event, self.account_page(after, limit)).await
+    }
+
+    async fn account_page(
+        &self,
+        after: Option<AccountId>,
+        limit: Option<usize>,
+    ) -> Result<AccountPage, Problem> {
+        let (ids, more) = self.access.accounts(after, limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX))?;
+        let next = ids.last().copied().filter(|_| more).map(Hex);
+        let mut accounts = Vec::with_capacity(ids.len());
+        for id in ids {
+            accounts.push(self.with_name(self.access.account_info(id)?).await?);
+        }
+        Ok(AccountPage { accounts, next })
+    }
+
+    async fn with_name(&self, info: AccountInfo) -> Result<AccountInfo, Problem> {
+        let name = self.plain_name(info.account.0).await?;
+        Ok(AccountInfo { name, ..info })
+    }
+
+    /// An account.
+    ///
+    /// # Errors
+    /// The caller may not see it, or there is none.
+    pub(crate) async fn person(&self, who: &Signed, account: AccountId) -> Result<AccountInfo, Problem> {
+        let event = self.event_on(Action::DataRead, who, account);
+        self.audited(event, async {
+            who.caller.require(Permission::ListAccounts).map_err(crate::access::of_forbidden)?;
+            self.with_name(self.access.account_info(account)?).await
+        })
+        .await
+    }
+
+    /// Does something to an account.
+    ///
+    /// # Errors
+    /// The caller may not, or the account does not stand where it would have to.
+    pub(crate) async fn deal(
+        &self,
+        who: &Signed,
+        account: AccountId,
+        deed: Deed,
+    ) -> Result<AccountInfo, Problem> {
+        let action = match &deed {
+            Deed::Suspend => Action::AccountSuspended,
+            Deed::Resume => Action::AccountResumed,
+            Deed::Offboard => Action::AccountRemoved,
+            Deed::Roles(_) => Action::RoleGranted,
+        };
+        let mut event = self.event_on(action, who, account);
+        if let Deed::Roles(new) = &deed {
+            with_text(&mut event, "roles", &roles_text(new));
+        }
+        let done = self.audited(event, self.access.deal(&who.caller, account, &deed)).await?;
+        if matches!(deed, Deed::Offboard) {
+            // What cannot be done now is done later, by a task of its own.
+            self.revoke_leavers().await;
+            return self.with_name(self.access.account_info(account)?).await;
+        }
+        self.with_name(done).await
+    }
+
+    /// Asks for the recovery of an account.
+    ///
+    /// # Errors
+    /// The caller may not, or the account cannot be recovered.
+    pub(crate) async fn request_recovery(
+        &self,
+        who: &Signed,
+        account: AccountId,
+    ) -> Result<RecoveryInfo, Problem> {
+        let mut event = self.event_on(Action::AccountRecovered, who, account);
+        with_text(&mut event, "step", "requested");
+        self.audited(event, self.access.request_recovery(&who.caller, account)).await
+    }
+
+    /// The recoveries that wait.
+    ///
+    /// # Errors
+    /// The caller may not see them.
+    pub(crate) async fn recoveries(&self, who: &Signed) -> Result<RecoveryList, Problem> {
+        let event = self.event_of(Action::DataRead, who);
+        self.audited(event, async { self.access.recoveries(&who.caller) }).await
+    }
+
+    /// Approves a recovery.
+    ///
+    /// # Errors
+    /// The caller may not, or it cannot be approved any more.
+    pub(crate) async fn approve_recovery(
+        &self,
+        who: &Signed,
+        id: RecoveryId,
+    ) -> Result<RecoveryCode, Problem> {
+        let mut event = self.event_of(Action::AccountRecovered, who);
+        with_text(&mut event, "step", "approved");
+        with_text(&mut event, "recovery", &id.to_hex());
+        let (_, code) = self.audited(event, self.access.approve_recovery(&who.caller, id)).await?;
+        self.revoke_leavers().await;
+        Ok(code)
+    }
+}
+
+fn roles_text(new: &zixt_api::NewRoles) -> String {
+    let names: Vec<_> = new.roles.iter().map(|role| role.name()).collect();
+    names.join(" ")
+}
