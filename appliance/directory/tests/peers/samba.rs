@@ -71,7 +71,7 @@ impl Samba {
         run(Command::new("chmod").arg("600").arg(&key));
         let more = format!(
             "{dirs}log file = {}\nvfs objects = dfs_samba4 acl_xattr xattr_tdb\nxattr_tdb:file = {}\n\
-             interfaces = lo\nbind interfaces only = yes\n\
+             server services = ldap, cldap\ninterfaces = lo\nbind interfaces only = yes\n\
              tls enabled = yes\ntls certfile = {}\ntls keyfile = {}\ntls cafile = {}\n",
             path("log").display(),
             path("xattr.tdb").display(),
