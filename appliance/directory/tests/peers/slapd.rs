@@ -75,8 +75,17 @@ impl Slapd {
 
     /// Puts entries into the database of a server that does not run.
     pub fn load(&mut self, ldif: &str) {
-        assert!(self.child.is_none());
         fs::write(self.path("load.ldif"), ldif).unwrap();
+        self.load_file();
+    }
+
+    /// The file that [`Self::load_file`] reads.
+    pub fn ldif_file(&self) -> PathBuf {
+        self.path("load.ldif")
+    }
+
+    pub fn load_file(&mut self) {
+        assert!(self.child.is_none());
         let [program, conf, ldif] = ["slapd", "slapd.conf", "load.ldif"].map(|name| self.path(name));
         run(Command::new(program).args(["-T", "add", "-q", "-f"]).arg(conf).arg("-l").arg(ldif));
     }
