@@ -282,7 +282,8 @@ impl Config {
             Server::parse(url).ok_or_else(|| ConfigError::Url { url: url.chars().take(200).collect() })
         });
         let people = names("people", &document.people)?;
-        let groups = if document.groups.is_empty() { people.clone() } else { names("groups", &document.groups)? };
+        let groups =
+            if document.groups.is_empty() { people.clone() } else { names("groups", &document.groups)? };
         let roles = document.roles.iter().map(|rule| {
             let role = Role::ALL.into_iter().find(|role| role.name() == rule.role);
             match role {
@@ -320,10 +321,15 @@ impl Config {
             )?,
             attributes: Attributes {
                 id: attribute("id_attribute", default(&document.id_attribute, "entryUUID", "objectGUID"))?,
-                id_syntax: document
-                    .id_syntax
-                    .unwrap_or(if active { IdSyntax::Octets } else { IdSyntax::Uuid }),
-                login: attribute("login_attribute", default(&document.login_attribute, "uid", "sAMAccountName"))?,
+                id_syntax: document.id_syntax.unwrap_or(if active {
+                    IdSyntax::Octets
+                } else {
+                    IdSyntax::Uuid
+                }),
+                login: attribute(
+                    "login_attribute",
+                    default(&document.login_attribute, "uid", "sAMAccountName"),
+                )?,
                 name: attribute("name_attribute", default(&document.name_attribute, "cn", "displayName"))?,
                 mail: attribute("mail_attribute", default(&document.mail_attribute, "mail", "mail"))?,
                 version: attribute(
@@ -331,7 +337,11 @@ impl Config {
                     default(&document.version_attribute, "entryCSN", "uSNChanged"),
                 )?,
             },
-            decoy_dn: document.decoy_dn.as_deref().map(|dn| name("decoy_dn", dn).map(str::to_owned)).transpose()?,
+            decoy_dn: document
+                .decoy_dn
+                .as_deref()
+                .map(|dn| name("decoy_dn", dn).map(str::to_owned))
+                .transpose()?,
             roles: roles.collect::<Result<_, _>>()?,
             page_size: within("page_size", document.page_size, 500, 10, 10_000)?,
             message_bytes_max: within(
@@ -406,7 +416,8 @@ impl Config {
         list(&mut self.roles.iter().flat_map(|(group, role)| [group.as_str(), role.name()]));
         let (kind, syntax) = (format!("{:?}", self.kind), format!("{:?}", attributes.id_syntax));
         list(&mut [kind.as_str(), &syntax, &self.person_filter, &self.group_filter].into_iter());
-        let names = [&attributes.id, &attributes.login, &attributes.name, &attributes.mail, &attributes.version];
+        let names =
+            [&attributes.id, &attributes.login, &attributes.name, &attributes.mail, &attributes.version];
         list(&mut names.into_iter().map(String::as_str));
         hasher.part(&self.issuer.0);
         hasher.finish()
@@ -453,7 +464,8 @@ fn bounded_list(setting: &'static str, length: usize, max: usize) -> Result<(), 
 
 fn name<'a>(setting: &'static str, text: &'a str) -> Result<&'a str, ConfigError> {
     let text = bounded(setting, text, limits::SETTING_BYTES_MAX)?;
-    let refused = || ConfigError::Syntax { setting, value: text.into(), what: "distinguished name (RFC 4514)" };
+    let refused =
+        || ConfigError::Syntax { setting, value: text.into(), what: "distinguished name (RFC 4514)" };
     Dn::parse(text).map(|_| text).ok_or_else(refused)
 }
 
@@ -462,7 +474,9 @@ fn names(setting: &'static str, texts: &[String]) -> Result<Vec<String>, ConfigE
     let texts: Vec<String> =
         texts.iter().map(|text| name(setting, text).map(str::to_owned)).collect::<Result<_, _>>()?;
     let spelled: Vec<_> = texts.iter().filter_map(|text| Dn::parse(text)).collect();
-    let overlap = |(at, one): (usize, &Dn)| spelled.iter().enumerate().any(|(i, other)| i != at && one.is_within(other));
+    let overlap = |(at, one): (usize, &Dn)| {
+        spelled.iter().enumerate().any(|(i, other)| i != at && one.is_within(other))
+    };
     if spelled.iter().enumerate().any(overlap) {
         // An entry that is found twice would look like two entries with one id.
         return Err(ConfigError::Setting { setting, why: "none of them within another one" });
@@ -473,7 +487,11 @@ fn names(setting: &'static str, texts: &[String]) -> Result<Vec<String>, ConfigE
 fn filter(setting: &'static str, text: String) -> Result<String, ConfigError> {
     bounded(setting, &text, limits::SETTING_BYTES_MAX)?;
     let whole = text.starts_with('(') && ldap3::parse_filter(&text).is_ok();
-    if whole { Ok(text) } else { Err(ConfigError::Syntax { setting, value: text, what: "filter (RFC 4515)" }) }
+    if whole {
+        Ok(text)
+    } else {
+        Err(ConfigError::Syntax { setting, value: text, what: "filter (RFC 4515)" })
+    }
 }
 
 fn attribute(setting: &'static str, text: String) -> Result<String, ConfigError> {
@@ -493,12 +511,21 @@ fn within<N: Copy + PartialOrd>(
 ) -> Result<N, ConfigError> {
     let value = value.unwrap_or(default);
     if value < min || value > max {
-        return Err(ConfigError::Setting { setting, why: "not within the range of docs/operating/directory.md" });
+        return Err(ConfigError::Setting {
+            setting,
+            why: "not within the range of docs/operating/directory.md",
+        });
     }
     Ok(value)
 }
 
-fn seconds(setting: &'static str, value: Option<u64>, default: u64, min: u64, max: u64) -> Result<Duration, ConfigError> {
+fn seconds(
+    setting: &'static str,
+    value: Option<u64>,
+    default: u64,
+    min: u64,
+    max: u64,
+) -> Result<Duration, ConfigError> {
     within(setting, value, default, min, max).map(Duration::from_secs)
 }
 

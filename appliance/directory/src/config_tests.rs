@@ -17,7 +17,8 @@ fn read(text: &str) -> Result<Config, String> {
 
 fn with(change: &str) -> Result<Config, String> {
     let name = change.split('=').next().unwrap().trim();
-    let rest: String = SAMPLE.lines().filter(|line| !line.trim().starts_with(name)).collect::<Vec<_>>().join("\n");
+    let rest: String =
+        SAMPLE.lines().filter(|line| !line.trim().starts_with(name)).collect::<Vec<_>>().join("\n");
     read(&format!("{change}\n{rest}"))
 }
 
@@ -26,14 +27,17 @@ fn what_is_left_out_has_a_value_for_the_kind() {
     let ldap = read(SAMPLE).unwrap();
     assert_eq!((ldap.attributes.id.as_str(), ldap.attributes.id_syntax), ("entryUUID", IdSyntax::Uuid));
     assert_eq!(ldap.groups, ldap.people);
-    assert_eq!(ldap.servers.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-        "ldaps://one.example:636",
-        "ldap://192.0.2.7:1389"
-    ]);
+    assert_eq!(
+        ldap.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["ldaps://one.example:636", "ldap://192.0.2.7:1389"]
+    );
     assert_eq!(ldap.interval, Duration::from_secs(60));
     assert_eq!(ldap.safety, Safety { people: 10, percent: 20 });
     let active = with("kind = \"active-directory\"").unwrap();
-    assert_eq!((active.attributes.id.as_str(), active.attributes.id_syntax), ("objectGUID", IdSyntax::Octets));
+    assert_eq!(
+        (active.attributes.id.as_str(), active.attributes.id_syntax),
+        ("objectGUID", IdSyntax::Octets)
+    );
     assert_eq!(active.attributes.login, "sAMAccountName");
     assert_ne!(ldap.settings(), active.settings());
     assert_eq!(ldap.settings(), read(SAMPLE).unwrap().settings());
@@ -49,8 +53,19 @@ fn servers_are_never_spoken_to_in_plain_text() {
         assert_eq!(with(&format!("servers = [\"{url}\"]")).unwrap().servers[0].security, security);
     }
     for url in [
-        "http://a", "ldapi:///x", "ldap:a", "a", "ldaps://", "ldaps://a:0", "ldaps://a:x", "ldaps://a/dc=x",
-        "ldaps://u@a", "ldaps://a:1:2", "LDAP://a", "ldaps://[::1", "ldaps://a b",
+        "http://a",
+        "ldapi:///x",
+        "ldap:a",
+        "a",
+        "ldaps://",
+        "ldaps://a:0",
+        "ldaps://a:x",
+        "ldaps://a/dc=x",
+        "ldaps://u@a",
+        "ldaps://a:1:2",
+        "LDAP://a",
+        "ldaps://[::1",
+        "ldaps://a b",
     ] {
         assert!(with(&format!("servers = [\"{url}\"]")).is_err(), "{url}");
     }
@@ -100,6 +115,9 @@ fn what_cannot_be_is_refused() {
 #[test]
 fn a_share_or_a_number() {
     let safety = Safety::default();
-    assert_eq!((safety.allowed(0), safety.allowed(20), safety.allowed(51), safety.allowed(1000)), (10, 10, 10, 200));
+    assert_eq!(
+        (safety.allowed(0), safety.allowed(20), safety.allowed(51), safety.allowed(1000)),
+        (10, 10, 10, 200)
+    );
     assert_eq!(Safety { people: 0, percent: 0 }.allowed(1000), 0);
 }

@@ -122,8 +122,9 @@ impl Channel {
                 .await
                 .map_err(|error| ServerError::Tls(error.to_string()))
         };
-        let stream =
-            timeout(within, open).await.map_err(|_| ServerError::Timeout { what: "a connection", seconds })??;
+        let stream = timeout(within, open)
+            .await
+            .map_err(|_| ServerError::Timeout { what: "a connection", seconds })??;
         Ok(Self { stream, messages: 0 })
     }
 
@@ -418,7 +419,9 @@ impl Searcher {
         match result {
             Err(ServerError::Search(_)) => {
                 // The gate has the reason, in a moment: its end is what the library noticed.
-                let _ = timeout(Duration::from_secs(1), &mut self.tasks[0]).await;
+                if !self.tasks[0].is_finished() {
+                    let _ = timeout(Duration::from_secs(1), &mut self.tasks[0]).await;
+                }
                 let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(fault.unwrap_or_else(|| ServerError::Closed("by the server".into())))
             }

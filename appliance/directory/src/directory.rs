@@ -17,7 +17,7 @@ use crate::connection::{Channel, Query, ServerError};
 use crate::limits;
 use crate::person;
 use crate::refusal::{Refusal, Refused, Verdict, verdict};
-use crate::snapshot::{Person, PersonId, Snapshot};
+use crate::snapshot::{Person, PersonId, Snapshot, login_key};
 use crate::sync::{self, Read};
 use crate::tls;
 
@@ -105,11 +105,14 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// Nothing is asked yet. This makes the directory's issuer, so only `main` may call it, once for each directory.
+    /// Nothing is asked yet. `issuer` is what `main` made for this directory: [`Issuer::directory`] of [`Config::issuer`].
     ///
     /// # Errors
-    /// [`ConfigError`], if the certificates or the password are of no use.
-    pub fn new(config: Config, secrets: Secrets) -> Result<Self, ConfigError> {
+    /// [`ConfigError`], if the certificates or the password are of no use, or the issuer is another one's.
+    pub fn new(config: Config, issuer: Issuer, secrets: Secrets) -> Result<Self, ConfigError> {
+        if issuer.id() != config.issuer() {
+            return Err(ConfigError::Setting { setting: "issuer", why: "the one that the directory is handed" });
+        }
         let password = secrets.password.expose_secret();
         if password.is_empty() || password.len() > limits::PASSWORD_BYTES_MAX {
             let why = "a password for the account that reads, not empty and not too long";
@@ -117,7 +120,7 @@ impl Directory {
         }
         let tls = tls::client_config(&secrets.authority_pem, config.key_exchange)?;
         Ok(Self {
-            issuer: Issuer::directory(config.issuer()),
+            issuer,
             binds: Semaphore::new(config.binds_max),
             preferred: AtomicUsize::new(0),
             password: secrets.password,
@@ -267,40 +270,47 @@ impl Directory {
         let mut channel = Channel::open(server, &self.tls, self.config.connect_timeout).await?;
         let within = self.config.answer_timeout;
         let answer = match &found {
-            Ok(person) => channel.bind(person.dn(), password, within).await?,
+            Ok((person, _)) => channel.bind(person.dn(), password, within).await?,
             Err(_) => {
                 let filler = vec![b'~'; password.len()];
                 channel.bind(&self.decoy_dn(), &filler, within).await?
             }
         };
         channel.close().await;
-        let person = match found {
-            Ok(person) => person,
+        let (person, must_change) = match found {
+            Ok(found) => found,
             Err(reason) => return Ok(Err(reason)),
         };
         match verdict(self.config.kind, &answer) {
             Verdict::Refused(reason) => Ok(Err(reason)),
-            Verdict::CannotSay => {
-                Err(ServerError::Result { what: "a sign-in", code: answer.code, diagnostic: answer.diagnostic })
-            }
+            Verdict::CannotSay => Err(ServerError::Result {
+                what: "a sign-in",
+                code: answer.code,
+                diagnostic: answer.diagnostic,
+            }),
             // Not every directory asks its own marks when somebody signs in.
             Verdict::Accepted if person.disabled => Ok(Err(Refusal::Disabled)),
             Verdict::Accepted if !person.is_enabled(now) => Ok(Err(Refusal::Expired)),
-            Verdict::Accepted => {
-                Ok(Ok(Bound { link: self.issuer.link(person.id().as_bytes()), person }))
-            }
+            Verdict::Accepted if must_change => Ok(Err(Refusal::MustChangePassword)),
+            Verdict::Accepted => Ok(Ok(Bound { link: self.issuer.link(person.id().as_bytes()), person })),
         }
     }
 
-    /// The one person who signs in under this name.
-    async fn find(&self, server: &Server, login: &str, now: Timestamp) -> Result<Result<Person, Refusal>, ServerError> {
+    /// The one person who signs in under this name, and whether they have to choose another password first.
+    async fn find(
+        &self,
+        server: &Server,
+        login: &str,
+        now: Timestamp,
+    ) -> Result<Result<(Person, bool), Refusal>, ServerError> {
         let config = &self.config;
-        let sound = !login.is_empty() && login.len() <= limits::LOGIN_BYTES_MAX && !login.chars().any(char::is_control);
+        let key = login_key(login);
         let channel = self.service(server).await?;
         let mut searcher = channel.into_searcher(config.answer_timeout, config.message_bytes_max).await?;
         // What nobody is called is asked for all the same, by a name that is as short as any.
-        let login = if sound { login } else { "\u{fffd}" };
-        let filter = format!("(&{}({}={}))", config.person_filter, config.attributes.login, ldap3::ldap_escape(login));
+        let login = if key.is_some() { login } else { "\u{fffd}" };
+        let filter =
+            format!("(&{}({}={}))", config.person_filter, config.attributes.login, ldap3::ldap_escape(login));
         let attributes = person::attributes(config);
         let (mut entries, mut people) = (0, Vec::new());
         for base in &config.people {
@@ -308,7 +318,8 @@ impl Directory {
             let more = searcher
                 .few(query, 2, &mut |entry| {
                     entries += 1;
-                    people.extend(person::read(&entry, config, now));
+                    let must_change = person::must_change(&entry, config.kind);
+                    people.extend(person::read(&entry, config, now).map(|person| (person, must_change)));
                     Ok(())
                 })
                 .await?;
@@ -318,8 +329,12 @@ impl Directory {
             (0, _) => Err(Refusal::UnknownLogin),
             // The entry has the name among several, or no id: it is nobody's.
             (1, None) => Err(Refusal::NoId),
-            (1, Some(person)) if person.login().is_none() => Err(Refusal::SharedLogin),
-            (1, Some(person)) if sound => Ok(person),
+            (1, Some((person, _))) if person.login().is_none() => Err(Refusal::SharedLogin),
+            // Directories find `p001` by `p001 ` and by other letters that look the same, too. Tries are counted by one
+            // spelling, and so one spelling signs in.
+            (1, Some((person, must_change))) if key.is_some() && person.login().and_then(login_key) == key => {
+                Ok((person, must_change))
+            }
             (1, Some(_)) => Err(Refusal::UnknownLogin),
             _ => Err(Refusal::SharedLogin),
         })

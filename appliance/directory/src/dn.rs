@@ -102,7 +102,10 @@ fn push_value(value: &[u8], out: &mut String) {
             continue;
         }
         before = Some(c);
-        if c == ' ' && at_an_end || matches!(c, ',' | ';' | '+' | '=' | '\\' | '"' | '<' | '>' | '#') || c.is_control() {
+        if c == ' ' && at_an_end
+            || matches!(c, ',' | ';' | '+' | '=' | '\\' | '"' | '<' | '>' | '#')
+            || c.is_control()
+        {
             hex(c.encode_utf8(&mut [0; 4]).as_bytes(), out);
         } else {
             out.push(c);

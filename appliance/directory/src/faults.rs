@@ -121,10 +121,13 @@ mod tests {
         faults.add_from(&snapshot(people));
         assert_eq!(faults.count(), 2);
         let texts: Vec<_> = faults.named().iter().map(ToString::to_string).collect();
-        assert_eq!(texts, [
-            "several entries have the login name p1; none can sign in",
-            "uid=p4,ou=people,dc=example has no login name that can be used"
-        ]);
+        assert_eq!(
+            texts,
+            [
+                "several entries have the login name p1; none can sign in",
+                "uid=p4,ou=people,dc=example has no login name that can be used"
+            ]
+        );
     }
 
     #[test]

@@ -44,12 +44,14 @@ async fn by_matching_rule(
     let places: HashMap<PersonId, usize> =
         people.iter().enumerate().map(|(at, person)| (person.id.clone(), at)).collect();
     for (group, role) in &config.roles {
-        let exists = Query { base: group, whole_subtree: false, filter: &config.group_filter, attributes: &["1.1"] };
+        let exists =
+            Query { base: group, whole_subtree: false, filter: &config.group_filter, attributes: &["1.1"] };
         if searcher.one(exists).await?.is_none() {
             faults.add(Fault::NoGroup { dn: group.clone() });
             continue;
         }
-        let filter = format!("(&{}({IN_CHAIN}={}))", config.person_filter, ldap3::ldap_escape(group.as_str()));
+        let filter =
+            format!("(&{}({IN_CHAIN}={}))", config.person_filter, ldap3::ldap_escape(group.as_str()));
         for base in &config.people {
             let query = Query {
                 base,

@@ -34,13 +34,15 @@ mod tls;
 mod watch;
 mod wire;
 
-pub use config::{Config, ConfigError, Document, IdSyntax, Kind, RoleRule, Safety, Secrets, Security, Server};
+pub use config::{
+    Config, ConfigError, Document, IdSyntax, Kind, RoleRule, Safety, Secrets, Security, Server,
+};
 pub use connection::ServerError;
 pub use directory::{BindError, Bound, Directory, Unavailable};
 pub use faults::{Fault, Faults};
 pub use plan::{Basis, Change, HeldPlan, Plan, Reason, What, compare};
 pub use refusal::{Refusal, Refused};
-pub use snapshot::{Person, PersonId, Snapshot, Wanted};
+pub use snapshot::{Person, PersonId, Snapshot, Wanted, login_key};
 pub use sync::{Mode, Read};
 pub use tls::{AuthorityError, KeyExchange};
 pub use watch::{Accounts, ApplyError, Clock, Health, ReleaseError, Watch, WatchHandle};

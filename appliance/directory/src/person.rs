@@ -21,7 +21,7 @@ pub(crate) fn attributes(config: &Config) -> Vec<&str> {
     let mut all = vec![id.as_str(), login, name, mail, version];
     all.extend(match config.kind {
         Kind::ActiveDirectory => &["userAccountControl", "accountExpires"][..],
-        Kind::Ldap => &["pwdAccountLockedTime", "shadowExpire", "nsAccountLock", "loginDisabled"],
+        Kind::Ldap => &["pwdAccountLockedTime", "pwdReset", "shadowExpire", "nsAccountLock", "loginDisabled"],
     });
     all
 }
@@ -44,8 +44,12 @@ pub(crate) fn read(entry: &Entry, config: &Config, now: Timestamp) -> Option<Per
         dn: dn(entry)?.into(),
         login: login.into(),
         name: printable(&first(&config.attributes.name), limits::NAME_BYTES_MAX).into(),
-        mail: if mail.len() <= limits::MAIL_BYTES_MAX { printable(&mail, limits::MAIL_BYTES_MAX) } else { String::new() }
-            .into(),
+        mail: if mail.len() <= limits::MAIL_BYTES_MAX {
+            printable(&mail, limits::MAIL_BYTES_MAX)
+        } else {
+            String::new()
+        }
+        .into(),
         disabled,
         expires,
         wanted: Wanted::default(),
@@ -111,6 +115,12 @@ pub(crate) fn version(entry: &Entry, config: &Config, now: Timestamp) -> u64 {
     short.max(1)
 }
 
+/// Whether the directory wants another password first, and yet accepts this one: OpenLDAP does, and then refuses
+/// everything else. Active Directory refuses at once.
+pub(crate) fn must_change(entry: &Entry, kind: Kind) -> bool {
+    kind == Kind::Ldap && entry.values("pwdReset").iter().any(|value| value.eq_ignore_ascii_case(b"true"))
+}
+
 /// Whether an entry says that access is over, and from when on.
 fn access(entry: &Entry, kind: Kind) -> (bool, Timestamp) {
     let number = |name: &str| {
@@ -136,18 +146,15 @@ fn access(entry: &Entry, kind: Kind) -> (bool, Timestamp) {
             (disabled, expires)
         }
         Kind::Ldap => {
-            let is_true = |name: &str| {
-                entry.values(name).iter().any(|value| value.eq_ignore_ascii_case(b"true"))
-            };
+            let is_true =
+                |name: &str| entry.values(name).iter().any(|value| value.eq_ignore_ascii_case(b"true"));
             // The one time that means: until somebody unlocks it. Others are lockouts after wrong passwords, which anybody
             // could bring about for everybody.
             let locked =
                 entry.values("pwdAccountLockedTime").iter().any(|value| value.starts_with(b"000001010000"));
             let expires = match number("shadowExpire") {
                 None | Some(Ok(-1)) => Person::NEVER,
-                Some(Ok(days)) => {
-                    Timestamp(u64::try_from(days).unwrap_or(0).saturating_mul(DAY_MS))
-                }
+                Some(Ok(days)) => Timestamp(u64::try_from(days).unwrap_or(0).saturating_mul(DAY_MS)),
                 Some(Err(_)) => Timestamp(0),
             };
             (locked || is_true("nsAccountLock") || is_true("loginDisabled"), expires)

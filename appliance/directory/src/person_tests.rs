@@ -32,13 +32,17 @@ fn the_id_is_the_key() {
     assert_eq!((ann.login(), ann.name(), ann.mail()), (Some("ann"), "Ann", ""));
     assert_eq!(id_filter(&ann.id, &config("ldap", "")), "(entryUUID=00112233-4455-6677-8899-aabbccddeeff)");
     let guid = active(&[]).unwrap().id;
-    assert_eq!(id_filter(&guid, &config("active-directory", "")), format!("(objectGUID={})", "\\ff".repeat(16)));
+    assert_eq!(
+        id_filter(&guid, &config("active-directory", "")),
+        format!("(objectGUID={})", "\\ff".repeat(16))
+    );
     assert!(ldap3::parse_filter(id_filter(&guid, &config("active-directory", ""))).is_ok());
 
     let without = |values: &[&[u8]]| {
         read(&Entry::sample("uid=ann,dc=x", &[("entryUUID", values)]), &config("ldap", ""), NOW)
     };
-    for bad in [&[][..], &[UUID, UUID], &[b"ann"], &[b"00112233-4455-6677-8899-aabbccddeefg"], &[&UUID[1..]]] {
+    for bad in [&[][..], &[UUID, UUID], &[b"ann"], &[b"00112233-4455-6677-8899-aabbccddeefg"], &[&UUID[1..]]]
+    {
         assert!(without(bad).is_none(), "{bad:?}");
     }
     let nameless = Entry::sample("", &[("entryUUID", &[UUID])]);
@@ -59,7 +63,10 @@ fn who_is_disabled() {
     let enabled = |person: Option<Person>| person.unwrap().is_enabled(NOW);
     assert!(enabled(ldap(&[])));
     assert!(!enabled(ldap(&[("pwdAccountLockedTime", &[b"000001010000Z"])])));
-    assert!(enabled(ldap(&[("pwdAccountLockedTime", &[b"20261128000000Z"])])), "wrong passwords, for a while");
+    assert!(
+        enabled(ldap(&[("pwdAccountLockedTime", &[b"20261128000000Z"])])),
+        "wrong passwords, for a while"
+    );
     assert!(!enabled(ldap(&[("nsAccountLock", &[b"TRUE"])])));
     assert!(enabled(ldap(&[("nsAccountLock", &[b"false"])])));
     assert!(enabled(ldap(&[("shadowExpire", &[b"-1"])])));
@@ -90,7 +97,8 @@ fn versions_of_an_entry() {
     let of = |name: &str, value: &[u8], more: &str| {
         version(&Entry::sample("dc=x", &[(name, &[value])]), &config("ldap", more), NOW)
     };
-    let (one, other) = (of("entryCSN", b"20261128000000.1Z#1", ""), of("entryCSN", b"20261128000000.1Z#2", ""));
+    let (one, other) =
+        (of("entryCSN", b"20261128000000.1Z#1", ""), of("entryCSN", b"20261128000000.1Z#2", ""));
     assert!(one != 0 && other != 0 && one != other);
     assert_eq!(of("nothing", b"", ""), 0);
     let timestamps = "version_attribute = \"modifyTimestamp\"";
@@ -110,7 +118,9 @@ fn times_are_read() {
     ] {
         assert_eq!(generalized_time(text.as_bytes()), Some(Timestamp(ms)), "{text}");
     }
-    for bad in ["", "Z", "2026Z", "20261318110640Z", "20261118110640", "20261118110640+0100", "19691231235959Z"] {
+    for bad in
+        ["", "Z", "2026Z", "20261318110640Z", "20261118110640", "20261118110640+0100", "19691231235959Z"]
+    {
         assert_eq!(generalized_time(bad.as_bytes()), None, "{bad}");
     }
 }

@@ -286,7 +286,11 @@ impl Found {
             hasher.part(kind).part(&subject).part(what);
         };
         for change in self.changes.iter().filter(|change| Self::takes(change)) {
-            part(b"access", &change.link, if change.what == What::Vanished { b"vanished" } else { b"disabled" });
+            part(
+                b"access",
+                &change.link,
+                if change.what == What::Vanished { b"vanished" } else { b"disabled" },
+            );
         }
         let mut roles = self.roles_taken.clone();
         roles.sort_unstable_by_key(|(link, _)| *link);
@@ -349,7 +353,8 @@ fn since_snapshot(issuer: &Issuer, old: &Snapshot, new: &Snapshot) -> Found {
 }
 
 fn since_nothing(issuer: &Issuer, linked: &[Link], new: &Snapshot) -> Found {
-    let mut missing: HashSet<Link> = linked.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
+    let mut missing: HashSet<Link> =
+        linked.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
     let mut found = Found { had_access: missing.len(), ..Found::default() };
     for (link, person) in new.links(issuer) {
         let has_account = missing.remove(&link);
@@ -357,9 +362,7 @@ fn since_nothing(issuer: &Issuer, linked: &[Link], new: &Snapshot) -> Found {
         let what = if has_account && !enabled { What::Disabled } else { What::Appeared { enabled } };
         found.add(link, what, person);
     }
-    found
-        .changes
-        .extend(missing.into_iter().map(|link| Change { link, what: What::Vanished, person: None }));
+    found.changes.extend(missing.into_iter().map(|link| Change { link, what: What::Vanished, person: None }));
     found
 }
 

@@ -37,14 +37,17 @@ fn each_thing_that_can_happen() {
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    assert_eq!(what, [
-        (1, What::Renamed),
-        (2, What::Disabled),
-        (3, What::Regrouped),
-        (4, What::Enabled),
-        (5, What::Vanished),
-        (7, What::Appeared { enabled: true }),
-    ]);
+    assert_eq!(
+        what,
+        [
+            (1, What::Renamed),
+            (2, What::Disabled),
+            (3, What::Regrouped),
+            (4, What::Enabled),
+            (5, What::Vanished),
+            (7, What::Appeared { enabled: true }),
+        ]
+    );
     assert!(plan.changes()[0].what.suspends() && plan.changes()[1].what.suspends(), "what takes comes first");
     assert_eq!((plan.people(), plan.count(What::suspends), plan.released()), (6, 2, None));
 }
@@ -100,7 +103,8 @@ fn a_digest_is_of_what_is_taken_and_nothing_else() {
     let other_issuer = Issuer::directory(IssuerId([8; 16]));
     let basis = Basis::Snapshot(&old);
     let elsewhere =
-        compare(&other_issuer, basis, &snapshot(people(10)), Faults::default(), Safety::default()).unwrap_err();
+        compare(&other_issuer, basis, &snapshot(people(10)), Faults::default(), Safety::default())
+            .unwrap_err();
     assert_ne!(gone(vec![]), elsewhere.digest());
 }
 

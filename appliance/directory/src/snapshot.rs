@@ -1,8 +1,9 @@
 //! What a directory said about everybody at one time, in a form that is kept between synchronisations.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use minicbor::bytes::{ByteVec};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use zixt_identity::{Issuer, Link, Role, Roles};
 use zixt_types::{Canonical, Hash, Timestamp};
@@ -40,6 +41,17 @@ impl fmt::Display for PersonId {
     }
 }
 
+/// The one spelling of a login name by which it is looked up and its tries are counted: lower case. `None` if nobody can
+/// have this name: it is empty or too long, has control characters, or spaces at an end.
+#[must_use]
+pub fn login_key(login: &str) -> Option<String> {
+    let can_be = !login.is_empty()
+        && login.len() <= limits::LOGIN_BYTES_MAX
+        && login.trim() == login
+        && !login.chars().any(char::is_control);
+    can_be.then(|| login.to_lowercase())
+}
+
 /// The roles that a directory's groups stand for: none, user, operator or both. Nothing else can be built or read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -64,7 +76,11 @@ impl Wanted {
     }
 
     fn iter(self) -> impl Iterator<Item = Role> {
-        Self::MAPPABLE.into_iter().enumerate().filter(move |(at, _)| self.0 & 1 << at != 0).map(|(_, role)| role)
+        Self::MAPPABLE
+            .into_iter()
+            .enumerate()
+            .filter(move |(at, _)| self.0 & 1 << at != 0)
+            .map(|(_, role)| role)
     }
 
     /// Whether one of them is not among `later` any more.
@@ -216,6 +232,23 @@ impl Snapshot {
         self.people.iter().map(|person| (issuer.link(person.id.as_bytes()), person))
     }
 
+    /// Whose account a login name belongs to, by [`login_key`]: what tries are counted by, before the directory is asked.
+    /// Without the names that several have.
+    #[must_use]
+    pub fn logins(&self, issuer: &Issuer) -> HashMap<String, Link> {
+        let mut logins = HashMap::with_capacity(self.people.len());
+        let mut shared = HashSet::new();
+        for (link, person) in self.links(issuer) {
+            if let Some(key) = person.login().and_then(login_key)
+                && logins.insert(key.clone(), link).is_some()
+            {
+                shared.insert(key);
+            }
+        }
+        logins.retain(|key, _| !shared.contains(key));
+        logins
+    }
+
     /// Whether both say the same, whenever they were taken.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         self.settings == other.settings
@@ -307,6 +340,22 @@ pub(crate) mod tests {
         let both = Wanted(3);
         assert_eq!(both.roles(), Some(Roles::new(&[Role::User, Role::Operator]).unwrap()));
         assert!(both.loses(Wanted(1)) && !Wanted(1).loses(both) && !both.loses(both));
+    }
+
+    #[test]
+    fn login_names_have_one_spelling() {
+        for (login, key) in [("Ann", Some("ann")), ("a b", Some("a b")), ("\u{c4}", Some("\u{e4}"))] {
+            assert_eq!(login_key(login).as_deref(), key);
+        }
+        for nobody in ["", " ann", "ann ", "a\nb", "a\0", &"a".repeat(257)] {
+            assert_eq!(login_key(nobody), None, "{nobody:?}");
+        }
+        let mut people: Vec<_> = (1..=4).map(person).collect();
+        people[1].login = "P1".into();
+        people[2].login = "".into();
+        let issuer = Issuer::directory(zixt_identity::IssuerId([1; 16]));
+        let logins = snapshot(people).logins(&issuer);
+        assert_eq!(logins, HashMap::from([("p4".to_owned(), issuer.link(&[4; 16]))]));
     }
 
     #[test]

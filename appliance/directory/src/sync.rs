@@ -61,7 +61,8 @@ pub(crate) async fn read(
     let old = old.filter(|old| old.settings == config.settings());
     // Update numbers of one domain controller mean nothing at another one.
     let comparable = old.filter(|old| old.source == source.0);
-    let mut reading = Reading { config, now, people: HashMap::new(), doubtful: Vec::new(), faults: Faults::default() };
+    let mut reading =
+        Reading { config, now, people: HashMap::new(), doubtful: Vec::new(), faults: Faults::default() };
     let mode = match comparable {
         Some(old) if source.1 != 0 && old.usn == source.1 => {
             let same = Snapshot::new(now, config.settings(), source, old.people().to_vec());
@@ -70,7 +71,12 @@ pub(crate) async fn read(
         Some(old) => match reading.changes(searcher, old).await? {
             Some(entries) => Mode::Incremental { entries },
             None => {
-                reading = Reading { people: HashMap::new(), doubtful: Vec::new(), faults: Faults::default(), ..reading };
+                reading = Reading {
+                    people: HashMap::new(),
+                    doubtful: Vec::new(),
+                    faults: Faults::default(),
+                    ..reading
+                };
                 reading.all(searcher).await?;
                 Mode::Full
             }
@@ -101,7 +107,9 @@ async fn source(searcher: &mut Searcher, config: &Config) -> Result<(Hash, u64),
     };
     let root = searcher.one(root).await?;
     let text = |name: &str| {
-        root.as_ref().and_then(|root| root.value(name)).and_then(|value| String::from_utf8(value.to_vec()).ok())
+        root.as_ref()
+            .and_then(|root| root.value(name))
+            .and_then(|value| String::from_utf8(value.to_vec()).ok())
     };
     let usn = text("highestCommittedUSN").and_then(|number| number.parse::<u64>().ok());
     let (Some(service), Some(usn)) = (text("dsServiceName"), usn) else {
@@ -109,8 +117,12 @@ async fn source(searcher: &mut Searcher, config: &Config) -> Result<(Hash, u64),
         return Ok((Snapshot::NO_SOURCE, 0));
     };
     // A controller that was set back from a backup counts its numbers again, under another id.
-    let settings =
-        Query { base: &service, whole_subtree: false, filter: "(objectClass=*)", attributes: &["invocationId"] };
+    let settings = Query {
+        base: &service,
+        whole_subtree: false,
+        filter: "(objectClass=*)",
+        attributes: &["invocationId"],
+    };
     let invocation = match searcher.one(settings).await {
         Ok(entry) => entry.and_then(|entry| entry.value("invocationId").map(<[u8]>::to_vec)),
         // Not everybody may read it.
@@ -170,7 +182,11 @@ impl Reading<'_> {
 
     /// Reads the list, and the entries that are other than in `old`. `None` if there are so many that reading everything
     /// is quicker.
-    async fn changes(&mut self, searcher: &mut Searcher, old: &Snapshot) -> Result<Option<usize>, ServerError> {
+    async fn changes(
+        &mut self,
+        searcher: &mut Searcher,
+        old: &Snapshot,
+    ) -> Result<Option<usize>, ServerError> {
         let config = self.config;
         let attributes = [config.attributes.id.as_str(), config.attributes.version.as_str()];
         let mut changed: Vec<(PersonId, Box<str>)> = Vec::new();
@@ -185,9 +201,8 @@ impl Reading<'_> {
                     };
                     let version = person::version(&entry, config, self.now);
                     let before = old.person(&id);
-                    let known = before.filter(|before| {
-                        version != 0 && before.version == version && before.dn() == dn
-                    });
+                    let known = before
+                        .filter(|before| version != 0 && before.version == version && before.dn() == dn);
                     // In either case somebody with this id has been seen now.
                     let person = known.or(before).cloned().unwrap_or_else(|| placeholder(&id));
                     if self.people.insert(id.clone(), person).is_some() {
@@ -205,8 +220,12 @@ impl Reading<'_> {
         let attributes = person::attributes(config);
         let entries = changed.len();
         for (id, dn) in changed {
-            let query =
-                Query { base: &dn, whole_subtree: false, filter: &config.person_filter, attributes: &attributes };
+            let query = Query {
+                base: &dn,
+                whole_subtree: false,
+                filter: &config.person_filter,
+                attributes: &attributes,
+            };
             let person = searcher.one(query).await?.and_then(|entry| person::read(&entry, config, self.now));
             match person.filter(|person| person.id == id) {
                 Some(person) => drop(self.people.insert(id, person)),
@@ -219,7 +238,11 @@ impl Reading<'_> {
 
     /// Asks by their ids for those who were found twice, or whom the list does not have any more. Somebody who is moved
     /// from one part of the tree to another while it is read is found twice or not at all.
-    async fn ask_again(&mut self, searcher: &mut Searcher, old: Option<&Snapshot>) -> Result<(), ServerError> {
+    async fn ask_again(
+        &mut self,
+        searcher: &mut Searcher,
+        old: Option<&Snapshot>,
+    ) -> Result<(), ServerError> {
         let gone = old.map_or(&[][..], Snapshot::people).iter().map(Person::id);
         let mut ids = std::mem::take(&mut self.doubtful);
         let gone: Vec<PersonId> = gone.filter(|id| !self.people.contains_key(id)).cloned().collect();

@@ -38,7 +38,10 @@ pub enum AuthorityError {
 
 /// TLS 1.3, or 1.2 with forward secrecy and AEAD for older directories; `authority` are the only roots. Names and times
 /// of certificates are checked by the library's own verifier.
-pub(crate) fn client_config(authority: &[u8], exchange: KeyExchange) -> Result<Arc<ClientConfig>, AuthorityError> {
+pub(crate) fn client_config(
+    authority: &[u8],
+    exchange: KeyExchange,
+) -> Result<Arc<ClientConfig>, AuthorityError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(authority) {
         let certificate = certificate.map_err(|error| AuthorityError::Unreadable(error.to_string()))?;
@@ -82,7 +85,8 @@ mod tests {
 
     #[test]
     fn the_hybrid_group_comes_first() {
-        let names = |exchange| provider(exchange).kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
+        let names =
+            |exchange| provider(exchange).kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
         let preferred = names(KeyExchange::HybridPreferred);
         assert_eq!(preferred[0], rustls::NamedGroup::X25519MLKEM768);
         assert!(preferred.len() > 1);

@@ -182,9 +182,9 @@ impl Watch {
             let interval = self.directory.config().interval;
             let pause = match self.round().await {
                 Ok(()) => interval,
-                Err(failures) => {
-                    interval.saturating_mul(1 << failures.saturating_sub(1).min(3)).min(interval * BACKOFF_INTERVALS_MAX)
-                }
+                Err(failures) => interval
+                    .saturating_mul(1 << failures.saturating_sub(1).min(3))
+                    .min(interval * BACKOFF_INTERVALS_MAX),
             };
             self.shared.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
             // Woken or not, it is time.

@@ -61,9 +61,7 @@ pub(crate) struct LdapResult {
 
 /// A request to sign in with a password (RFC 4511 section 4.2). Its memory is wiped.
 pub(crate) fn bind_request(message: u8, dn: &str, password: &[u8]) -> Zeroizing<Vec<u8>> {
-    let length = element_length(1)
-        + element_length(dn.len())
-        + element_length(password.len());
+    let length = element_length(1) + element_length(dn.len()) + element_length(password.len());
     // As long as it will be, so that no copy of the password stays behind in a smaller buffer.
     let mut out = Zeroizing::new(Vec::with_capacity(length + 32));
     out.push(SEQUENCE);
@@ -290,7 +288,9 @@ impl<'a> Reader<'a> {
         while !controls.0.is_empty() {
             let mut control = Reader(controls.expect(SEQUENCE, "a control")?);
             control.text("a control's name")?;
-            if control.0.first() == Some(&BOOLEAN) && control.expect(BOOLEAN, "a control's weight")?.len() != 1 {
+            if control.0.first() == Some(&BOOLEAN)
+                && control.expect(BOOLEAN, "a control's weight")?.len() != 1
+            {
                 return Err(WireError::Malformed("a control's weight"));
             }
             if !control.0.is_empty() {
@@ -367,20 +367,21 @@ mod tests {
             let values: Vec<u8> = values.iter().flat_map(|value| element(OCTETS, &[value])).collect();
             element(SEQUENCE, &[&element(OCTETS, &[name]), &element(SET, &[&values])])
         };
-        let attributes = [attribute(b"uid", &[b"ann"]), attribute(b"jpegPhoto", &[&[0xff; 300], b""])].concat();
+        let attributes =
+            [attribute(b"uid", &[b"ann"]), attribute(b"jpegPhoto", &[&[0xff; 300], b""])].concat();
         element(SEARCH_ENTRY, &[&element(OCTETS, &[b"uid=ann"]), &element(SEQUENCE, &[&attributes])])
     }
 
     #[test]
     fn requests_have_the_bytes_of_the_protocol() {
-        assert_eq!(*bind_request(1, "cn=a", b"pw"), b"\x30\x12\x02\x01\x01\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02pw");
+        assert_eq!(
+            *bind_request(1, "cn=a", b"pw"),
+            b"\x30\x12\x02\x01\x01\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02pw"
+        );
         let long = bind_request(2, &"d".repeat(300), &[b'p'; 200]);
         assert_eq!(long[..4], [0x30, 0x82, 0x02, 0x05]);
         assert_eq!(long.len(), 4 + 0x205);
-        assert_eq!(
-            starttls_request(1),
-            b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"
-        );
+        assert_eq!(starttls_request(1), b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037");
         let unbind = unbind_request(3);
         let mut unbind = Reader(&unbind).expect(SEQUENCE, "").map(Reader).unwrap();
         assert_eq!(unbind.expect(INTEGER, ""), Ok(&[3][..]));
@@ -440,15 +441,22 @@ mod tests {
             let _ = check_search_answer(&bytes);
             let _ = bind_answer(&bytes, 1);
             let _ = page_cookie(&bytes);
-            let mut changed = message(2, &[&entry()]);
-            let at = at % changed.len();
-            changed[at] = with;
-            if check_search_answer(&changed).is_ok() {
+            let referral = element(REFERRAL, &[&element(OCTETS, &[b"ldap://x"])]);
+            let mut done = result(SEARCH_DONE, 10, b"elsewhere");
+            done.extend(&referral);
+            done[1] += u8::try_from(referral.len()).unwrap();
+            for mut changed in [message(2, &[&entry()]), message(2, &[&done])] {
+                let at = at % changed.len();
+                changed[at] = with;
+                if check_search_answer(&changed).is_err() {
+                    continue;
+                }
                 let (_, tag) = ldap3::asn1::parse_tag(&changed).unwrap();
                 let protocol = tag.expect_constructed().unwrap().swap_remove(1);
-                prop_assert!(matches!(protocol.id, 4 | 5 | 19));
-                if protocol.id == 4 {
-                    let _ = ldap3::SearchEntry::construct(ldap3::ResultEntry::new(protocol));
+                match protocol.id {
+                    4 => drop(ldap3::SearchEntry::construct(ldap3::ResultEntry::new(protocol))),
+                    5 => drop(ldap3::LdapResult::from(ldap3::asn1::Tag::StructureTag(protocol))),
+                    id => prop_assert_eq!(id, 19),
                 }
             }
         }
@@ -466,7 +474,10 @@ mod tests {
         let refused = read_message(&mut &huge[..], 1000).await.unwrap();
         assert_eq!(refused, Some(Err(WireError::TooLong { got: 0xffff_ffff, max: 1000 })));
         for bad in [&b"\x31\x00"[..], b"\x30\x80\x00\x00", b"\x30\x85\x00\x00\x00\x00\x01x"] {
-            assert!(matches!(read_message(&mut &bad[..], 1000).await.unwrap(), Some(Err(WireError::Malformed(_)))));
+            assert!(matches!(
+                read_message(&mut &bad[..], 1000).await.unwrap(),
+                Some(Err(WireError::Malformed(_)))
+            ));
         }
     }
 }

@@ -35,7 +35,16 @@ fn a_domain_controller() {
     let samba = Samba::start(&authority);
     for at in 0..25 {
         let name = format!("p{at:02}");
-        samba.tool(&["user", "create", &name, &format!("{PASSWORD}{name}"), "--given-name", "A", "--surname", &name]);
+        samba.tool(&[
+            "user",
+            "create",
+            &name,
+            &format!("{PASSWORD}{name}"),
+            "--given-name",
+            "A",
+            "--surname",
+            &name,
+        ]);
     }
     for group in ["staff", "inner", "watch"] {
         samba.tool(&["group", "add", group]);
@@ -44,13 +53,14 @@ fn a_domain_controller() {
     samba.tool(&["group", "addmembers", "inner", "p01,watch"]);
     samba.tool(&["group", "addmembers", "watch", "p02"]);
     let secrets = Secrets { password: ADMIN_PASSWORD.to_owned().into(), authority_pem: authority.pem() };
-    let directory = Directory::new(Config::new(&document()).unwrap(), secrets).unwrap();
+    let directory = common::of(Config::new(&document()).unwrap(), secrets);
     tokio::runtime::Runtime::new().unwrap().block_on(story(&samba, &directory));
 }
 
 async fn story(samba: &Samba, directory: &Directory) {
     let secret = |name: &str| format!("{PASSWORD}{name}");
-    let try_as = async |login: &str, password: &str| refusal(directory.bind(login, password.as_bytes(), now()).await);
+    let try_as =
+        async |login: &str, password: &str| refusal(directory.bind(login, password.as_bytes(), now()).await);
 
     let bound = directory.bind("P03", secret("p03").as_bytes(), now()).await.unwrap();
     assert_eq!((bound.person().login(), bound.id().as_bytes().len()), (Some("p03"), 16));
@@ -70,11 +80,14 @@ async fn story(samba: &Samba, directory: &Directory) {
         .collect();
     wanted.sort_by_key(|(login, _)| *login);
     let roles = |roles: &[Role]| Roles::new(roles).unwrap();
-    assert_eq!(wanted, [
-        ("p00", roles(&[Role::User])),
-        ("p01", roles(&[Role::User])),
-        ("p02", roles(&[Role::User, Role::Operator])),
-    ]);
+    assert_eq!(
+        wanted,
+        [
+            ("p00", roles(&[Role::User])),
+            ("p01", roles(&[Role::User])),
+            ("p02", roles(&[Role::User, Role::Operator])),
+        ]
+    );
     let enabled = |login: &str| {
         first.people().iter().find(|person| person.login() == Some(login)).unwrap().is_enabled(now())
     };
@@ -89,7 +102,13 @@ async fn story(samba: &Samba, directory: &Directory) {
     samba.tool(&["ou", "add", &format!("OU=moved,{DOMAIN_DN}")]);
     samba.tool(&["user", "move", "p06", &format!("OU=moved,{DOMAIN_DN}")]);
     samba.tool(&["user", "setexpiry", "p07", "--days=-1"]);
-    samba.tool(&["user", "setpassword", "p08", &format!("--newpassword={}", secret("p08")), "--must-change-at-next-login"]);
+    samba.tool(&[
+        "user",
+        "setpassword",
+        "p08",
+        &format!("--newpassword={}", secret("p08")),
+        "--must-change-at-next-login",
+    ]);
     samba.change(&format!(
         "dn: CN=A p03,CN=Users,{DOMAIN_DN}\nchangetype: modify\nreplace: sAMAccountName\nsAMAccountName: married\n\n\
          dn: CN=A p03,CN=Users,{DOMAIN_DN}\nchangetype: modrdn\nnewrdn: CN=Married\ndeleteoldrdn: 1\n"
@@ -97,15 +116,18 @@ async fn story(samba: &Samba, directory: &Directory) {
     samba.tool(&["group", "removemembers", "inner", "p01"]);
     let (third, plan) = step(directory, &first).await;
     assert!(matches!(third.mode, Mode::Incremental { entries: 1..=10 }), "{:?}", third.mode);
-    assert_eq!(told(&plan.unwrap()), [
-        "married Renamed",
-        "new Appeared { enabled: true }",
-        "p01 Regrouped",
-        "p04 Disabled",
-        "p05 Vanished",
-        "p06 Renamed",
-        "p07 Disabled",
-    ]);
+    assert_eq!(
+        told(&plan.unwrap()),
+        [
+            "married Renamed",
+            "new Appeared { enabled: true }",
+            "p01 Regrouped",
+            "p04 Disabled",
+            "p05 Vanished",
+            "p06 Renamed",
+            "p07 Disabled",
+        ]
+    );
     assert_eq!(third.snapshot.person(&p03).unwrap().login(), Some("married"), "the id is the key");
 
     let bound = directory.bind("married", secret("p03").as_bytes(), now()).await.unwrap();

@@ -142,10 +142,12 @@ async fn refused_with(behaviour: Behaviour, expected: &str) {
 
 #[tokio::test]
 async fn what_is_no_answer_is_refused() {
-    refused_with(|_| vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], "a message begins with a sequence").await;
+    refused_with(|_| vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], "a message begins with a sequence")
+        .await;
     refused_with(|_| vec![vec![0x30, 0x84, 0x7f, 0xff, 0xff, 0xff]], "a message of 2147483647 bytes").await;
     refused_with(|_| vec![vec![0x30, 0x80, 0x02, 0x01, 0x02, 0, 0]], "a length of the definite form").await;
-    refused_with(|number| vec![message(number, &result(0x61, 0), &[])], "an entry, a reference or the end").await;
+    refused_with(|number| vec![message(number, &result(0x61, 0), &[])], "an entry, a reference or the end")
+        .await;
     refused_with(|_| vec![message(0, &result(0x78, 52), &[])], "the number of a request").await;
     refused_with(|_| vec![vec![0x30, 0x03, 0x02, 0x01, 0x05]], "an operation").await;
     // A server that ends in the middle of a message; and one that ends, having said nothing.

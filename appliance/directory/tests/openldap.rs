@@ -6,7 +6,7 @@ mod peers;
 
 use common::{directory, now, refusal, settings, step, told, unavailable};
 use peers::certificates::Authority;
-use peers::slapd::{Slapd, SUFFIX, group, password, person};
+use peers::slapd::{SUFFIX, Slapd, group, password, person};
 use zixt_directory::{Config, Fault, Mode, Refusal, Secrets, Unavailable, What};
 use zixt_identity::{Role, Roles};
 
@@ -28,13 +28,19 @@ async fn a_password_is_right_or_wrong_over_both_kinds_of_tls() {
         assert_eq!(bound.person().login(), Some("p001"), "a directory compares names without case");
         assert_eq!(bound.link(), directory.issuer().link(bound.id().as_bytes()));
         assert_eq!(bound.id().as_bytes().len(), 16);
-        let try_as = async |login: &str, password: &str| refusal(directory.bind(login, password.as_bytes(), now()).await);
+        let try_as = async |login: &str, password: &str| {
+            refusal(directory.bind(login, password.as_bytes(), now()).await)
+        };
         assert_eq!(try_as("p001", "wrong").await, Refusal::WrongPassword);
         assert_eq!(try_as("p001", &password("p002")).await, Refusal::WrongPassword);
         assert_eq!(try_as("nobody", "wrong").await, Refusal::UnknownLogin);
-        assert_eq!(try_as("reader", peers::slapd::READER_PASSWORD).await, Refusal::UnknownLogin, "not among people");
+        assert_eq!(
+            try_as("reader", peers::slapd::READER_PASSWORD).await,
+            Refusal::UnknownLogin,
+            "not among people"
+        );
         // RFC 4515 section 3: what has a meaning in a filter has none in a name.
-        for login in ["*", "p*", "p001)(uid=*", "p001)(|(uid=*", "", "\\70001", "p001\0", &"p".repeat(300)] {
+        for login in ["*", "p*", "p001)(uid=*", "p001)(|(uid=*", "", "\\70001", "p001 ", " p001", "\u{ff50}001", "p001\0", &"p".repeat(300)] {
             assert_eq!(try_as(login, &password("p001")).await, Refusal::UnknownLogin, "{login:?}");
         }
         assert_eq!(try_as("p001", "").await, Refusal::EmptyPassword);
@@ -47,9 +53,7 @@ async fn only_the_authority_that_was_named_counts() {
     let (authority, other) = (Authority::new(), Authority::new());
     let slapd = Slapd::start(&authority, NOTHING);
     for url in [slapd.ldaps_url(), slapd.starttls_url()] {
-        let error = unavailable(
-            directory(&settings(&[url], ""), other.pem()).bind("a", b"b", now()).await,
-        );
+        let error = unavailable(directory(&settings(&[url], ""), other.pem()).bind("a", b"b", now()).await);
         assert!(error.contains("TLS"), "{error}");
     }
     // The right authority, but a name that the certificate does not have.
@@ -79,7 +83,7 @@ async fn the_account_that_reads_is_tried_once() {
     let (one, two) = (Slapd::start(&authority, NOTHING), Slapd::start(&authority, NOTHING));
     let settings = settings(&[one.ldaps_url(), two.ldaps_url()], "");
     let secrets = Secrets { password: "wrong".to_owned().into(), authority_pem: authority.pem() };
-    let directory = zixt_directory::Directory::new(Config::new(&settings).unwrap(), secrets).unwrap();
+    let directory = common::of(Config::new(&settings).unwrap(), secrets);
     match directory.sync(None, now()).await {
         Err(Unavailable::NoServer { tried }) => {
             assert_eq!(tried.len(), 1, "a wrong password is not carried from server to server: {tried:?}");
@@ -115,7 +119,10 @@ async fn people_come_and_go() {
         format!("{}modify\nadd: shadowExpire\nshadowExpire: 1\n\n", dn("p003")),
         // Gone, and moved out of what is read.
         format!("{}delete\n\n", dn("p004")),
-        format!("{}modrdn\nnewrdn: uid=p005\ndeleteoldrdn: 0\nnewsuperior: ou=former,{SUFFIX}\n\n", dn("p005")),
+        format!(
+            "{}modrdn\nnewrdn: uid=p005\ndeleteoldrdn: 0\nnewsuperior: ou=former,{SUFFIX}\n\n",
+            dn("p005")
+        ),
         // Not a person any more, as the filter sees it.
         format!("{}modify\nadd: seeAlso\nseeAlso: cn=x\n\n", dn("p006")),
         person("new"),
@@ -123,15 +130,18 @@ async fn people_come_and_go() {
     slapd.change(&ldif.concat());
     let (second, plan) = step(&directory, &first.snapshot).await;
     assert_eq!(second.mode, Mode::Incremental { entries: 6 });
-    assert_eq!(told(&plan.unwrap()), [
-        "married Renamed",
-        "new Appeared { enabled: true }",
-        "p001 Renamed",
-        "p002 Disabled",
-        "p003 Disabled",
-        "p004 Vanished",
-        "p005 Vanished",
-    ]);
+    assert_eq!(
+        told(&plan.unwrap()),
+        [
+            "married Renamed",
+            "new Appeared { enabled: true }",
+            "p001 Renamed",
+            "p002 Disabled",
+            "p003 Disabled",
+            "p004 Vanished",
+            "p005 Vanished",
+        ]
+    );
     // The one who was renamed is the same person, and signs in under the new name with the old password.
     let id = |snapshot: &zixt_directory::Snapshot, login: &str| {
         snapshot.people().iter().find(|person| person.login() == Some(login)).unwrap().id().clone()
@@ -144,6 +154,10 @@ async fn people_come_and_go() {
     assert_eq!(try_as("p002").await, Refusal::Disabled);
     assert_eq!(try_as("p003").await, Refusal::Expired);
     assert_eq!(try_as("p004").await, Refusal::UnknownLogin);
+
+    // A password that an administrator has set has to be changed first.
+    slapd.change(&format!("{}modify\nadd: pwdReset\npwdReset: TRUE\n", dn("p007")));
+    assert_eq!(try_as("p007").await, Refusal::MustChangePassword);
 
     slapd.change(&format!("{}modify\ndelete: pwdAccountLockedTime\n", dn("p002")));
     slapd.change(&format!(
@@ -234,12 +248,15 @@ async fn groups_in_groups_stand_for_roles() {
         all
     };
     let roles = |roles: &[Role]| Roles::new(roles).unwrap();
-    assert_eq!(wanted(&first.snapshot), [
-        ("p000".to_owned(), roles(&[Role::User])),
-        ("p001".to_owned(), roles(&[Role::User])),
-        ("p002".to_owned(), roles(&[Role::User, Role::Operator])),
-        ("p003".to_owned(), roles(&[Role::Operator])),
-    ]);
+    assert_eq!(
+        wanted(&first.snapshot),
+        [
+            ("p000".to_owned(), roles(&[Role::User])),
+            ("p001".to_owned(), roles(&[Role::User])),
+            ("p002".to_owned(), roles(&[Role::User, Role::Operator])),
+            ("p003".to_owned(), roles(&[Role::Operator])),
+        ]
+    );
     assert_eq!(first.faults.named(), [Fault::NoGroup { dn: of("missing") }]);
     // A change of members changes no person's entry.
     slapd.change(&format!(
@@ -265,13 +282,18 @@ async fn two_entries_with_one_login_name_both_stay_out() {
     let directory = directory(&settings(&[slapd.ldaps_url()], ""), authority.pem());
     for login in ["p001", "two", "second"] {
         let secret = password(if login == "second" { "two" } else { login });
-        assert_eq!(refusal(directory.bind(login, secret.as_bytes(), now()).await), Refusal::SharedLogin, "{login}");
+        assert_eq!(
+            refusal(directory.bind(login, secret.as_bytes(), now()).await),
+            Refusal::SharedLogin,
+            "{login}"
+        );
     }
     assert!(directory.bind("p000", password("p000").as_bytes(), now()).await.is_ok());
     let read = directory.sync(None, now()).await.unwrap();
     let basis = zixt_directory::Basis::Linked(&[]);
     let safety = directory.config().safety();
-    let plan = zixt_directory::compare(directory.issuer(), basis, &read.snapshot, read.faults, safety).unwrap();
+    let plan =
+        zixt_directory::compare(directory.issuer(), basis, &read.snapshot, read.faults, safety).unwrap();
     assert_eq!((plan.people(), plan.faults().count()), (5, 2));
     assert!(plan.faults().named().contains(&Fault::SharedLogin { login: "p001".into() }));
     assert!(plan.faults().named().contains(&Fault::NoLogin { dn: format!("uid=two,ou=people,{SUFFIX}") }));

@@ -81,7 +81,11 @@ async fn accounts_follow_the_directory() {
 
     handle.settled().await;
     let health = handle.health();
-    assert_eq!((health.people, health.failures, kept.count()), (40, 0, 1), "a directory that stays says nothing more");
+    assert_eq!(
+        (health.people, health.failures, kept.count()),
+        (40, 0, 1),
+        "a directory that stays says nothing more"
+    );
     assert_eq!(health.mode, Some(Mode::Incremental { entries: 0 }));
     assert_eq!(kept.active.lock().unwrap().len(), 40);
 

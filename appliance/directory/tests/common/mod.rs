@@ -10,8 +10,10 @@
 use crate::peers::slapd;
 use std::time::{SystemTime, UNIX_EPOCH};
 use zixt_directory::{
-    BindError, Bound, Config, Directory, Document, Faults, Plan, Read, Refusal, Secrets, Snapshot, Unavailable,
+    BindError, Bound, Config, Directory, Document, Faults, Plan, Read, Refusal, Secrets, Snapshot,
+    Unavailable,
 };
+use zixt_identity::Issuer;
 use zixt_types::Timestamp;
 
 pub fn now() -> Timestamp {
@@ -36,7 +38,12 @@ pub fn settings(servers: &[String], more: &str) -> Document {
 
 pub fn directory(document: &Document, authority_pem: Vec<u8>) -> Directory {
     let secrets = Secrets { password: slapd::READER_PASSWORD.to_owned().into(), authority_pem };
-    Directory::new(Config::new(document).unwrap(), secrets).unwrap()
+    of(Config::new(document).unwrap(), secrets)
+}
+
+pub fn of(config: Config, secrets: Secrets) -> Directory {
+    let issuer = Issuer::directory(config.issuer());
+    Directory::new(config, issuer, secrets).unwrap()
 }
 
 pub fn refusal(answer: Result<Bound, BindError>) -> Refusal {
@@ -61,8 +68,7 @@ pub async fn step(
     let read = directory.sync(Some(old), now()).await.unwrap();
     let basis = zixt_directory::Basis::Snapshot(old);
     let safety = directory.config().safety();
-    let plan =
-        zixt_directory::compare(directory.issuer(), basis, &read.snapshot, Faults::default(), safety);
+    let plan = zixt_directory::compare(directory.issuer(), basis, &read.snapshot, Faults::default(), safety);
     (read, plan)
 }
 

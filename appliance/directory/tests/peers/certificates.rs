@@ -21,9 +21,25 @@ impl Authority {
         fs::write(folder.path().join("settings"), SETTINGS).unwrap();
         let authority = Self { folder };
         run(authority.openssl().args([
-            "req", "-x509", "-config", "settings", "-extensions", "ca", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=zixt test authority", "-keyout", "ca.key",
-            "-out", "ca.pem",
+            "req",
+            "-x509",
+            "-config",
+            "settings",
+            "-extensions",
+            "ca",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=zixt test authority",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
         ]));
         authority
     }
@@ -41,14 +57,43 @@ impl Authority {
     pub fn issue(&self, stem: &str, names: &str) -> (PathBuf, PathBuf) {
         let file = |kind: &str| format!("{stem}.{kind}");
         run(self.openssl().args([
-            "req", "-new", "-config", "settings", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-subj", "/CN=zixt test directory", "-keyout", &file("key"), "-out", &file("csr"),
+            "req",
+            "-new",
+            "-config",
+            "settings",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=zixt test directory",
+            "-keyout",
+            &file("key"),
+            "-out",
+            &file("csr"),
         ]));
-        fs::write(self.path(&file("ext")), format!("subjectAltName = {names}\nextendedKeyUsage = serverAuth\n"))
-            .unwrap();
+        fs::write(
+            self.path(&file("ext")),
+            format!("subjectAltName = {names}\nextendedKeyUsage = serverAuth\n"),
+        )
+        .unwrap();
         run(self.openssl().args([
-            "x509", "-req", "-in", &file("csr"), "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
-            "-extfile", &file("ext"), "-out", &file("pem"),
+            "x509",
+            "-req",
+            "-in",
+            &file("csr"),
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "30",
+            "-extfile",
+            &file("ext"),
+            "-out",
+            &file("pem"),
         ]));
         (self.path(&file("pem")), self.path(&file("key")))
     }

@@ -22,7 +22,8 @@ pub fn in_a_network_of_its_own(test: &str) -> bool {
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
         return true;
     }
-    let root = fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line == "Uid:\t0\t0\t0\t0");
+    let root =
+        fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line == "Uid:\t0\t0\t0\t0");
     let output = Command::new("unshare")
         // Whoever is not root is it within.
         .arg(if root { "-n" } else { "-rn" })
@@ -79,7 +80,8 @@ impl Samba {
             key.display(),
             authority.pem_file().display()
         );
-        fs::write(&base, format!("[global]\nnetbios name = DC\nworkgroup = ZIXT\nrealm = ZIXT.TEST\n{more}")).unwrap();
+        fs::write(&base, format!("[global]\nnetbios name = DC\nworkgroup = ZIXT\nrealm = ZIXT.TEST\n{more}"))
+            .unwrap();
         run(Command::new("samba-tool").args(["domain", "provision", "-s"]).arg(&base).args([
             "--realm=ZIXT.TEST",
             "--domain=ZIXT",

@@ -111,7 +111,8 @@ impl Slapd {
                 .spawn()
                 .unwrap();
             let (ldaps, socket) = (self.ldaps, self.path("socket"));
-            if wait_until(&mut child, || TcpStream::connect(("127.0.0.1", ldaps)).is_ok() && socket.exists()) {
+            if wait_until(&mut child, || TcpStream::connect(("127.0.0.1", ldaps)).is_ok() && socket.exists())
+            {
                 self.child = Some(child);
                 return;
             }
