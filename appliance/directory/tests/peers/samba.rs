@@ -5,6 +5,7 @@ use super::certificates::Authority;
 use super::{run, wait_until};
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -111,6 +112,7 @@ impl Samba {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
+            .process_group(0)
             .spawn()
             .expect("samba is installed; scripts/install-deps.sh --test does it");
         let ready = wait_until(&mut child, || TcpStream::connect(("127.0.0.1", 636)).is_ok());
@@ -145,8 +147,9 @@ impl Samba {
 
 impl Drop for Samba {
     fn drop(&mut self) {
-        // Its children end with it; the namespace and all that is left in it end with the test.
-        let _ = Command::new("pkill").args(["-TERM", "-P", &self.child.id().to_string()]).status();
+        // It and its children are a group of their own.
+        let group = format!("kill -KILL -{}", self.child.id());
+        let _ = Command::new("sh").args(["-c", &group]).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
