@@ -111,7 +111,10 @@ impl Directory {
     /// [`ConfigError`], if the certificates or the password are of no use, or the issuer is another one's.
     pub fn new(config: Config, issuer: Issuer, secrets: Secrets) -> Result<Self, ConfigError> {
         if issuer.id() != config.issuer() {
-            return Err(ConfigError::Setting { setting: "issuer", why: "the one that the directory is handed" });
+            return Err(ConfigError::Setting {
+                setting: "issuer",
+                why: "the one that the directory is handed",
+            });
         }
         let password = secrets.password.expose_secret();
         if password.is_empty() || password.len() > limits::PASSWORD_BYTES_MAX {
@@ -332,7 +335,9 @@ impl Directory {
             (1, Some((person, _))) if person.login().is_none() => Err(Refusal::SharedLogin),
             // Directories find `p001` by `p001 ` and by other letters that look the same, too. Tries are counted by one
             // spelling, and so one spelling signs in.
-            (1, Some((person, must_change))) if key.is_some() && person.login().and_then(login_key) == key => {
+            (1, Some((person, must_change)))
+                if key.is_some() && person.login().and_then(login_key) == key =>
+            {
                 Ok((person, must_change))
             }
             (1, Some(_)) => Err(Refusal::UnknownLogin),

@@ -272,6 +272,40 @@ async fn one_id_in_two_entries_is_nobodys() {
     assert!(once.is_enabled(now()));
 }
 
+/// Somebody who is moved while the tree is read is in the list twice, or not at all.
+#[tokio::test]
+async fn whoever_is_moved_meanwhile_is_asked_for_by_their_id() {
+    static SEARCHES: AtomicUsize = AtomicUsize::new(0);
+    let moving: Behaviour = |number| {
+        let found: &[(&str, u32)] = match SEARCHES.fetch_add(1, Ordering::Relaxed) {
+            // Everybody; the second of them twice.
+            0 => &[("uid=a,dc=x", 1), ("uid=b,dc=x", 2), ("uid=b,ou=new,dc=x", 2), ("uid=c,dc=x", 3)],
+            // By the id of the second.
+            1 => &[("uid=b,ou=new,dc=x", 2)],
+            // The list; the second is in it no more, and the third moved.
+            2 => &[("uid=a,dc=x", 1), ("uid=c,ou=new,dc=x", 3)],
+            // The third by its name: gone from there already.
+            3 => &[],
+            // By the ids of both: the second has come back, the third is gone.
+            _ => &[("uid=b,dc=x", 2)],
+        };
+        let entries = found.iter().map(|(dn, id)| message(number, &entry(dn, *id, 1), &[]));
+        entries.chain([message(number, &result(0x65, 0), &[])]).collect()
+    };
+    let directory = with(moving, "").await;
+    let dns = |snapshot: &zixt_directory::Snapshot| -> Vec<String> {
+        snapshot.people().iter().map(|person| person.dn().to_owned()).collect()
+    };
+    let first = directory.sync(None, now()).await.unwrap();
+    assert_eq!(
+        (dns(&first.snapshot), first.faults.count()),
+        (["uid=a,dc=x", "uid=b,ou=new,dc=x", "uid=c,dc=x"].map(str::to_owned).to_vec(), 0)
+    );
+    let second = directory.sync(Some(&first.snapshot), now()).await.unwrap();
+    assert_eq!(dns(&second.snapshot), ["uid=a,dc=x", "uid=b,dc=x"]);
+    assert_eq!(SEARCHES.load(Ordering::Relaxed), 5);
+}
+
 /// A server that is asked for TLS, and does this instead.
 async fn instead_of_tls(answer: Vec<u8>, continues: bool) -> String {
     let authority = Authority::new();

@@ -40,7 +40,19 @@ async fn a_password_is_right_or_wrong_over_both_kinds_of_tls() {
             "not among people"
         );
         // RFC 4515 section 3: what has a meaning in a filter has none in a name.
-        for login in ["*", "p*", "p001)(uid=*", "p001)(|(uid=*", "", "\\70001", "p001 ", " p001", "\u{ff50}001", "p001\0", &"p".repeat(300)] {
+        for login in [
+            "*",
+            "p*",
+            "p001)(uid=*",
+            "p001)(|(uid=*",
+            "",
+            "\\70001",
+            "p001 ",
+            " p001",
+            "\u{ff50}001",
+            "p001\0",
+            &"p".repeat(300),
+        ] {
             assert_eq!(try_as(login, &password("p001")).await, Refusal::UnknownLogin, "{login:?}");
         }
         assert_eq!(try_as("p001", "").await, Refusal::EmptyPassword);
@@ -342,4 +354,19 @@ async fn versions_that_count_seconds_miss_nothing() {
         assert_eq!(told(&plan.unwrap()), ["p003 Renamed"], "round {round}");
         snapshot = read.snapshot;
     }
+}
+
+#[tokio::test]
+async fn very_many_changes_are_read_as_everything() {
+    let authority = Authority::new();
+    let mut slapd = Slapd::new(&authority, ("sizelimit size.prtotal=unlimited\n", ""));
+    slapd.load(&people(2_100));
+    slapd.go();
+    // Entries that are younger than ten minutes count as changed where versions are seconds.
+    let more = "version_attribute = \"modifyTimestamp\"\npage_size = 1000";
+    let directory = directory(&settings(&[slapd.ldaps_url()], more), authority.pem());
+    let first = directory.sync(None, now()).await.unwrap().snapshot;
+    let (second, plan) = step(&directory, &first).await;
+    assert_eq!((second.mode, second.snapshot.people().len()), (Mode::Full, 2_100));
+    assert_eq!(plan.unwrap().changes(), []);
 }
