@@ -82,6 +82,14 @@ pub enum Unavailable {
     },
 }
 
+impl Unavailable {
+    /// Whether the account that reads was refused: waiting helps nobody, and trying again may lock it.
+    #[must_use]
+    pub fn refused_the_reader(&self) -> bool {
+        matches!(self, Self::NoServer { tried } if tried.iter().any(|(_, error)| !error.tries_next()))
+    }
+}
+
 fn each(tried: &[(String, ServerError)]) -> String {
     tried.iter().map(|(server, error)| format!("{server}: {error}")).collect::<Vec<_>>().join("; ")
 }

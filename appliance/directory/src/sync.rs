@@ -60,7 +60,9 @@ pub(crate) async fn read(
     let source = source(searcher, config).await?;
     let old = old.filter(|old| old.settings == config.settings());
     // Update numbers of one domain controller mean nothing at another one.
-    let comparable = old.filter(|old| old.source == source.0);
+    let numbers = config.kind == Kind::ActiveDirectory;
+    let comparable =
+        old.filter(|old| old.source == source.0 && (source.0 != Snapshot::NO_SOURCE || !numbers));
     let mut reading =
         Reading { config, now, people: HashMap::new(), doubtful: Vec::new(), faults: Faults::default() };
     let mode = match comparable {
@@ -113,7 +115,7 @@ async fn source(searcher: &mut Searcher, config: &Config) -> Result<(Hash, u64),
     };
     let usn = text("highestCommittedUSN").and_then(|number| number.parse::<u64>().ok());
     let (Some(service), Some(usn)) = (text("dsServiceName"), usn) else {
-        // Without them nothing can be compared: everything is read each time, and zeros are no one's number.
+        // Without them nothing can be compared, and everything is read each time.
         return Ok((Snapshot::NO_SOURCE, 0));
     };
     // A controller that was set back from a backup counts its numbers again, under another id.

@@ -15,8 +15,11 @@ use crate::plan::{Basis, HeldPlan, Plan, compare};
 use crate::snapshot::Snapshot;
 use crate::sync::{Mode, Read};
 
-/// The longest pause after failures, in intervals: with the default, eight minutes.
-const BACKOFF_INTERVALS_MAX: u32 = 8;
+/// The longest pause while the account that reads is refused, in intervals: with the default, a quarter of an hour. Each try
+/// is a wrong password to the directory, which may lock the account.
+const REFUSED_INTERVALS_MAX: u32 = 16;
+/// The longest pause after other failures. A try costs little, and until there is one who left keeps their sessions.
+const FAILED_INTERVALS_MAX: u32 = 2;
 
 /// Why accounts were not changed. The same plan comes again.
 #[derive(Debug, Error)]
@@ -176,15 +179,13 @@ impl Watch {
         WatchHandle(self.shared.clone())
     }
 
-    /// Goes on until it is dropped. After failures it waits for twice as long each time, up to eight intervals.
+    /// Goes on until it is dropped.
     pub async fn run(mut self) {
         loop {
             let interval = self.directory.config().interval;
-            let pause = match self.round().await {
+            let pause = match self.read_and_apply().await {
                 Ok(()) => interval,
-                Err(failures) => interval
-                    .saturating_mul(1 << failures.saturating_sub(1).min(3))
-                    .min(interval * BACKOFF_INTERVALS_MAX),
+                Err(trouble) => pause(interval, self.failed(&trouble.error), trouble.refused),
             };
             self.shared.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
             // Woken or not, it is time.
@@ -192,29 +193,24 @@ impl Watch {
         }
     }
 
-    /// Once. `Err` is how many tries have failed.
-    async fn round(&mut self) -> Result<(), u32> {
-        match self.read_and_apply().await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let mut state = self.shared.state();
-                state.health.failures = state.health.failures.saturating_add(1);
-                log::error!(target: "zixt::directory", "{}: {error}", self.directory.config().name());
-                state.health.last_error = Some(error);
-                Err(state.health.failures)
-            }
-        }
+    /// Gives how many tries have failed.
+    fn failed(&self, error: &str) -> u32 {
+        log::error!(target: "zixt::directory", "{}: {error}", self.directory.config().name());
+        let mut state = self.shared.state();
+        state.health.failures = state.health.failures.saturating_add(1);
+        state.health.last_error = Some(error.to_owned());
+        state.health.failures
     }
 
-    async fn read_and_apply(&mut self) -> Result<(), String> {
+    async fn read_and_apply(&mut self) -> Result<(), Trouble> {
         let directory = self.directory.clone();
         let read = directory
             .sync(self.snapshot.as_ref(), self.clock.now())
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Trouble { refused: error.refused_the_reader(), error: error.to_string() })?;
         let linked = match &self.snapshot {
             Some(_) => Vec::new(),
-            None => self.accounts.linked().await.map_err(|error| error.to_string())?,
+            None => self.accounts.linked().await.map_err(Trouble::of_accounts)?,
         };
         let basis = self.snapshot.as_ref().map_or(Basis::Linked(&linked), Basis::Snapshot);
         let safety = directory.config().safety();
@@ -250,7 +246,7 @@ impl Watch {
             if let Err(error) = self.accounts.apply(&plan, &snapshot).await {
                 // An officer's word is used up by what was done, not by a try.
                 self.shared.state().released = plan.released();
-                return Err(error.to_string());
+                return Err(Trouble::of_accounts(error));
             }
             self.snapshot = Some(snapshot);
         }
@@ -267,5 +263,39 @@ impl Watch {
             failures: 0,
         };
         Ok(())
+    }
+}
+
+/// Why a round came to nothing.
+struct Trouble {
+    error: String,
+    /// The directory does not take the password of the account that reads.
+    refused: bool,
+}
+
+impl Trouble {
+    fn of_accounts(error: ApplyError) -> Self {
+        Self { error: error.to_string(), refused: false }
+    }
+}
+
+/// How long to wait after so many failures: twice as long each time.
+fn pause(interval: Duration, failures: u32, refused: bool) -> Duration {
+    let max = if refused { REFUSED_INTERVALS_MAX } else { FAILED_INTERVALS_MAX };
+    interval.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(max).clamp(1, max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_an_end() {
+        let intervals = |refused| {
+            [1, 2, 3, 4, 5, 6, 31, 32, 33, u32::MAX]
+                .map(|failures| pause(Duration::from_secs(60), failures, refused).as_secs() / 60)
+        };
+        assert_eq!(intervals(false), [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(intervals(true), [1, 2, 4, 8, 16, 16, 16, 16, 16, 16]);
     }
 }

@@ -54,7 +54,14 @@ fn a_domain_controller() {
     samba.tool(&["group", "addmembers", "watch", "p02"]);
     let secrets = Secrets { password: ADMIN_PASSWORD.to_owned().into(), authority_pem: authority.pem() };
     let directory = common::of(Config::new(&document()).unwrap(), secrets);
-    tokio::runtime::Runtime::new().unwrap().block_on(story(&samba, &directory));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(story(&samba, &directory));
+
+    let document = Document { servers: vec!["ldap://127.0.0.1:389".to_owned()], ..document() };
+    let secrets = Secrets { password: ADMIN_PASSWORD.to_owned().into(), authority_pem: authority.pem() };
+    let directory = common::of(Config::new(&document).unwrap(), secrets);
+    let bound = runtime.block_on(directory.bind("p09", format!("{PASSWORD}p09").as_bytes(), now())).unwrap();
+    assert_eq!(bound.person().login(), Some("p09"), "by StartTLS");
 }
 
 async fn story(samba: &Samba, directory: &Directory) {

@@ -7,17 +7,17 @@ mod peers;
 use common::{directory, now, refusal, settings, unavailable};
 use peers::certificates::Authority;
 use peers::slapd::{SUFFIX, rss_kib};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{NamedGroup, ServerConfig};
 use tokio_rustls::server::TlsStream;
-use zixt_directory::{Directory, Refusal, Unavailable};
+use zixt_directory::{Directory, Mode, Refusal, Unavailable};
 
 fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
@@ -304,6 +304,85 @@ async fn whoever_is_moved_meanwhile_is_asked_for_by_their_id() {
     let second = directory.sync(Some(&first.snapshot), now()).await.unwrap();
     assert_eq!(dns(&second.snapshot), ["uid=a,dc=x", "uid=b,dc=x"]);
     assert_eq!(SEARCHES.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn update_numbers_count_at_one_controller() {
+    static SEARCHES: AtomicUsize = AtomicUsize::new(0);
+    fn controller(number: u8, attributes: &[(&str, &[u8])]) -> Vec<Vec<u8>> {
+        let attribute = |(name, value): &(&str, &[u8])| {
+            element(0x30, &[&element(0x04, &[name.as_bytes()]), &element(0x31, &[&element(0x04, &[value])])])
+        };
+        let attributes: Vec<u8> = attributes.iter().flat_map(attribute).collect();
+        let entry = element(0x64, &[&element(0x04, &[b"CN=x"]), &element(0x30, &[&attributes])]);
+        vec![message(number, &entry, &[]), message(number, &result(0x65, 0), &[])]
+    }
+    let behaviour: Behaviour = |number| {
+        let root = |usn: &[u8]| {
+            controller(number, &[("dsServiceName", b"CN=NTDS Settings,CN=DC1"), ("highestCommittedUSN", usn)])
+        };
+        let person: &[(&str, &[u8])] = &[
+            ("objectGUID", &[7; 16]),
+            ("uSNChanged", b"5"),
+            ("sAMAccountName", b"a"),
+            ("userAccountControl", b"512"),
+        ];
+        match SEARCHES.fetch_add(1, Ordering::Relaxed) {
+            // Everybody, when the highest number is 10.
+            0 => root(b"10"),
+            1 => controller(number, &[("invocationId", b"first")]),
+            2 => controller(number, person),
+            // Nothing since.
+            3 => root(b"10"),
+            4 => controller(number, &[("invocationId", b"first")]),
+            // Something since, but not this person.
+            5 => root(b"11"),
+            6 => controller(number, &[("invocationId", b"first")]),
+            7 => controller(number, person),
+            // Set back from a backup: the same number means something else.
+            8 => root(b"11"),
+            9 => controller(number, &[("invocationId", b"second")]),
+            10 => controller(number, person),
+            // One that does not tell who it is: nothing can be compared.
+            11 | 13 => controller(number, &[("highestCommittedUSN", b"11")]),
+            12 | 14 => controller(number, person),
+            more => panic!("search {more}"),
+        }
+    };
+    let directory = with(behaviour, "kind = \"active-directory\"").await;
+    let mut snapshot = None;
+    let mut modes = Vec::new();
+    for _ in 0..6 {
+        let read = directory.sync(snapshot.as_ref(), now()).await.unwrap();
+        assert_eq!(read.snapshot.people().len(), 1);
+        modes.push(read.mode);
+        snapshot = Some(read.snapshot);
+    }
+    use Mode::{Full, Incremental, Unchanged};
+    assert_eq!(modes, [Full, Unchanged, Incremental { entries: 0 }, Full, Full, Full]);
+}
+
+#[tokio::test]
+async fn a_directory_that_knows_the_hybrid_exchange_uses_it() {
+    let authority = Authority::new();
+    let acceptor = acceptor(&authority);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let groups = Arc::new(Mutex::new(Vec::new()));
+    let seen = groups.clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let tls = acceptor.accept(tcp).await.unwrap();
+            seen.lock().unwrap().push(tls.get_ref().1.negotiated_key_exchange_group().unwrap().name());
+            tokio::spawn(serve(tls, 0, |number| vec![message(number, &result(0x65, 0), &[])]));
+        }
+    });
+    let url = format!("ldaps://127.0.0.1:{port}");
+    for exchange in ["hybrid-preferred", "hybrid-required"] {
+        let settings = settings(std::slice::from_ref(&url), &format!("key_exchange = \"{exchange}\""));
+        directory(&settings, authority.pem()).sync(None, now()).await.unwrap();
+    }
+    assert_eq!(*groups.lock().unwrap(), [NamedGroup::X25519MLKEM768; 2]);
 }
 
 /// A server that is asked for TLS, and does this instead.
