@@ -4,7 +4,7 @@
 //! directory says that everybody is gone, what it says of the others is not believed either. An officer releases it by
 //! the digest of what it takes; if it would take anything else by then, it is another plan, and held back again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use zixt_crypto::hash::Hasher;
@@ -63,12 +63,12 @@ pub struct Change {
 
 /// What a new snapshot is compared with.
 #[derive(Debug, Clone, Copy)]
-pub enum Basis<'a> {
-    /// The one before.
-    Snapshot(&'a Snapshot),
-    /// There is none, or it was lost: the active accounts that are linked to this directory. Those of them that it does
-    /// not let in lose their access as they would have, had it been there.
-    Linked(&'a [Link]),
+pub struct Basis<'a> {
+    /// The one before; `None` if there is none, or it was lost.
+    pub before: Option<&'a Snapshot>,
+    /// The active accounts that are linked to this directory. Those of them that it does not let in lose their access, also
+    /// if it said so before they were linked or the snapshot was lost.
+    pub linked: &'a [Link],
 }
 
 /// What is to be done, in the order of [`Plan::changes`]. What takes away too much is a [`HeldPlan`] instead.
@@ -224,10 +224,8 @@ pub fn compare(
     safety: Safety,
 ) -> Result<Plan, Box<HeldPlan>> {
     faults.add_from(new);
-    let mut found = match basis {
-        Basis::Snapshot(old) => since_snapshot(issuer, old, new),
-        Basis::Linked(links) => since_nothing(issuer, links, new),
-    };
+    let mut found = between(issuer, basis.before, new);
+    found.hold_against(issuer, basis, new);
     found.changes.sort_by_key(|change| (!change.what.suspends(), change.link, change.what));
     let reasons = found.reasons(new, safety);
     let plan = Plan {
@@ -252,6 +250,39 @@ struct Found {
 impl Found {
     fn add(&mut self, link: Link, what: What, person: &Person) {
         self.changes.push(Change { link, what, person: Some(person.clone()) });
+    }
+
+    /// Looks at each account that is active: its person has to be there and enabled, or it is suspended.
+    fn hold_against(&mut self, issuer: &Issuer, basis: Basis<'_>, new: &Snapshot) {
+        let mut missing: HashSet<Link> =
+            basis.linked.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
+        if basis.before.is_none() {
+            self.had_access = missing.len();
+        }
+        if missing.is_empty() {
+            return;
+        }
+        let told: HashSet<Link> =
+            self.changes.iter().filter(|change| Self::takes(change)).map(|change| change.link).collect();
+        let mut without = HashMap::new();
+        for (link, person) in new.links(issuer) {
+            if missing.remove(&link) && !person.is_enabled(new.taken_at()) && !told.contains(&link) {
+                without.insert(link, person);
+            }
+        }
+        missing.retain(|link| !told.contains(link));
+        if basis.before.is_some() {
+            self.had_access += without.len() + missing.len();
+        }
+        // Somebody who appears without access has an account that had it.
+        self.changes.retain(|change| {
+            !(matches!(change.what, What::Appeared { .. }) && without.contains_key(&change.link))
+        });
+        for (link, person) in without {
+            self.add(link, What::Disabled, person);
+        }
+        let vanished = missing.into_iter().map(|link| Change { link, what: What::Vanished, person: None });
+        self.changes.extend(vanished);
     }
 
     /// Somebody who appears without access loses none.
@@ -301,10 +332,12 @@ impl Found {
     }
 }
 
-fn since_snapshot(issuer: &Issuer, old: &Snapshot, new: &Snapshot) -> Found {
+fn between(issuer: &Issuer, old: Option<&Snapshot>, new: &Snapshot) -> Found {
     let mut found = Found::default();
     let link = |person: &Person| issuer.link(person.id().as_bytes());
-    let (mut before, mut after) = (old.people().iter().peekable(), new.people().iter().peekable());
+    let people = old.map_or(&[][..], Snapshot::people);
+    let then = old.map_or(new.taken_at(), Snapshot::taken_at);
+    let (mut before, mut after) = (people.iter().peekable(), new.people().iter().peekable());
     // Both are sorted by id.
     loop {
         let order = match (before.peek(), after.peek()) {
@@ -315,7 +348,7 @@ fn since_snapshot(issuer: &Issuer, old: &Snapshot, new: &Snapshot) -> Found {
         };
         let was = if order.is_le() { before.next() } else { None };
         let is = if order.is_ge() { after.next() } else { None };
-        let had_access = was.is_some_and(|person| person.is_enabled(old.taken_at()));
+        let had_access = was.is_some_and(|person| person.is_enabled(then));
         let has_access = is.is_some_and(|person| person.is_enabled(new.taken_at()));
         found.had_access += usize::from(had_access);
         if let Some(was) = was {
@@ -349,20 +382,6 @@ fn since_snapshot(issuer: &Issuer, old: &Snapshot, new: &Snapshot) -> Found {
             (Some(_), None) | (None, None) => {}
         }
     }
-    found
-}
-
-fn since_nothing(issuer: &Issuer, linked: &[Link], new: &Snapshot) -> Found {
-    let mut missing: HashSet<Link> =
-        linked.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
-    let mut found = Found { had_access: missing.len(), ..Found::default() };
-    for (link, person) in new.links(issuer) {
-        let has_account = missing.remove(&link);
-        let enabled = person.is_enabled(new.taken_at());
-        let what = if has_account && !enabled { What::Disabled } else { What::Appeared { enabled } };
-        found.add(link, what, person);
-    }
-    found.changes.extend(missing.into_iter().map(|link| Change { link, what: What::Vanished, person: None }));
     found
 }
 

@@ -10,7 +10,7 @@ fn issuer() -> Issuer {
 }
 
 fn plan(old: &Snapshot, new: &Snapshot, safety: Safety) -> Result<Plan, Box<HeldPlan>> {
-    compare(&issuer(), Basis::Snapshot(old), new, Faults::default(), safety)
+    compare(&issuer(), Basis { before: Some(old), linked: &[] }, new, Faults::default(), safety)
 }
 
 fn people(count: u8) -> Vec<Person> {
@@ -101,7 +101,7 @@ fn a_digest_is_of_what_is_taken_and_nothing_else() {
     assert_eq!(gone(vec![]), gone(vec![person(200), person(201)]), "others come meanwhile");
     assert_ne!(gone(vec![]), gone(vec![person(50)]), "one came back meanwhile");
     let other_issuer = Issuer::directory(IssuerId([8; 16]));
-    let basis = Basis::Snapshot(&old);
+    let basis = Basis { before: Some(&old), linked: &[] };
     let elsewhere =
         compare(&other_issuer, basis, &snapshot(people(10)), Faults::default(), Safety::default())
             .unwrap_err();
@@ -139,7 +139,7 @@ fn without_an_earlier_snapshot_the_linked_accounts_count() {
     now[1].disabled = true;
     let linked = [link(1), link(2), link(77), Issuer::directory(IssuerId([1; 16])).link(&[3; 16])];
     let compare = |links: &[Link], new: &Snapshot, safety| {
-        compare(&issuer, Basis::Linked(links), new, Faults::default(), safety)
+        compare(&issuer, Basis { before: None, linked: links }, new, Faults::default(), safety)
     };
     let plan = compare(&linked, &snapshot(now), Safety::default()).unwrap();
     let of = |id: u8| plan.changes().iter().find(|change| change.link == link(id)).map(|change| change.what);
@@ -149,6 +149,28 @@ fn without_an_earlier_snapshot_the_linked_accounts_count() {
     assert_eq!(plan.changes().len(), 5, "another directory's account is not this one's to end");
     assert!(compare(&linked, &snapshot(vec![]), Safety::default()).is_err(), "an empty first answer");
     assert!(compare(&[], &snapshot(vec![]), Safety::default()).is_ok());
+}
+
+#[test]
+fn an_account_that_was_linked_to_somebody_disabled_is_suspended() {
+    let issuer = issuer();
+    let link = |id: u8| issuer.link(&[id; 16]);
+    let mut same = people(4);
+    same[1].disabled = true;
+    let same = snapshot(same);
+    // 1 is fine, 2 is disabled, 9 was never there: nothing changed in the directory, and two accounts are wrong.
+    let linked = [link(1), link(2), link(9)];
+    let basis = Basis { before: Some(&same), linked: &linked };
+    let plan = compare(&issuer, basis, &same, Faults::default(), Safety::default()).unwrap();
+    let mut told: Vec<_> = plan.changes().iter().map(|change| (change.link, change.what)).collect();
+    told.sort_unstable();
+    let mut expected = vec![(link(2), What::Disabled), (link(9), What::Vanished)];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    // They count like all others.
+    let strict = Safety { people: 1, percent: 0 };
+    let held = compare(&issuer, basis, &same, Faults::default(), strict).unwrap_err();
+    assert_eq!(held.reasons(), [Reason::Access { taken: 2, before: 5, allowed: 1 }]);
 }
 
 /// A directory as a model: id to (enabled, name, wanted).
@@ -196,6 +218,38 @@ proptest! {
             }
         }
         prop_assert_eq!(state, access(&new));
+    }
+
+    /// Whatever was linked, and whatever was known before: who is not enabled has no active account afterwards, and
+    /// nobody is told twice that they lose it.
+    #[test]
+    fn no_active_account_is_of_somebody_who_is_not_let_in(
+        old in proptest::option::of(model()),
+        new in model(),
+        linked in proptest::collection::btree_set(1u8..70, 0..30),
+    ) {
+        let issuer = issuer();
+        let links: Vec<Link> = linked.iter().map(|id| issuer.link(&[*id; 16])).collect();
+        let (old, snapshot) = (old.as_ref().map(of), of(&new));
+        let basis = Basis { before: old.as_ref(), linked: &links };
+        let plan = compare(&issuer, basis, &snapshot, Faults::default(), ANYTHING)
+            .or_else(|held| {
+                let digest = held.digest();
+                held.release(digest)
+            })
+            .unwrap();
+        let taken: Vec<Link> = plan
+            .changes()
+            .iter()
+            .filter(|change| change.what.suspends())
+            .map(|change| change.link)
+            .collect();
+        let once: BTreeSet<Link> = taken.iter().copied().collect();
+        prop_assert_eq!(once.len(), taken.len());
+        for id in linked {
+            let enabled = new.get(&id).is_some_and(|value| value.0);
+            prop_assert_eq!(!enabled, once.contains(&issuer.link(&[id; 16])), "{}", id);
+        }
     }
 
     /// Nothing comes of nothing.

@@ -29,7 +29,7 @@ pub struct ApplyError(pub String);
 /// What has the accounts.
 #[async_trait]
 pub trait Accounts: Send + Sync {
-    /// The links to this directory of all accounts that are active. Asked when there is no earlier snapshot.
+    /// The links to this directory of all accounts that are active. Asked in each round, after the directory.
     ///
     /// # Errors
     /// [`ApplyError`]
@@ -208,11 +208,8 @@ impl Watch {
             .sync(self.snapshot.as_ref(), self.clock.now())
             .await
             .map_err(|error| Trouble { refused: error.refused_the_reader(), error: error.to_string() })?;
-        let linked = match &self.snapshot {
-            Some(_) => Vec::new(),
-            None => self.accounts.linked().await.map_err(Trouble::of_accounts)?,
-        };
-        let basis = self.snapshot.as_ref().map_or(Basis::Linked(&linked), Basis::Snapshot);
+        let linked = self.accounts.linked().await.map_err(Trouble::of_accounts)?;
+        let basis = Basis { before: self.snapshot.as_ref(), linked: &linked };
         let safety = directory.config().safety();
         let Read { snapshot, faults, mode, server, took } = read;
         if mode != Mode::Unchanged {

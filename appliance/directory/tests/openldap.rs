@@ -302,7 +302,7 @@ async fn two_entries_with_one_login_name_both_stay_out() {
     }
     assert!(directory.bind("p000", password("p000").as_bytes(), now()).await.is_ok());
     let read = directory.sync(None, now()).await.unwrap();
-    let basis = zixt_directory::Basis::Linked(&[]);
+    let basis = zixt_directory::Basis { before: None, linked: &[] };
     let safety = directory.config().safety();
     let plan =
         zixt_directory::compare(directory.issuer(), basis, &read.snapshot, read.faults, safety).unwrap();

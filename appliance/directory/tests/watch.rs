@@ -102,6 +102,13 @@ async fn accounts_follow_the_directory() {
     assert_eq!(kept.last(), ["p000 Vanished"]);
     assert_eq!((handle.health().failures, handle.health().last_error), (0, None));
 
+    // Somebody lets an account in again that the directory does not: not for long.
+    let before = kept.count();
+    let stray = watched.issuer().link(&[9; 16]);
+    kept.active.lock().unwrap().insert(stray);
+    handle.settled().await;
+    assert_eq!((kept.last(), kept.count()), (vec!["? Vanished".to_owned()], before + 1));
+
     // A server that is gone takes nothing from anybody.
     slapd.kill();
     handle.settled().await;
