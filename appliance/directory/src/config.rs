@@ -70,8 +70,8 @@ pub struct Document {
     /// Which entries are people. `(objectClass=inetOrgPerson)`; in Active Directory
     /// `(&(objectCategory=person)(objectClass=user))`
     pub person_filter: Option<String>,
-    /// Which entries are groups. `(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames))`; Active Directory
-    /// resolves members itself, by its matching rule.
+    /// Which entries are groups. Groups of names, of unique names, and of RFC 2307 (`posixGroup`, whose members are values of
+    /// `uid`); Active Directory resolves members itself, by its matching rule.
     pub group_filter: Option<String>,
     /// The attribute with the id that never changes. `entryUUID`; `objectGUID`
     pub id_attribute: Option<String>,
@@ -315,7 +315,7 @@ impl Config {
                 "group_filter",
                 default(
                     &document.group_filter,
-                    "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames))",
+                    "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=posixGroup))",
                     "(objectClass=group)",
                 ),
             )?,

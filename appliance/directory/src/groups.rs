@@ -8,7 +8,7 @@ use crate::dn::Dn;
 use crate::faults::{Fault, Faults};
 use crate::limits;
 use crate::person;
-use crate::snapshot::{Person, PersonId, Wanted};
+use crate::snapshot::{Person, PersonId, Wanted, login_key};
 
 /// Membership in Active Directory, through any number of groups: LDAP_MATCHING_RULE_IN_CHAIN ([MS-ADTS] section
 /// 3.1.1.3.4.4.3).
@@ -100,7 +100,12 @@ async fn by_members(
             };
             is_root = false;
             let mut further = Vec::new();
-            for (member, spelled) in members {
+            for login in &members.logins {
+                if let Some(at) = names.logins.get(login) {
+                    people[*at].wanted.add(*role);
+                }
+            }
+            for (member, spelled) in &members.names {
                 if let Some(at) = names.places.get(member) {
                     people[*at].wanted.add(*role);
                 } else if bases.iter().any(|base| member.is_within(base)) && !seen.contains(member) {
@@ -121,9 +126,10 @@ async fn by_members(
     Ok(())
 }
 
-/// Where in the list a person is, by their name; without those whose name several have.
+/// Where in the list a person is, by their name or login; without those whose name or login several have.
 struct People {
     places: HashMap<Dn, usize>,
+    logins: HashMap<String, usize>,
     shared: Vec<Dn>,
 }
 
@@ -139,16 +145,33 @@ impl People {
             }
         }
         places.retain(|dn, _| !shared.contains(dn));
+        let (mut logins, mut shared_logins) = (HashMap::new(), HashSet::new());
+        for (at, person) in people.iter().enumerate() {
+            if let Some(key) = person.login().and_then(login_key)
+                && logins.insert(key.clone(), at).is_some()
+            {
+                shared_logins.insert(key);
+            }
+        }
+        logins.retain(|key, _| !shared_logins.contains(key));
         let mut shared: Vec<Dn> = shared.into_iter().collect();
         shared.sort_unstable();
-        Self { places, shared }
+        Self { places, logins, shared }
     }
+}
+
+/// Who is in a group.
+struct Members {
+    /// With their names as they are written.
+    names: Vec<(Dn, String)>,
+    /// In groups of RFC 2307.
+    logins: Vec<String>,
 }
 
 /// What has been read of groups. Members of a group that two roles lead to are read once.
 struct Groups {
     known: Option<HashSet<Dn>>,
-    members: HashMap<Dn, Option<Vec<(Dn, String)>>>,
+    members: HashMap<Dn, Option<Members>>,
     count: usize,
 }
 
@@ -173,20 +196,20 @@ impl Groups {
         Ok(self.known.get_or_insert_default())
     }
 
-    /// The members of a group with their names as they are written; `None` if it does not exist.
+    /// The members of a group; `None` if it does not exist.
     async fn members(
         &mut self,
         searcher: &mut Searcher,
         config: &Config,
         dn: &Dn,
         spelled: &str,
-    ) -> Result<Option<&[(Dn, String)]>, ServerError> {
+    ) -> Result<Option<&Members>, ServerError> {
         if !self.members.contains_key(dn) {
             let query = Query {
                 base: spelled,
                 whole_subtree: false,
                 filter: &config.group_filter,
-                attributes: &["member", "uniqueMember"],
+                attributes: &["member", "uniqueMember", "memberUid"],
             };
             let members = searcher.one(query).await?.map(|group| {
                 let values = group.values("member").into_iter().chain(group.values("uniqueMember"));
@@ -195,14 +218,21 @@ impl Groups {
                     // A unique member's name may end in #'bits'B (RFC 4517 section 3.3.21); such a one finds nobody.
                     Some((Dn::parse(text)?, text.to_owned()))
                 };
-                values.filter_map(named).collect::<Vec<_>>()
+                let names: Vec<_> = values.filter_map(named).collect();
+                // They are values of `uid`, and say nothing where people sign in by something else.
+                let by_uid = config.attributes.login.eq_ignore_ascii_case("uid");
+                let logins = if by_uid { group.values("memberUid") } else { Vec::new() };
+                let logins =
+                    logins.into_iter().filter_map(|value| login_key(std::str::from_utf8(value).ok()?));
+                Members { names, logins: logins.collect() }
             });
-            self.count = self.count.saturating_add(members.as_ref().map_or(0, Vec::len));
+            let count = members.as_ref().map_or(0, |members| members.names.len() + members.logins.len());
+            self.count = self.count.saturating_add(count);
             if self.count > limits::MEMBERS_MAX {
                 return Err(ServerError::TooMany { what: "members of groups", max: limits::MEMBERS_MAX });
             }
             self.members.insert(dn.clone(), members);
         }
-        Ok(self.members.get(dn).and_then(Option::as_deref))
+        Ok(self.members.get(dn).and_then(Option::as_ref))
     }
 }

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{NamedGroup, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use zixt_directory::{Directory, Mode, Refusal, Unavailable};
 
@@ -96,8 +97,13 @@ async fn serve(mut stream: TlsStream<TcpStream>, user_code: u8, behaviour: Behav
 }
 
 fn acceptor(authority: &Authority) -> TlsAcceptor {
+    acceptor_with(authority, &[kx_group::X25519, kx_group::X25519MLKEM768])
+}
+
+fn acceptor_with(authority: &Authority, groups: &[&'static dyn SupportedKxGroup]) -> TlsAcceptor {
+    let provider = CryptoProvider { kx_groups: groups.to_vec(), ..default_provider() };
     let (certificate, key) = authority.issue("hostile", "IP:127.0.0.1");
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
@@ -363,26 +369,35 @@ async fn update_numbers_count_at_one_controller() {
 }
 
 #[tokio::test]
-async fn a_directory_that_knows_the_hybrid_exchange_uses_it() {
-    let authority = Authority::new();
-    let acceptor = acceptor(&authority);
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let groups = Arc::new(Mutex::new(Vec::new()));
-    let seen = groups.clone();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let tls = acceptor.accept(tcp).await.unwrap();
-            seen.lock().unwrap().push(tls.get_ref().1.negotiated_key_exchange_group().unwrap().name());
-            tokio::spawn(serve(tls, 0, |number| vec![message(number, &result(0x65, 0), &[])]));
+async fn the_hybrid_exchange_is_used_where_it_is_known_and_can_be_demanded() {
+    for (groups, expected) in [
+        (&[kx_group::X25519, kx_group::X25519MLKEM768][..], [true, true]),
+        (&[kx_group::X25519], [true, false]),
+    ] {
+        let authority = Authority::new();
+        let acceptor = acceptor_with(&authority, groups);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let names = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(tls) = acceptor.accept(tcp).await else { continue };
+                names.lock().unwrap().push(tls.get_ref().1.negotiated_key_exchange_group().unwrap().name());
+                tokio::spawn(serve(tls, 0, |number| vec![message(number, &result(0x65, 0), &[])]));
+            }
+        });
+        let url = format!("ldaps://127.0.0.1:{port}");
+        for (exchange, expected) in ["hybrid-preferred", "hybrid-required"].into_iter().zip(expected) {
+            let settings = settings(std::slice::from_ref(&url), &format!("key_exchange = \"{exchange}\""));
+            let read = directory(&settings, authority.pem()).sync(None, now()).await;
+            assert_eq!(read.is_ok(), expected, "{exchange}: {read:?}");
+            assert!(expected || read.unwrap_err().to_string().contains("TLS"));
         }
-    });
-    let url = format!("ldaps://127.0.0.1:{port}");
-    for exchange in ["hybrid-preferred", "hybrid-required"] {
-        let settings = settings(std::slice::from_ref(&url), &format!("key_exchange = \"{exchange}\""));
-        directory(&settings, authority.pem()).sync(None, now()).await.unwrap();
+        // Whatever both know and is better.
+        let best = groups.last().unwrap().name();
+        assert!(seen.lock().unwrap().iter().all(|name| *name == best));
     }
-    assert_eq!(*groups.lock().unwrap(), [NamedGroup::X25519MLKEM768; 2]);
 }
 
 /// A server that is asked for TLS, and does this instead.
