@@ -1,10 +1,11 @@
 //! One connection to one server: TLS before anything else, a sign-in, and searches behind a gate.
 //!
 //! ```text
-//! server ── TLS ── gate: length, form, bytes in all, a few messages at a time ── ldap3: search, filters, controls
+//! server ── TLS ── gate: length, form, bytes in all, a few MB at a time ── ldap3: search, filters, controls
 //! ```
 //! The sign-in itself never passes through `ldap3`, which does not wipe what it copies.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -174,7 +175,7 @@ impl Channel {
         let (driver, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
             .await
             .map_err(|error| ServerError::Search(error.to_string()))?;
-        let credit = Arc::new(Semaphore::new(limits::IN_FLIGHT_MESSAGES_MAX));
+        let credit = Arc::new(Credit::new());
         let fault = Arc::new(Mutex::new(None));
         let gate = {
             let (credit, fault) = (credit.clone(), fault.clone());
@@ -211,12 +212,39 @@ async fn answer(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<Vec<u8
     }
 }
 
-/// Carries requests out as they are, and answers in after a check. Each answer takes one credit, which whoever takes
-/// it gives back: `ldap3` itself would pile up as much as a server sends.
+/// How much may be under way between the gate and whoever takes it: `ldap3` itself would pile up as much as a server sends.
+/// A message costs by its length; the longest cost all there is, and so come one at a time.
+struct Credit {
+    left: Semaphore,
+    /// What each message under way has cost, the oldest first. One search runs at a time, so they come out in order.
+    paid: Mutex<VecDeque<usize>>,
+}
+
+impl Credit {
+    fn new() -> Self {
+        Self { left: Semaphore::new(limits::IN_FLIGHT_PARTS_MAX), paid: Mutex::default() }
+    }
+
+    async fn pay(&self, bytes: usize) {
+        let cost = (1 + bytes / limits::IN_FLIGHT_PART_BYTES).min(limits::IN_FLIGHT_PARTS_MAX);
+        // At most 64, and nobody closes the semaphore.
+        if let Ok(permits) = self.left.acquire_many(cost as u32).await {
+            permits.forget();
+        }
+        self.paid.lock().unwrap_or_else(PoisonError::into_inner).push_back(cost);
+    }
+
+    fn taken(&self) {
+        let cost = self.paid.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        self.left.add_permits(cost.unwrap_or(0));
+    }
+}
+
+/// Carries requests out as they are, and answers in after a check.
 async fn gate(
     server: TlsStream<TcpStream>,
     library: UnixStream,
-    credit: &Semaphore,
+    credit: &Credit,
     message_bytes_max: usize,
 ) -> Result<(), ServerError> {
     let (from_server, mut to_server) = tokio::io::split(server);
@@ -246,9 +274,7 @@ async fn gate(
                 return Err(WireError::Budget { max: limits::SYNC_BYTES_MAX }.into());
             }
             wire::check_search_answer(&message)?;
-            if let Ok(permit) = credit.acquire().await {
-                permit.forget();
-            }
+            credit.pay(message.len()).await;
             to_library.write_all(&message).await.map_err(|error| ServerError::io(&error))?;
         }
     };
@@ -312,7 +338,7 @@ pub(crate) struct Query<'a> {
 /// A connection that has signed in and searches.
 pub(crate) struct Searcher {
     ldap: Ldap,
-    credit: Arc<Semaphore>,
+    credit: Arc<Credit>,
     fault: Arc<Mutex<Option<ServerError>>>,
     tasks: [JoinHandle<()>; 2],
     answer_timeout: Duration,
@@ -449,7 +475,7 @@ impl Searcher {
         let mut stream = timeout(within, search).await.map_err(|_| late.clone())?.map_err(library)?;
         loop {
             let next = timeout(within, stream.next()).await.map_err(|_| late.clone())?.map_err(library)?;
-            self.credit.add_permits(1);
+            self.credit.taken();
             match next {
                 Some(item) if item.is_ref() || item.is_intermediate() => {}
                 Some(item) => each(Entry(SearchEntry::construct(item)))?,

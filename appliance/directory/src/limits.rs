@@ -50,5 +50,7 @@ pub const FAULTS_NAMED_MAX: usize = 100;
 pub const SNAPSHOT_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Sign-ins at a directory at one time, each with two connections.
 pub const BINDS_MAX: usize = 64;
-/// Messages on their way from the connection to the search; the server is read no faster than that.
-pub const IN_FLIGHT_MESSAGES_MAX: usize = 64;
+/// Parts of messages on their way from the connection to the search; the server is read no faster than that.
+pub const IN_FLIGHT_PARTS_MAX: usize = 64;
+/// A part: with 64 of them 4 MiB are under way, or one message that is longer.
+pub const IN_FLIGHT_PART_BYTES: usize = 64 * 1024;
