@@ -31,10 +31,19 @@ packages_tpm=(
 )
 packages_test=(
     clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
+    iproute2      # brings up the loopback of the network in which the domain controller of the tests lives
+    ldap-utils    # changes what is in the directories of the tests
     libclang-dev  # as clang
     libsqlite3-dev # Kryoptic keeps its objects in SQLite
     opensc        # pkcs11-tool, the independent witness of what is in a token
+    openssl       # certificates of the directories of the tests
     perl          # OpenSSL's build, for Kryoptic
+    python3-samba # samba-tool, which sets up a domain
+    samba-ad-dc   # a domain controller of Active Directory
+    samba-ad-provision # what a new domain begins with
+    samba-dsdb-modules # the database of the domain controller
+    samba-vfs-modules # attributes of its files, which setting up a domain writes
+    slapd         # OpenLDAP's server
     tmux          # drives the terminal programs the way a person would
 )
 # Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
@@ -102,9 +111,28 @@ else
         "then start again."
 fi
 
+# Debian starts the servers that it installs, and again at each boot. The tests start their own; nothing of theirs
+# is to listen on somebody's machine. A server that was there before stays as it is.
+servers() {
+    find /etc/init.d -maxdepth 1 -type f -printf '%f\n' 2>/dev/null | sort
+}
+policy=/usr/sbin/policy-rc.d
+allow_servers() {
+    "${as_root[@]}" rm -f "$policy"
+}
+servers_before=$(servers)
+if [ ! -e "$policy" ]; then
+    trap allow_servers EXIT
+    # 101: no service may be started (invoke-rc.d(8)).
+    "${as_root[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >'$policy' && chmod 755 '$policy'"
+fi
+
 echo "install-deps: installing ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" "${install[@]}"
+for server in $(comm -13 <(echo "$servers_before") <(servers)); do
+    "${as_root[@]}" update-rc.d "$server" disable
+done
 
 if [ -n "$rust_note" ] && ! "$root/scripts/with-rust.sh" --print >/dev/null; then
     die "the Rust that this system's archive offers is too old." \

@@ -202,6 +202,14 @@ labels! {
     BLOCKLIST = "blocklist";
     /// Hash of a person's id in a directory or at an identity provider.
     EXTERNAL_SUBJECT = "external-subject";
+    /// Hash of what a directory's plan takes away, by which an officer names it.
+    DIRECTORY_PLAN = "directory/plan";
+    /// Hash of the settings that a snapshot of a directory was taken with.
+    DIRECTORY_SETTINGS = "directory/settings";
+    /// Hash of what names a domain controller, whose update numbers mean something there alone.
+    DIRECTORY_SOURCE = "directory/source";
+    /// Short hash by which two versions of a directory's entry are told apart.
+    DIRECTORY_ENTRY = "directory/entry";
     /// AAD of an account's credentials at rest.
     CREDENTIALS = "credentials";
     /// Derivation of the keys under which rows of sign-in are authenticated, from the row key.

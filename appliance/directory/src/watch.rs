@@ -1,0 +1,298 @@
+//! Keeps accounts as the directory has its people: reads, compares, has it applied, and only then goes on from there.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use zixt_identity::Link;
+use zixt_types::{Hash, Timestamp};
+
+use crate::directory::Directory;
+use crate::faults::Faults;
+use crate::plan::{Basis, HeldPlan, Plan, compare};
+use crate::snapshot::Snapshot;
+use crate::sync::{Mode, Read};
+
+/// The longest pause while the account that reads is refused, in intervals: with the default, a quarter of an hour. Each try
+/// is a wrong password to the directory, which may lock the account.
+const REFUSED_INTERVALS_MAX: u32 = 16;
+/// The longest pause after other failures. A try costs little, and until there is one who left keeps their sessions.
+const FAILED_INTERVALS_MAX: u32 = 2;
+
+/// Why accounts were not changed. The same plan comes again.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct ApplyError(pub String);
+
+/// What has the accounts.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// The links to this directory of all accounts that are active. Asked in each round, after the directory.
+    ///
+    /// # Errors
+    /// [`ApplyError`]
+    async fn linked(&self) -> Result<Vec<Link>, ApplyError>;
+
+    /// Does what the plan says, on the authority of its directory, ends the sessions of whoever is suspended, and stores
+    /// `snapshot`, all durably, before it returns. May be called again with a plan that was done in part.
+    ///
+    /// # Errors
+    /// [`ApplyError`]
+    async fn apply(&self, plan: &Plan, snapshot: &Snapshot) -> Result<(), ApplyError>;
+}
+
+/// The wall clock.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// How it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// When accounts were last as the directory has its people.
+    pub last_success: Option<Timestamp>,
+    /// How many people there were.
+    pub people: usize,
+    /// How they were read.
+    pub mode: Option<Mode>,
+    /// From which server.
+    pub server: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// What is wrong in the directory.
+    pub faults: Faults,
+    /// A plan that waits for an officer. While there is one, nothing that the directory says changes an account.
+    pub held: Option<Arc<HeldPlan>>,
+    /// Why the last try came to nothing.
+    pub last_error: Option<String>,
+    /// Tries since the last that came to something.
+    pub failures: u32,
+}
+
+/// Why a release is not possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReleaseError {
+    /// Nothing is held back.
+    #[error("no plan of this directory is held back")]
+    Nothing,
+    /// Another plan is held back by now.
+    #[error("the plan that is held back by now is {0}")]
+    Other(Hash),
+}
+
+#[derive(Default)]
+struct State {
+    health: Health,
+    released: Option<Hash>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Notify,
+    rounds: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Only plain assignments happen under it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the rest of the server speaks to a [`Watch`].
+#[derive(Clone)]
+pub struct WatchHandle(Arc<Shared>);
+
+impl WatchHandle {
+    /// How it is. Never waits.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.state().health.clone()
+    }
+
+    /// Releases the plan that is held back, once a security officer's word for exactly this digest is there and recorded.
+    /// The directory is read again, and the plan is done if it still takes the same from the same people.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]
+    pub fn release(&self, digest: Hash) -> Result<(), ReleaseError> {
+        let mut state = self.0.state();
+        match state.health.held.as_ref().map(|held| held.digest()) {
+            None => return Err(ReleaseError::Nothing),
+            Some(held) if held != digest => return Err(ReleaseError::Other(held)),
+            Some(_) => state.released = Some(digest),
+        }
+        drop(state);
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Reads the directory now, and not only when the interval is over.
+    pub fn hurry(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Waits until a whole round has begun and ended after this call.
+    pub async fn settled(&self) {
+        let mut rounds = self.0.rounds.subscribe();
+        let goal = rounds.borrow_and_update().saturating_add(2);
+        self.hurry();
+        while *rounds.borrow_and_update() < goal {
+            self.hurry();
+            if rounds.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Keeps the accounts of one directory. Dropping the future of [`Self::run`] ends it at a point where nothing is lost.
+pub struct Watch {
+    directory: Arc<Directory>,
+    accounts: Arc<dyn Accounts>,
+    clock: Arc<dyn Clock>,
+    snapshot: Option<Snapshot>,
+    /// Found when the directory was last read; there is nothing new where it has committed nothing since.
+    observed: Faults,
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// `snapshot` is the last one that [`Accounts::apply`] stored; `None` if there is none.
+    #[must_use]
+    pub fn new(
+        directory: Arc<Directory>,
+        accounts: Arc<dyn Accounts>,
+        clock: Arc<dyn Clock>,
+        snapshot: Option<Snapshot>,
+    ) -> Self {
+        let shared = Shared { state: Mutex::default(), wake: Notify::new(), rounds: watch::Sender::new(0) };
+        Self { directory, accounts, clock, snapshot, observed: Faults::default(), shared: Arc::new(shared) }
+    }
+
+    /// What the rest of the server speaks to.
+    #[must_use]
+    pub fn handle(&self) -> WatchHandle {
+        WatchHandle(self.shared.clone())
+    }
+
+    /// Goes on until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let interval = self.directory.config().interval;
+            let pause = match self.read_and_apply().await {
+                Ok(()) => interval,
+                Err(trouble) => pause(interval, self.failed(&trouble.error), trouble.refused),
+            };
+            self.shared.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
+            // Woken or not, it is time.
+            let _ = tokio::time::timeout(pause, self.shared.wake.notified()).await;
+        }
+    }
+
+    /// Gives how many tries have failed.
+    fn failed(&self, error: &str) -> u32 {
+        log::error!(target: "zixt::directory", "{}: {error}", self.directory.config().name());
+        let mut state = self.shared.state();
+        state.health.failures = state.health.failures.saturating_add(1);
+        state.health.last_error = Some(error.to_owned());
+        state.health.failures
+    }
+
+    async fn read_and_apply(&mut self) -> Result<(), Trouble> {
+        let directory = self.directory.clone();
+        let read = directory
+            .sync(self.snapshot.as_ref(), self.clock.now())
+            .await
+            .map_err(|error| Trouble { refused: error.refused_the_reader(), error: error.to_string() })?;
+        let linked = self.accounts.linked().await.map_err(Trouble::of_accounts)?;
+        let basis = Basis { before: self.snapshot.as_ref(), linked: &linked };
+        let safety = directory.config().safety();
+        let Read { snapshot, faults, mode, server, took } = read;
+        if mode != Mode::Unchanged {
+            self.observed = faults;
+        }
+        let compared = compare(directory.issuer(), basis, &snapshot, self.observed.clone(), safety);
+        // A release is for the plan that was held back when it was given, and for one round.
+        let released = self.shared.state().released.take();
+        let decided = compared.or_else(|held| match released {
+            Some(digest) => held.release(digest),
+            None => Err(held),
+        });
+        let plan = match decided {
+            Ok(plan) => plan,
+            Err(held) => {
+                let mut state = self.shared.state();
+                let health = &mut state.health;
+                if health.held.as_ref().is_none_or(|before| before.digest() != held.digest()) {
+                    log::error!(target: "zixt::directory", "{}: {held}", directory.config().name());
+                }
+                // The directory answers: that is no failure, and asking less often would help nobody.
+                (health.failures, health.last_error) = (0, None);
+                (health.server, health.mode, health.took) = (Some(server), Some(mode), took);
+                health.held = Some(Arc::from(held));
+                return Ok(());
+            }
+        };
+        let same = self.snapshot.as_ref().is_some_and(|old| old.says_the_same(&snapshot));
+        if !(same && plan.changes().is_empty()) {
+            // The point of no return: what is applied is stored, and the next plan begins here.
+            if let Err(error) = self.accounts.apply(&plan, &snapshot).await {
+                // An officer's word is used up by what was done, not by a try.
+                self.shared.state().released = plan.released();
+                return Err(Trouble::of_accounts(error));
+            }
+            self.snapshot = Some(snapshot);
+        }
+        let mut state = self.shared.state();
+        state.health = Health {
+            last_success: Some(self.clock.now()),
+            people: plan.people(),
+            mode: Some(mode),
+            server: Some(server),
+            took,
+            faults: plan.faults().clone(),
+            held: None,
+            last_error: None,
+            failures: 0,
+        };
+        Ok(())
+    }
+}
+
+/// Why a round came to nothing.
+struct Trouble {
+    error: String,
+    /// The directory does not take the password of the account that reads.
+    refused: bool,
+}
+
+impl Trouble {
+    fn of_accounts(error: ApplyError) -> Self {
+        Self { error: error.to_string(), refused: false }
+    }
+}
+
+/// How long to wait after so many failures: twice as long each time.
+fn pause(interval: Duration, failures: u32, refused: bool) -> Duration {
+    let max = if refused { REFUSED_INTERVALS_MAX } else { FAILED_INTERVALS_MAX };
+    interval.saturating_mul(1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(max).clamp(1, max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_an_end() {
+        let intervals = |refused| {
+            [1, 2, 3, 4, 5, 6, 31, 32, 33, u32::MAX]
+                .map(|failures| pause(Duration::from_secs(60), failures, refused).as_secs() / 60)
+        };
+        assert_eq!(intervals(false), [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(intervals(true), [1, 2, 4, 8, 16, 16, 16, 16, 16, 16]);
+    }
+}
