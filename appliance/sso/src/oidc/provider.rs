@@ -12,6 +12,7 @@ use openidconnect::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -75,12 +76,18 @@ struct CachedKeys {
 }
 
 /// The first half of a sign-in.
-#[derive(Debug)]
 pub struct Begun {
     /// Where the browser goes.
     pub url: Url,
     /// What waits for it to come back. To be kept by the server ([`super::Waiting`]), never by the browser.
     pub pending: Pending,
+}
+
+impl fmt::Debug for Begun {
+    /// Without the URL, which has the state and the nonce.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").field("pending", &self.pending).finish_non_exhaustive()
+    }
 }
 
 impl Provider {
@@ -136,11 +143,7 @@ impl Provider {
         let csrf = CsrfToken::new(state.expose_secret().to_owned());
         let once = Nonce::new(nonce.expose_secret().to_owned());
         let mut request = client
-            .authorize_url(
-                CoreAuthenticationFlow::AuthorizationCode,
-                move || csrf,
-                move || once,
-            )
+            .authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || csrf, move || once)
             .set_pkce_challenge(challenge)
             .add_scopes(self.config.scopes.iter().cloned().map(Scope::new));
         if let Some(age) = self.config.max_age_s {
