@@ -10,9 +10,12 @@ mod json;
 pub mod oidc;
 mod replay;
 mod roles;
+pub mod saml;
+mod waiting;
 mod web;
 
 pub use assertion::{Assertion, OtherLogin};
 pub use replay::{REPLAY_IDS_MAX, ReplayError};
 pub use roles::{ROLE_RULES_MAX, ROLE_VALUES_MAX, RoleRule, RoleRules, RoleRulesError};
+pub use waiting::{Browser, Crowded, PENDING_MAX, PENDING_MS, Waiting, Waits};
 pub use web::{WEB_BODY_BYTES_MAX, WEB_TIME_MAX, WebClient, WebConfigError, WebError, WebOrigin};

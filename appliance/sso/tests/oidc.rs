@@ -15,10 +15,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use zixt_identity::{Issuer, IssuerId, Role};
 use zixt_sso::oidc::{
-    Browser, ConfigDocument, DiscoverError, Introspector, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX,
-    NoIntrospection, Refusal,
+    ConfigDocument, DiscoverError, Introspector, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX, NoIntrospection, Refusal,
 };
-use zixt_sso::{WEB_BODY_BYTES_MAX, WebError};
+use zixt_sso::{Browser, WEB_BODY_BYTES_MAX, WebError};
 use zixt_types::Timestamp;
 
 fn signed(ended: Ended) -> zixt_sso::Assertion {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use url::Url;
 use zixt_identity::Role;
-use zixt_sso::oidc::{Browser, Callback, Config, ConfigDocument, Introspector, Pending, Provider, Refusal};
-use zixt_sso::{Assertion, RoleRule};
+use zixt_sso::oidc::{Callback, Config, ConfigDocument, Introspector, Pending, Provider, Refusal};
+use zixt_sso::{Assertion, Browser, RoleRule};
 use zixt_types::Timestamp;
 
 fn clock() -> Timestamp {

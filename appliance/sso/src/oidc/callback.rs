@@ -77,7 +77,9 @@ impl Callback {
         Ok(Self { state: state.map(SecretString::from), iss, outcome })
     }
 
-    pub(crate) fn state(&self) -> Option<&str> {
+    /// The name of the sign-in, for [`crate::Waiting::take`].
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
         self.state.as_ref().map(|state| state.expose_secret())
     }
 

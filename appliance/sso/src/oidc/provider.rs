@@ -27,12 +27,13 @@ use super::callback::{Callback, Outcome, error_code};
 use super::config::Config;
 use super::keys::{Key, KeySet};
 use super::metadata::{ClientAuthentication, DiscoverError, Metadata, location};
-use super::pending::{Browser, Pending};
+use super::pending::Pending;
 use super::refusal::Refusal;
 use super::token::{Claims, Kind, TokenError, Unverified, Window};
 use crate::assertion::Assertion;
 use crate::replay::Seen;
 use crate::roles::ROLE_VALUES_MAX;
+use crate::waiting::{Browser, Waits as _};
 use crate::web::{WebClient, WebError, is_type};
 use crate::{json, oidc::algorithm::Algorithm};
 
@@ -79,7 +80,7 @@ struct CachedKeys {
 pub struct Begun {
     /// Where the browser goes.
     pub url: Url,
-    /// What waits for it to come back. To be kept by the server ([`super::Waiting`]), never by the browser.
+    /// What waits for it to come back. To be kept by the server ([`crate::Waiting`]), never by the browser.
     pub pending: Pending,
 }
 

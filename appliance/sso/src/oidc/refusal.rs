@@ -12,7 +12,7 @@ use crate::web::WebError;
 /// it failed; [`Refusal::code`] is for the audit record.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    /// It waited longer than [`super::PENDING_MS`], or the clock was set back.
+    /// It waited longer than [`crate::PENDING_MS`], or the clock was set back.
     #[error("the sign-in has waited too long")]
     Ended,
     /// The callback is for another sign-in.

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use url::{Url, form_urlencoded};
 use zixt_identity::LoginId;
-use zixt_sso::oidc::{Browser, Callback, Config, ConfigDocument, DiscoverError, Provider, Refusal, Waiting};
-use zixt_sso::{Assertion, RoleRule};
+use zixt_sso::oidc::{Callback, Config, ConfigDocument, DiscoverError, Provider, Refusal};
+use zixt_sso::{Assertion, Browser, RoleRule, Waiting};
 use zixt_types::Timestamp;
 
 /// The wall clock of these tests: what tokens say is compared with it and with nothing else.
@@ -385,7 +385,7 @@ pub async fn sign_in_with(lab: &Lab, provider: &Provider, change: impl Fn(&mut A
     let clock = move || Timestamp(attempt.clock_ms);
     let mut ended = Ended::NoPending;
     for _ in 0..attempt.times {
-        let Some(pending) = waiting.take(&callback) else { return Ended::NoPending };
+        let Some(pending) = waiting.take(callback.state()) else { return Ended::NoPending };
         let browser = Browser::of(&attempt.browser);
         ended = match provider.finish(pending, attempt.login, &browser, &callback, &clock).await {
             Ok(assertion) => Ended::Signed(assertion),
