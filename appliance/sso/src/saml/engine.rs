@@ -174,7 +174,8 @@ fn read(session: &SsoSession, attributes: &[String]) -> Result<Verified, Cause> 
         &["Response", "Assertion", "AuthnStatement", "AuthnContext", "AuthnContextClassRef"],
     );
     let flow = session.raw_flow();
-    let context = extract_with_limits(&flow.saml_content, &[context], limits()).map_err(cause)?;
+    let issuer = ExtractorField::new("issuer", &["Response", "Issuer"]);
+    let more = extract_with_limits(&flow.saml_content, &[context, issuer], limits()).map_err(cause)?;
     let values = |name: &String| -> Result<Vec<String>, Cause> {
         // An attribute twice would be read differently by two readers.
         let mut found = session.attributes().as_slice().iter().filter(|attribute| attribute.name() == name);
@@ -210,9 +211,10 @@ fn read(session: &SsoSession, attributes: &[String]) -> Result<Verified, Cause> 
         session: authn.session_index().map(|index| index.as_str().to_owned()),
         authenticated: instant(authn.authn_instant()),
         session_ends: instant(authn.not_on_or_after()),
-        context: context.get_str("context").map(str::to_owned),
+        context: more.get_str("context").map(str::to_owned),
         algorithms: signatures.iter().map(|signature| signature.algorithm_uri().to_owned()).collect(),
         assertion_signed: signatures.iter().any(|signature| covers(signature.coverage())),
+        response_issuer: more.get_str("issuer").map(str::to_owned),
     })
 }
 

@@ -121,6 +121,8 @@ struct Scan<'a> {
     root: Option<&'a str>,
     ids: HashSet<&'a str>,
     open: Vec<&'a str>,
+    /// The element that was closed last, if nothing was opened since.
+    closed: Option<&'a str>,
     elements: usize,
 }
 
@@ -146,7 +148,9 @@ impl<'a> Scan<'a> {
 
     fn close(&mut self, text: &'a str) -> Result<&'a str, Cause> {
         let (name, rest) = text.split_once('>').ok_or(Cause::Xml)?;
-        if self.open.pop() == Some(name.trim_ascii_end()) { Ok(rest) } else { Err(Cause::Xml) }
+        let name = name.trim_ascii_end();
+        self.closed = Some(local(name)?);
+        if self.open.pop() == Some(name) { Ok(rest) } else { Err(Cause::Xml) }
     }
 
     fn element(&mut self, text: &'a str) -> Result<&'a str, Cause> {
@@ -155,6 +159,13 @@ impl<'a> Scan<'a> {
         if self.open.is_empty() && self.root.replace(local).is_some() {
             return Err(Cause::Xml);
         }
+        // SAML Core 2.0 sections 2.3.3 and 3.2: it follows the issuer, in the assertion or in the message itself.
+        let parent = self.open.last().map(|open| self::local(open)).transpose()?;
+        let in_place = self.closed == Some("Issuer") && (parent == Some("Assertion") || self.open.len() == 1);
+        if local == "Signature" && !in_place {
+            return Err(Cause::Structure);
+        }
+        self.closed = None;
         *self.counts.entry(local).or_default() += 1;
         self.elements += 1;
         if self.elements > ELEMENTS_MAX {
@@ -164,6 +175,7 @@ impl<'a> Scan<'a> {
         loop {
             let trimmed = rest.trim_ascii_start();
             if let Some(after) = trimmed.strip_prefix("/>") {
+                self.closed = Some(local);
                 return Ok(after);
             }
             if let Some(after) = trimmed.strip_prefix('>') {
@@ -210,6 +222,7 @@ impl<'a> Scan<'a> {
             && count("Signature") <= 2
             && count("Signature") == count("SignedInfo")
             && count("Signature") == count("Reference")
+            && count("Transform") <= 2 * count("Signature")
             && count("NameID") == usize::from(kind != Kind::LogoutResponse)
             && count("Subject") == assertions;
         if as_it_should_be { Ok(()) } else { Err(Cause::Structure) }
@@ -315,7 +328,9 @@ mod tests {
             "<ds:Object/>",
             "<x ID='a'/>",
             "<x xml:id='r'/>",
-            "<Signature/>",
+            "<Issuer/><x/><Signature><SignedInfo/><Reference/></Signature>",
+            "<Issuer/><Signature/>",
+            "<c><Issuer/><Signature><SignedInfo/><Reference/></Signature></c>",
             "<LogoutRequest/>",
         ] {
             assert_eq!(cause(&put(what)), Some(Cause::Structure), "{what}");

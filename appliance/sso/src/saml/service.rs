@@ -276,7 +276,9 @@ impl ServiceProvider {
     /// assertion could be shown again.
     fn check(&self, verified: &Verified, pending: &Pending, now: Timestamp) -> Result<Timestamp, Cause> {
         let document = &self.config.document;
-        if verified.issuer != document.idp_entity_id {
+        // The library compares the assertion's issuer only.
+        let issuers = [Some(&verified.issuer), verified.response_issuer.as_ref()];
+        if issuers.into_iter().flatten().any(|issuer| *issuer != document.idp_entity_id) {
             return Err(Cause::Issuer);
         }
         if verified.in_response_to.as_ref() != Some(&pending.request_id) {

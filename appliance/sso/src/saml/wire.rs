@@ -321,6 +321,9 @@ pub(crate) struct Verified {
     /// Whether one of them covers the assertion directly.
     #[n(17)]
     pub(crate) assertion_signed: bool,
+    /// The issuer of the message around the assertion, which may leave it out.
+    #[n(18)]
+    pub(crate) response_issuer: Option<String>,
 }
 
 impl fmt::Debug for Verified {

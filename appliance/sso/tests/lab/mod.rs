@@ -8,7 +8,6 @@
 )]
 
 pub mod hostile_oidc;
-pub mod hostile_saml;
 pub mod oidc;
 pub mod peer;
 pub mod saml;
