@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use url::{Url, form_urlencoded};
 use zixt_sso::{WebClient, WebOrigin};
 
@@ -30,7 +31,8 @@ pub fn source(path: &str) -> PathBuf {
 pub struct Peer {
     child: Child,
     /// It ends with its standard input, also if the test is killed.
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
+    said: Receiver<String>,
     pub port: u16,
 }
 
@@ -50,16 +52,36 @@ impl Peer {
         let mut stdin = child.stdin.take().unwrap();
         writeln!(stdin, "{settings}").unwrap();
         stdin.flush().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next().expect("the peer ended before it was ready").unwrap();
-            if let Some(port) = line.strip_prefix("PORT ") {
-                break port.parse().unwrap();
-            }
-        };
         // Read on, so that it never waits for a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, _stdin: stdin, port }
+        let (tell, said) = channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let mut peer = Self { child, stdin, said, port: 0 };
+        peer.port = peer.hear("PORT ").parse().unwrap();
+        peer
+    }
+
+    /// Waits until it says something that begins so, and gives the rest.
+    pub fn hear(&self, beginning: &str) -> String {
+        loop {
+            let line = self.said.recv().expect("the peer ended before it was ready");
+            if let Some(rest) = line.strip_prefix(beginning) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Hands it another line.
+    pub fn tell(&mut self, value: &serde_json::Value) {
+        writeln!(self.stdin, "{value}").unwrap();
+        self.stdin.flush().unwrap();
+    }
+
+    /// pysaml2. It waits for the service provider's metadata then.
+    pub fn saml(settings: &serde_json::Value) -> Self {
+        let mut command = Command::new(installed("saml").join("venv/bin/python"));
+        command.arg(source("saml/idp.py"));
+        Self::start(&mut command, settings)
     }
 
     pub fn oidc(settings: &serde_json::Value, authority_file: &Path) -> Self {
