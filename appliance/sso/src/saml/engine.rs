@@ -163,7 +163,7 @@ fn verify(
     ];
     let session =
         sp.finish_sso(idp, &pending, BrowserInput::<SsoResponse>::post(fields), context).map_err(cause)?;
-    Ok(Answer::Verified(read(&session, attributes)?))
+    Ok(Answer::Verified(Box::new(read(&session, attributes)?)))
 }
 
 fn read(session: &SsoSession, attributes: &[String]) -> Result<Verified, Cause> {
@@ -455,3 +455,7 @@ fn cause(error: SamlError) -> Cause {
         _ => Cause::Other,
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -247,7 +247,7 @@ pub(crate) enum Answer {
         id: String,
     },
     #[n(2)]
-    Verified(#[n(0)] Verified),
+    Verified(#[n(0)] Box<Verified>),
     #[n(3)]
     Logout {
         #[n(0)]

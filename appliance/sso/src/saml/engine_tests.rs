@@ -1,0 +1,197 @@
+//! The library alone, without the filter before it and the comparison after it; and everything that is one step away
+//! from a good response.
+
+use super::*;
+use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::path::PathBuf;
+
+/// 2026-11-28T01:00:05Z, as in the corpus.
+const NOW_MS: u64 = 1_795_827_605_000;
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/saml")
+}
+
+fn read(file: &str) -> Vec<u8> {
+    std::fs::read(corpus().join(file)).unwrap()
+}
+
+fn parties() -> Parties {
+    let certificate = CertificateDer::from_pem_slice(&read("keys/idp.cert.pem")).unwrap();
+    Parties {
+        sp_entity: "https://zixt.test/saml".into(),
+        acs: "https://zixt.test/saml/acs".into(),
+        sp_slo: None,
+        idp_entity: "https://idp.test/metadata".into(),
+        idp_sso: "https://idp.test/sso".into(),
+        idp_slo: None,
+        certificates: vec![BASE64_STANDARD.encode(certificate)],
+        key: None,
+        skew_ms: 60_000,
+        force_authn: false,
+    }
+}
+
+/// What the library says, without the filter.
+fn alone(xml: &[u8]) -> Option<Verified> {
+    let parties = parties();
+    let (sp, idp) = (service_provider(&parties).unwrap(), provider(&parties).unwrap());
+    let mut once = Once::default();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS);
+    let context = SamlValidationContext::new(now, ReplayPolicy::RequireCache(&mut once))
+        .with_clock_skew(ClockSkew::from_millis(-60_000, 60_000));
+    match verify(&sp, &idp, &parties, xml, "relay-1", "_request-1", &["groups".to_owned()], context) {
+        Ok(Answer::Verified(verified)) => Some(*verified),
+        _ => None,
+    }
+}
+
+/// What the whole process answers.
+fn whole(xml: &[u8]) -> Option<Verified> {
+    let task = Task::Finish {
+        response: BASE64_STANDARD.encode(xml),
+        relay_state: "relay-1".into(),
+        request_id: "_request-1".into(),
+        attributes: vec!["groups".into()],
+    };
+    match answer(&Question { parties: parties(), now_ms: NOW_MS, task }) {
+        Answer::Verified(verified) => Some(*verified),
+        _ => None,
+    }
+}
+
+/// Whether this is the person, with the groups, that the provider signed.
+fn is_what_was_signed(verified: &Verified) -> bool {
+    verified.name_id == "alice-1"
+        && verified.attributes == [["zixt-users"]]
+        && verified.session.as_deref() == Some("session-1")
+        && verified.audiences == ["https://zixt.test/saml"]
+        && verified.not_on_or_after.as_deref() == Some("2026-11-28T01:05:00Z")
+}
+
+#[test]
+fn the_library_alone_makes_nobody_of_a_hostile_response_whom_the_provider_did_not_sign() {
+    saml_rs::initialize_crypto_provider().unwrap();
+    assert!(is_what_was_signed(&alone(&read("good-assertion-signed.xml")).unwrap()));
+    // Outside of what is signed something may change: such a response is read, so the comparisons below are reached.
+    let changed = [read("good-assertion-signed.xml"), b"\n ".to_vec()].concat();
+    assert!(is_what_was_signed(&alone(&changed).unwrap()) && is_what_was_signed(&whole(&changed).unwrap()));
+    let mut refused = 0;
+    let mut seen = 0;
+    for entry in std::fs::read_dir(corpus()).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        if !file.ends_with(".xml") || file.starts_with("good-") {
+            continue;
+        }
+        seen += 1;
+        // A signature by the provider over another name is its word; what is wrong there is something else.
+        let signed_names = ["alice-1", "bob-1"];
+        match alone(&read(&file)) {
+            None => refused += 1,
+            Some(verified) => {
+                let name = verified.name_id.as_str();
+                let whole_text = name.starts_with("admin") && name.ends_with(".evil");
+                let long = name.len() == 300;
+                assert!(signed_names.contains(&name) || whole_text || long, "{file}: {name}");
+            }
+        }
+    }
+    assert!(refused >= 80 && seen >= 100, "{refused} of {seen}");
+}
+
+/// One change of a text, somewhere.
+#[derive(Clone, Debug)]
+enum Change {
+    Byte(usize, u8),
+    Cut(usize, usize),
+    Copy(usize, usize, usize),
+    Swap(usize, usize, usize),
+    Insert(usize, &'static str),
+}
+
+const PIECES: [&str; 16] = [
+    "admin",
+    "<!---->",
+    "<![CDATA[x]]>",
+    "<?x?>",
+    "&amp;",
+    "&#97;",
+    " ",
+    "\n",
+    "<saml:NameID>admin</saml:NameID>",
+    "<saml:Assertion>",
+    "</saml:Assertion>",
+    " ID=\"_assertion-1\"",
+    " xmlns:saml=\"urn:evil\"",
+    "<ds:Object>",
+    "<saml:AttributeValue>zixt-ops</saml:AttributeValue>",
+    "<saml:Audience>https://evil.test</saml:Audience>",
+];
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = 0..6000_usize;
+    let length = 0..600_usize;
+    prop_oneof![
+        (at.clone(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        (at.clone(), length.clone()).prop_map(|(at, length)| Change::Cut(at, length)),
+        (at.clone(), length.clone(), at.clone())
+            .prop_map(|(from, length, to)| Change::Copy(from, length, to)),
+        (at.clone(), at.clone(), length).prop_map(|(one, other, length)| Change::Swap(one, other, length)),
+        (at, 0..PIECES.len()).prop_map(|(at, piece)| Change::Insert(at, PIECES[piece])),
+    ]
+}
+
+fn apply(mut text: Vec<u8>, change: &Change) -> Vec<u8> {
+    let len = text.len().max(1);
+    let range = |at: usize, length: usize| {
+        let at = at % len;
+        at..(at + length).min(len)
+    };
+    match *change {
+        Change::Byte(at, byte) => {
+            if let Some(place) = text.get_mut(at % len) {
+                *place = byte;
+            }
+        }
+        Change::Cut(at, length) => {
+            drop(text.drain(range(at, length).start.min(text.len())..range(at, length).end.min(text.len())))
+        }
+        Change::Copy(from, length, to) => {
+            let piece = text.get(range(from, length)).unwrap_or_default().to_vec();
+            let to = (to % len).min(text.len());
+            text.splice(to..to, piece);
+        }
+        Change::Swap(one, other, length) => {
+            let (one, other) = (range(one, length), range(other, length));
+            if one.end <= other.start && other.end <= text.len() {
+                let first = text[one.clone()].to_vec();
+                let second: Vec<u8> = text.splice(other.clone(), first).collect();
+                text.splice(one, second);
+            }
+        }
+        Change::Insert(at, piece) => {
+            let at = (at % len).min(text.len());
+            text.splice(at..at, piece.bytes());
+        }
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn no_change_of_a_signed_response_yields_anything_but_what_was_signed(
+        changes in proptest::collection::vec(change(), 1..4),
+        both in any::<bool>(),
+    ) {
+        let _ = saml_rs::initialize_crypto_provider();
+        let good = if both { "good-both-signed.xml" } else { "good-assertion-signed.xml" };
+        let changed = changes.iter().fold(read(good), apply);
+        for verified in [alone(&changed), whole(&changed)].into_iter().flatten() {
+            prop_assert!(is_what_was_signed(&verified), "{}", String::from_utf8_lossy(&changed));
+        }
+    }
+}
