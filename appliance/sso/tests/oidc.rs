@@ -15,7 +15,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use zixt_identity::{Issuer, IssuerId, Role};
 use zixt_sso::oidc::{
-    ConfigDocument, DiscoverError, Introspector, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX, NoIntrospection, Refusal,
+    ConfigDocument, DiscoverError, Introspector, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX, KEYS_RETRY_MS_MIN,
+    NoIntrospection, Refusal,
 };
 use zixt_sso::{Browser, WEB_BODY_BYTES_MAX, WebError};
 use zixt_types::Timestamp;
@@ -193,6 +194,15 @@ async fn keys_rotate_and_unknown_ids_do_not_flood_the_provider() {
     lab.set("/jwks", Answer::of(200, "application/json", "{}"));
     let again = || Timestamp(NOW_MS + 3 * KEYS_AGE_MS_MAX);
     assert_eq!(provider.back_channel_logout(&token, &again).await.unwrap_err().code(), "sso-keys");
+    // While they are old and cannot be had, strangers cannot make this side ask without end.
+    let asked = lab.asked("/jwks");
+    for _ in 0..5 {
+        assert_eq!(provider.back_channel_logout(&token, &again).await.unwrap_err().code(), "sso-busy");
+    }
+    assert_eq!(lab.asked("/jwks"), asked);
+    lab.set("/jwks", Answer::json(&keys()));
+    let soon = || Timestamp(NOW_MS + 3 * KEYS_AGE_MS_MAX + KEYS_RETRY_MS_MIN);
+    assert_eq!(provider.back_channel_logout(&token, &soon).await.unwrap_err().code(), "sso-token-expired");
 }
 
 #[tokio::test]

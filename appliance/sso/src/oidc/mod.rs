@@ -31,6 +31,6 @@ pub use keys::{KEYS_MAX, KeySetError};
 pub use logout::{LOGOUT_AGE_S_MAX, Logout};
 pub use metadata::DiscoverError;
 pub use pending::Pending;
-pub use provider::{Begun, Clock, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX, Provider};
+pub use provider::{Begun, Clock, KEYS_AGAIN_MS_MIN, KEYS_AGE_MS_MAX, KEYS_RETRY_MS_MIN, Provider};
 pub use refusal::Refusal;
 pub use token::{TOKEN_BYTES_MAX, TokenError};

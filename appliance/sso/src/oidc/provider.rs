@@ -43,6 +43,9 @@ pub const KEYS_AGE_MS_MAX: u64 = 60 * 60 * 1000;
 /// How often keys are asked for because of a token that names an unknown one, in milliseconds: whoever sends such
 /// tokens must not make this appliance flood its provider.
 pub const KEYS_AGAIN_MS_MIN: u64 = 30 * 1000;
+/// How often keys that are old are asked for while the provider does not answer well, in milliseconds. In between,
+/// whoever needs them is refused at once.
+pub const KEYS_RETRY_MS_MIN: u64 = 5 * 1000;
 /// Bytes of randomness in `state`, `nonce` and the PKCE verifier (RFC 7636 section 7.1 wants 32).
 const RANDOM_BYTES: usize = 32;
 /// Bytes of an access token.
@@ -374,8 +377,11 @@ impl Provider {
         // If the clock was set back, the age is unknown: then they are old.
         let old = age(cached.fetched_at).is_none_or(|age| age > KEYS_AGE_MS_MAX);
         let lacks = cached.keys.find(token.kid.as_deref(), token.algorithm).is_err();
-        let may_ask = age(cached.asked_at).is_none_or(|age| age >= KEYS_AGAIN_MS_MIN);
-        if old || (lacks && may_ask) {
+        let asked_before = |least: u64| age(cached.asked_at).is_none_or(|age| age >= least);
+        if old && !asked_before(KEYS_RETRY_MS_MIN) {
+            return Err(Refusal::Busy);
+        }
+        if old || (lacks && asked_before(KEYS_AGAIN_MS_MIN)) {
             cached.asked_at = now;
             let text = self.web.fetch(get(self.metadata.keys.as_str()), KEY_SET_TYPES).await?;
             cached.keys = Arc::new(KeySet::parse(&text)?);

@@ -57,8 +57,8 @@ pub enum Refusal {
     /// The provider says that the API client's token is not active, or the answer is about another one.
     #[error("the token is not active")]
     Inactive,
-    /// Too many questions to the provider are under way.
-    #[error("too many questions to the provider are under way")]
+    /// Too many questions to the provider are under way, or it was asked a moment ago and did not answer well.
+    #[error("the provider cannot be asked now")]
     Busy,
 }
 

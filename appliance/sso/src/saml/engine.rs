@@ -175,7 +175,12 @@ fn read(session: &SsoSession, attributes: &[String]) -> Result<Verified, Cause> 
     );
     let flow = session.raw_flow();
     let issuer = ExtractorField::new("issuer", &["Response", "Issuer"]);
-    let more = extract_with_limits(&flow.saml_content, &[context, issuer], limits()).map_err(cause)?;
+    let of_name = |key, attribute| {
+        ExtractorField::new(key, &["Response", "Assertion", "Subject", "NameID"]).attrs(&[attribute])
+    };
+    let (theirs, ours) = (of_name("theirs", "NameQualifier"), of_name("ours", "SPNameQualifier"));
+    let more =
+        extract_with_limits(&flow.saml_content, &[context, issuer, theirs, ours], limits()).map_err(cause)?;
     let values = |name: &String| -> Result<Vec<String>, Cause> {
         // An attribute twice would be read differently by two readers.
         let mut found = session.attributes().as_slice().iter().filter(|attribute| attribute.name() == name);
@@ -214,6 +219,8 @@ fn read(session: &SsoSession, attributes: &[String]) -> Result<Verified, Cause> 
         context: more.get_str("context").map(str::to_owned),
         algorithms: signatures.iter().map(|signature| signature.algorithm_uri().to_owned()).collect(),
         assertion_signed: signatures.iter().any(|signature| covers(signature.coverage())),
+        name_qualifier: more.get_str("theirs").map(str::to_owned),
+        sp_name_qualifier: more.get_str("ours").map(str::to_owned),
         response_issuer: more.get_str("issuer").map(str::to_owned),
     })
 }

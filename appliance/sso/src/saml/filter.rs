@@ -224,7 +224,8 @@ impl<'a> Scan<'a> {
             && count("Signature") == count("Reference")
             && count("Transform") <= 2 * count("Signature")
             && count("NameID") == usize::from(kind != Kind::LogoutResponse)
-            && count("Subject") == assertions;
+            && count("Subject") == assertions
+            && count("AuthnStatement") == assertions;
         if as_it_should_be { Ok(()) } else { Err(Cause::Structure) }
     }
 }
@@ -253,7 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     const GOOD: &str = "<?xml version='1.0' encoding='UTF-8'?>\n<p:Response xmlns:p=\"p\" ID=\"r\"><a:Assertion \
-                        ID='a'><a:Subject><a:NameID>x &amp; y&#13;</a:NameID></a:Subject><b/></a:Assertion></p:Response>\n";
+                        ID='a'><a:Subject><a:NameID>x &amp; y&#13;</a:NameID></a:Subject><b/><a:AuthnStatement/></a:Assertion></p:Response>\n";
 
     fn cause(text: &str) -> Option<Cause> {
         check(text.as_bytes(), Kind::Response).err()
@@ -324,6 +325,7 @@ mod tests {
             "<Response/>",
             "<NameID/>",
             "<Subject/>",
+            "<AuthnStatement/>",
             "<EncryptedAssertion/>",
             "<ds:Object/>",
             "<x ID='a'/>",

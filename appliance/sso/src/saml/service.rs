@@ -334,8 +334,16 @@ impl ServiceProvider {
                 Some([only]) => only,
                 _ => return Err(Refusal::Subject),
             },
-            None if verified.name_format.as_deref() == Some(PERSISTENT) => &verified.name_id,
-            None => return Err(Refusal::Subject),
+            None => {
+                // The same name of another provider's, or for another service, is another person (SAML Core 2.0
+                // section 8.3.7).
+                let theirs = verified.name_qualifier.as_ref().is_none_or(|of| *of == document.idp_entity_id);
+                let ours = verified.sp_name_qualifier.as_ref().is_none_or(|of| *of == document.sp_entity_id);
+                if verified.name_format.as_deref() != Some(PERSISTENT) || !theirs || !ours {
+                    return Err(Refusal::Subject);
+                }
+                &verified.name_id
+            }
         };
         if !is_id(subject) {
             return Err(Refusal::Subject);
@@ -353,13 +361,11 @@ impl ServiceProvider {
         {
             return Err(Refusal::AuthenticationTooWeak);
         }
-        let authenticated_at = match &verified.authenticated {
-            Some(text) => Some(self.begins(text, now)?),
-            None => None,
-        };
+        // Without it nobody has authenticated (SAML Core 2.0 section 2.7.2).
+        let authenticated_at = self.begins(verified.authenticated.as_deref().ok_or(Cause::Profile)?, now)?;
         if let Some(age_s) = document.max_age_s {
             let allowed = u64::from(age_s) * 1000 + self.config.skew_ms();
-            if authenticated_at.is_none_or(|at| at.0.saturating_add(allowed) < now.0) {
+            if authenticated_at.0.saturating_add(allowed) < now.0 {
                 return Err(Refusal::AuthenticationTooOld);
             }
         }
@@ -372,7 +378,7 @@ impl ServiceProvider {
             unchanging_id: subject.as_bytes().to_vec(),
             session,
             roles,
-            authenticated_at,
+            authenticated_at: Some(authenticated_at),
             hint: Some(SecretString::from(verified.name_id.as_str())),
         })
     }

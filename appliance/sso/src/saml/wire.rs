@@ -324,6 +324,11 @@ pub(crate) struct Verified {
     /// The issuer of the message around the assertion, which may leave it out.
     #[n(18)]
     pub(crate) response_issuer: Option<String>,
+    /// Whose name it is (`NameQualifier`, `SPNameQualifier`), if the provider says so.
+    #[n(19)]
+    pub(crate) name_qualifier: Option<String>,
+    #[n(20)]
+    pub(crate) sp_name_qualifier: Option<String>,
 }
 
 impl fmt::Debug for Verified {

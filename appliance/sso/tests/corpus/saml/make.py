@@ -149,6 +149,9 @@ def good():
          plain(sign=signature("_assertion-1", MORE + "rsa-sha512", ENC + "sha512")), "RSA with SHA-512")
     case("good-next-key.xml", "signed-in", sign(response(assertion()), key="next"), "the second pinned certificate")
     case("good-declared.xml", "signed-in", '<?xml version="1.0" encoding="UTF-8"?>\n' + GOOD, "an XML declaration")
+    qualified = (f'<saml:Subject><saml:NameID Format="{PERSISTENT}" NameQualifier="{IDP}" SPNameQualifier="{SP}">alice-1'
+                 f"</saml:NameID>{confirm()}</saml:Subject>")
+    case("good-qualified-name.xml", "signed-in", plain(subject=qualified), "a name of this provider's, for this service")
     case("good-signature-without-certificate.xml", "signed-in", plain(sign=signature("_assertion-1", cert=False)),
          "no KeyInfo")
 
@@ -365,6 +368,14 @@ def rules():
     case("name-email.xml", s, plain(format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"), "an address, which may go to somebody else")
     case("name-unspecified.xml", s, plain(format="urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"), "a name of no format")
     case("name-too-long.xml", s, plain(name="a" * 300), "a name of 300 bytes")
+    qualified = f'<saml:Subject><saml:NameID Format="{PERSISTENT}" {{}}>alice-1</saml:NameID>{confirm()}</saml:Subject>'
+    case("name-of-another-provider.xml", s,
+         plain(subject=qualified.format('NameQualifier="https://other.test/metadata"')), "a name of another provider's")
+    case("name-for-another-service.xml", s,
+         plain(subject=qualified.format('SPNameQualifier="https://other.test/saml"')), "a name for another service")
+    case("statement-none.xml", "saml-structure", plain(authn=" "), "nobody has authenticated")
+    case("statement-twice.xml", "saml-structure",
+         GOOD.replace(part(GOOD, "AuthnStatement"), part(GOOD, "AuthnStatement") * 2), "two statements")
     case("name-none.xml", "saml-structure", plain(subject=f"<saml:Subject>{confirm()}</saml:Subject>"), "no name")
     case("subject-none.xml", "saml-structure", plain(subject=" "), "no subject")
     case("encrypted.xml", "saml-structure", response("<saml:EncryptedAssertion xmlns:saml=\"" + SAML + "\"><x/></saml:EncryptedAssertion>"),
