@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use url::{Url, form_urlencoded};
 use zixt_identity::LoginId;
-use zixt_sso::oidc::{Callback, Config, ConfigDocument, DiscoverError, Provider, Refusal};
+use zixt_sso::oidc::{Begun, Callback, Config, ConfigDocument, DiscoverError, Provider, Refusal};
 use zixt_sso::{Assertion, Browser, RoleRule, Waiting};
 use zixt_types::Timestamp;
 
@@ -366,9 +366,34 @@ pub async fn sign_in(lab: &Lab, document: &ConfigDocument, change: impl Fn(&mut 
 
 pub async fn sign_in_with(lab: &Lab, provider: &Provider, change: impl Fn(&mut Attempt)) -> Ended {
     let begun = provider.begin(LOGIN, Browser::of(&BROWSER), now(), &mut random).unwrap();
+    end(lab, provider, begun, LOGIN, change).await
+}
+
+/// Ends a sign-in that a server has begun; `None` if it was refused.
+pub async fn answer_of(
+    lab: &Lab,
+    provider: &Provider,
+    begun: Begun,
+    login: LoginId,
+    change: impl Fn(&mut Attempt),
+) -> Option<Assertion> {
+    match end(lab, provider, begun, login, change).await {
+        Ended::Signed(assertion) => Some(assertion),
+        _ => None,
+    }
+}
+
+async fn end(
+    lab: &Lab,
+    provider: &Provider,
+    begun: Begun,
+    login: LoginId,
+    change: impl Fn(&mut Attempt),
+) -> Ended {
     let mut waiting = Waiting::default();
-    waiting.keep(begun.pending, now()).unwrap();
     let mut attempt = attempt(lab, &begun.url);
+    attempt.login = login;
+    waiting.keep(begun.pending, now()).unwrap();
     change(&mut attempt);
     let token = attempt.make_token();
     let answer = attempt.raw_answer.clone().unwrap_or_else(|| {
