@@ -362,3 +362,38 @@ async fn answers_are_bounded_and_redirects_are_not_followed() {
     assert!(matches!(lab.provider(&lab.document()).await, Err(DiscoverError::Web(WebError::Status(302)))));
     assert_eq!(lab.asked("/elsewhere"), 0);
 }
+
+#[tokio::test]
+async fn a_provider_that_can_agrees_on_the_hybrid_key_exchange() {
+    let lab = Lab::start().await;
+    lab.provider(&lab.document()).await.unwrap();
+    assert_eq!(lab.script.lock().unwrap().group, Some(rustls::NamedGroup::X25519MLKEM768));
+}
+
+#[tokio::test]
+async fn the_secret_goes_into_the_form_where_the_provider_wants_it_there() {
+    let lab = Lab::start().await;
+    let mut metadata = lab.metadata();
+    metadata.insert("token_endpoint_auth_methods_supported".to_owned(), json!(["client_secret_post"]));
+    lab.set("/.well-known/openid-configuration", Answer::json(&Value::Object(metadata)));
+    assert_eq!(sign_in(&lab, &lab.document(), |_| ()).await.code(), "signed-in");
+    let form = lab.form("/token");
+    assert_eq!((form["client_id"].as_str(), form["client_secret"].as_str()), (CLIENT, SECRET));
+    assert_eq!(lab.script.lock().unwrap().authorization, None);
+}
+
+#[tokio::test]
+async fn the_issuer_parameter_can_be_demanded_of_a_provider_that_does_not_promise_it() {
+    let lab = Lab::start().await;
+    let mut metadata = lab.metadata();
+    metadata.remove("authorization_response_iss_parameter_supported");
+    lab.set("/.well-known/openid-configuration", Answer::json(&Value::Object(metadata)));
+    let without = |attempt: &mut lab::oidc::Attempt| attempt.callback.retain(|(name, _)| name != "iss");
+    assert_eq!(sign_in(&lab, &lab.document(), without).await.code(), "signed-in");
+    let demanding = ConfigDocument { require_iss: true, ..lab.document() };
+    assert_eq!(sign_in(&lab, &demanding, without).await.code(), "sso-issuer-missing");
+    assert_eq!(sign_in(&lab, &demanding, |_| ()).await.code(), "signed-in");
+    // If it is there, it is compared in any case.
+    let other = |attempt: &mut lab::oidc::Attempt| attempt.parameter("iss", "https://evil.test");
+    assert_eq!(sign_in(&lab, &lab.document(), other).await.code(), "sso-issuer-mismatch");
+}

@@ -25,8 +25,14 @@ async fn every_hostile_response_is_refused_and_every_good_one_is_not() {
     let mut hostile = 0;
     for case in &manifest.cases {
         let ended = run(&manifest, case).await;
-        if case.expected == "signed-in" {
+        if case.is_good() {
             match &ended {
+                Ended::LoggedOut(logout) => {
+                    assert_eq!(
+                        (logout.name(), logout.sessions()),
+                        ("alice-1", &["session-1".to_owned()][..])
+                    );
+                }
                 Ended::Signed(assertion) => {
                     assert_eq!(assertion.unchanging_id(), b"alice-1", "{}", case.name());
                     assert_eq!(assertion.roles(), &BTreeSet::from([Role::User]), "{}", case.name());

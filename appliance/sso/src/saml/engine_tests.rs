@@ -82,7 +82,7 @@ fn the_library_alone_makes_nobody_of_a_hostile_response_whom_the_provider_did_no
     let mut seen = 0;
     for entry in std::fs::read_dir(corpus()).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
-        if !file.ends_with(".xml") || file.starts_with("good-") {
+        if !file.ends_with(".xml") || file.starts_with("good-") || file.starts_with("logout-") {
             continue;
         }
         seen += 1;
@@ -180,7 +180,7 @@ fn apply(mut text: Vec<u8>, change: &Change) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1024)))]
 
     #[test]
     fn no_change_of_a_signed_response_yields_anything_but_what_was_signed(

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::NamedGroup;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::SecretString;
@@ -151,6 +152,8 @@ pub struct Script {
     /// The last body that came to a path, and how many came.
     pub asked: HashMap<String, (usize, HashMap<String, String>)>,
     pub authorization: Option<String>,
+    /// What the last connection agreed on.
+    pub group: Option<NamedGroup>,
 }
 
 /// The provider, on a port of its own, over TLS.
@@ -181,6 +184,8 @@ impl Lab {
                 let (acceptor, script) = (acceptor.clone(), Arc::clone(&scripted));
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(tcp).await else { return };
+                    let group = stream.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+                    script.lock().unwrap().group = group;
                     let service = service_fn(move |request| answer(Arc::clone(&script), request));
                     // A client that hangs up is no failure of the server.
                     let served = hyper::server::conn::http1::Builder::new()

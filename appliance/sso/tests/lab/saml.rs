@@ -7,7 +7,10 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use url::form_urlencoded;
 use zixt_identity::LoginId;
-use zixt_sso::saml::{Config, ConfigDocument, Pending, Refusal, ResponseForm, ServiceProvider, SigningKey};
+use zixt_sso::saml::{
+    Config, ConfigDocument, Logout, LogoutMessage, Pending, Refusal, ResponseForm, ServiceProvider,
+    SigningKey,
+};
 use zixt_sso::{Assertion, Browser, RoleRule, Waiting};
 use zixt_types::Timestamp;
 
@@ -36,7 +39,7 @@ pub struct Case {
     pub why: String,
     /// Its name, where several cases are of one file.
     name: Option<String>,
-    /// `raw` for a file that is the form's field itself, and not what it encodes.
+    /// `raw` for a file that is the form's field itself, and not what it encodes; `logout` for a LogoutRequest.
     kind: Option<String>,
     /// How often the form comes.
     times: Option<usize>,
@@ -50,6 +53,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// Whether it has to be taken.
+    pub fn is_good(&self) -> bool {
+        matches!(self.expected.as_str(), "signed-in" | "logged-out")
+    }
+
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.file)
     }
@@ -129,6 +137,7 @@ pub enum Ended {
     Signed(Assertion),
     Refused(Refusal),
     NoPending,
+    LoggedOut(Logout),
 }
 
 impl Ended {
@@ -137,6 +146,7 @@ impl Ended {
             Self::Signed(_) => "signed-in",
             Self::Refused(refusal) => refusal.code(),
             Self::NoPending => "no-pending",
+            Self::LoggedOut(_) => "logged-out",
         }
     }
 }
@@ -149,6 +159,15 @@ pub async fn run(manifest: &Manifest, case: &Case) -> Ended {
         _ => BASE64_STANDARD.encode(content),
     };
     let service = service(&document());
+    if case.kind.as_deref() == Some("logout") {
+        let form =
+            form_urlencoded::Serializer::new(String::new()).append_pair("SAMLRequest", &message).finish();
+        let message = LogoutMessage::from_form(&form).unwrap();
+        return match service.logout(&message, &|| Timestamp(NOW_MS)).await {
+            Ok(logout) => Ended::LoggedOut(logout),
+            Err(refusal) => Ended::Refused(refusal),
+        };
+    }
     let form = ResponseForm::parse(&form(&message, case.relay.as_ref().unwrap_or(&manifest.relay))).unwrap();
     let now = Timestamp(NOW_MS + case.later_s.unwrap_or_default() * 1000);
     let clock = move || now;

@@ -105,13 +105,14 @@ def response(inside, id="_response-1", sign="", issuer=IDP, destination=f'Destin
 def sign(xml, node="Assertion", key="idp", hmac=None):
     """Fills the signature of the first Assertion or of the Response."""
     path = {"Assertion": "//*[local-name()='Assertion'][1]/*[local-name()='Signature']",
-            "Response": "/*[local-name()='Response']/*[local-name()='Signature']"}[node]
+            "Response": "/*[local-name()='Response']/*[local-name()='Signature']",
+            "LogoutRequest": "/*[local-name()='LogoutRequest']/*[local-name()='Signature']"}[node]
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
         file.write(xml)
         file.flush()
         secret = ["--hmackey", hmac] if hmac else ["--privkey-pem", f"keys/{key}.key.pem,keys/{key}.cert.pem"]
         out = run("xmlsec1", "--sign", *secret, "--id-attr:ID", f"{SAML}:Assertion", "--id-attr:ID",
-                  f"{SAMLP}:Response", "--node-xpath", path, file.name).decode()
+                  f"{SAMLP}:Response", "--id-attr:ID", f"{SAMLP}:LogoutRequest", "--node-xpath", path, file.name).decode()
     return out.split("?>\n", 1)[1].rstrip("\n")
 
 
@@ -398,12 +399,32 @@ def rules():
     case(good, "saml-confirmation", None, "after seven minutes: the assertion has ended", name="ended-meanwhile", later_s=420)
 
 
+def logouts():
+    def request(sign, name="alice-1", id="_logout-1"):
+        return (f'<samlp:LogoutRequest xmlns:samlp="{SAMLP}" xmlns:saml="{SAML}" ID="{id}" Version="2.0" '
+                f'IssueInstant="2026-11-28T01:00:00Z" Destination="https://zixt.test/saml/slo">'
+                f'<saml:Issuer>{IDP}</saml:Issuer>{sign}<saml:NameID Format="{PERSISTENT}">{name}</saml:NameID>'
+                f"<samlp:SessionIndex>session-1</samlp:SessionIndex></samlp:LogoutRequest>")
+
+    good = sign(request(signature("_logout-1")), "LogoutRequest")
+    more = {"kind": "logout"}
+    case("logout-good.xml", "logged-out", good, "a LogoutRequest in a form", **more)
+    case("logout-unsigned.xml", "saml-signature-missing", request(""), "no signature", **more)
+    case("logout-changed.xml", "saml-signature", good.replace("alice-1", "bob-1"), "changed after signing", **more)
+    case("logout-other-key.xml", "saml-signature", sign(request(signature("_logout-1")), "LogoutRequest", "evil"), "another key", **more)
+    case("logout-sha1.xml", "saml-algorithm", sign(request(signature("_logout-1", DS + "rsa-sha1")), "LogoutRequest"),
+         "RSA with SHA-1", **more)
+    case("logout-two-names.xml", "saml-structure", good.replace("<saml:NameID", "<saml:NameID>bob-1</saml:NameID><saml:NameID", 1),
+         "another name before the signed one", **more)
+    case("logout-doctype.xml", "saml-markup", "<!DOCTYPE x>" + good, "a document type", **more)
+
+
 def main():
     global GOOD
     os.makedirs("keys", exist_ok=True)
     keys()
     GOOD = plain()
-    for group in (good, wrapping, signatures, markup, rules):
+    for group in (good, wrapping, signatures, markup, rules, logouts):
         group()
     with open("manifest.json", "w") as out:
         json.dump({"now": NOW, "sp": SP, "acs": ACS, "idp": IDP, "request": REQUEST, "relay": RELAY,
