@@ -338,4 +338,48 @@ mod tests {
         assert_eq!(check(1100, 950, 1011), Err(TokenError::NotYetValid));
         assert_eq!(check(1100, 889, 889), Err(TokenError::TooOld));
     }
+
+    /// A token that the first key of the corpus signed, and the keys of its provider.
+    fn signed() -> (String, KeySet) {
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+        use rustls::pki_types::PrivatePkcs8KeyDer;
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = include_bytes!("../../tests/corpus/oidc/rsa-one.pem");
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).unwrap();
+        let key = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let header = encode(br#"{"alg":"RS256","kid":"one"}"#);
+        let text = format!("{header}.{}", encode(br#"{"sub":"alice-1","iat":1}"#));
+        let mut signature = vec![0; key.public_modulus_len()];
+        key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature).unwrap();
+        let modulus = encode(key.public_key().modulus().big_endian_without_leading_zero());
+        let keys = format!(r#"{{"keys":[{{"kty":"RSA","kid":"one","n":"{modulus}","e":"AQAB"}}]}}"#);
+        (format!("{text}.{}", encode(&signature)), KeySet::parse(keys.as_bytes()).unwrap())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_change_of_a_signed_token_is_taken(
+            changes in proptest::collection::vec((proptest::prelude::any::<usize>(), 0..5_u8, "[ -~]"), 1..4),
+        ) {
+            let (token, keys) = signed();
+            let check = |token: &str| {
+                Unverified::parse(token, Kind::Id, &Algorithm::ALL)?.verify(&keys).map(|(claims, _)| claims)
+            };
+            proptest::prop_assert_eq!(check(&token).unwrap().subject(), Ok(Some("alice-1")));
+            let mut changed = token.clone();
+            for (at, kind, with) in &changes {
+                let at = at % changed.len().max(1);
+                match kind {
+                    0 => changed.replace_range(at..=at, with),
+                    1 => changed.insert_str(at, with),
+                    2 => drop(changed.remove(at)),
+                    3 => changed.truncate(at.max(1)),
+                    _ => changed = format!("{}{}", &changed[at..], &changed[..at]),
+                }
+            }
+            proptest::prop_assert!(changed == token || check(&changed).is_err(), "{}", changed);
+        }
+    }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::instant;
 use super::wire::Cause;
 
 /// Bytes of a message's XML. Responses with hundreds of groups have some 60 KiB.
@@ -17,6 +18,10 @@ const ELEMENTS_MAX: usize = 4_000;
 const DEPTH_MAX: usize = 32;
 /// Attributes of one element.
 const ATTRIBUTES_MAX: usize = 32;
+
+/// Attributes that are instants (SAML Core 2.0).
+const INSTANTS: [&str; 5] =
+    ["IssueInstant", "NotBefore", "NotOnOrAfter", "AuthnInstant", "SessionNotOnOrAfter"];
 
 /// What a message is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +205,10 @@ impl<'a> Scan<'a> {
         if value.contains('<') {
             return Err(Cause::Xml);
         }
+        // The library computes with instants before it has looked at a signature, and overflows on some that are none.
+        if INSTANTS.contains(&local(name)?) && instant::parse(value).is_none() {
+            return Err(Cause::Profile);
+        }
         // Also spelled otherwise: what resolves a reference may look for any of them.
         if local(name)?.eq_ignore_ascii_case("id") && !self.ids.insert(value) {
             return Err(Cause::Structure);
@@ -338,6 +347,17 @@ mod tests {
             assert_eq!(cause(&put(what)), Some(Cause::Structure), "{what}");
         }
         assert_eq!(check(GOOD.as_bytes(), Kind::LogoutRequest).err(), Some(Cause::Structure));
+    }
+
+    #[test]
+    fn instants_are_instants() {
+        let put = |value: &str| GOOD.replace("<b/>", &format!("<b NotOnOrAfter='{value}'/>"));
+        assert_eq!(cause(&put("2026-11-28T01:00:00.123Z")), None);
+        for value in
+            ["", "2026J11-28T01:00:00Z", "2026-11-28T01:00:00", "99999999999999999999-01-01T00:00:00Z"]
+        {
+            assert_eq!(cause(&put(value)), Some(Cause::Profile), "{value}");
+        }
     }
 
     #[test]

@@ -383,6 +383,10 @@ def rules():
          "an encrypted assertion")
     p = "saml-profile"
     case("version-1.1.xml", p, plain(version="1.1"), "another version")
+    case("instant-of-nothing.xml", p, GOOD.replace('IssueInstant="2026-', 'IssueInstant="2026J', 1),
+         "no instant: the library overflows on it")
+    case("instant-with-an-offset.xml", p, plain(
+        conditions='NotBefore="2026-11-28T00:59:00Z" NotOnOrAfter="2026-11-28T02:00:00+01:00"'), "an instant with an offset")
     case("condition-unknown.xml", p, plain(audience=audience.format(one.format(SP)) +
          '<saml:Condition xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:e="urn:evil" xsi:type="e:Only"/>'),
          "a condition that nobody knows")
