@@ -18,8 +18,8 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 use url::form_urlencoded;
 
-use super::filter::{self, Kind, XML_BYTES_MAX};
-use super::wire::{Answer, Cause, Confirmation, Incoming, Parties, Question, Task, Verified};
+use super::filter::{self, Kind};
+use super::wire::{Answer, Cause, Confirmation, Incoming, Parties, Question, Task, Verified, XML_BYTES_MAX};
 
 /// Bytes of a logout message's query.
 const QUERY_BYTES_MAX: usize = 64 * 1024;

@@ -8,10 +8,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::instant;
-use super::wire::Cause;
+use super::wire::{Cause, XML_BYTES_MAX};
 
-/// Bytes of a message's XML. Responses with hundreds of groups have some 60 KiB.
-pub const XML_BYTES_MAX: usize = 256 * 1024;
 /// Elements of a message.
 const ELEMENTS_MAX: usize = 4_000;
 /// Nesting of a message; the deepest that is sent is some twelve.

@@ -2,9 +2,8 @@
 
 use url::form_urlencoded;
 
-use super::filter::XML_BYTES_MAX;
 use super::refusal::Refusal;
-use super::wire::Incoming;
+use super::wire::{Incoming, XML_BYTES_MAX};
 
 /// Bytes of a posted form: base64 and its escapes of the longest message.
 pub const FORM_BYTES_MAX: usize = 3 * XML_BYTES_MAX;

@@ -9,10 +9,14 @@
 //! What is not supported is refused: unsolicited responses, encrypted assertions, signatures other than RSA with SHA-2,
 //! responses of which only the envelope is signed, HTTP-Artifact, SimpleSign, ECP.
 
+#[cfg(feature = "parser")]
 pub mod child;
 mod config;
+#[cfg(feature = "parser")]
 mod confine;
+#[cfg(feature = "parser")]
 mod engine;
+#[cfg(feature = "parser")]
 mod filter;
 mod forms;
 mod instant;
@@ -22,10 +26,10 @@ mod service;
 mod wire;
 
 pub use config::{CERTIFICATES_MAX, Config, ConfigDocument, ConfigError};
+#[cfg(feature = "parser")]
 pub use confine::{CPU_S_MAX, ConfineError, MEMORY_BYTES_MAX, confine};
-pub use filter::XML_BYTES_MAX;
 pub use forms::{FORM_BYTES_MAX, LogoutMessage, ResponseForm};
 pub use process::{PROCESS_TIME_MAX, PROCESSES_MAX, ProcessError};
 pub use refusal::Refusal;
 pub use service::{Begun, LOGOUT_AGE_MS_MAX, Logout, Pending, PendingLogout, ServiceProvider, SigningKey};
-pub use wire::Cause;
+pub use wire::{Cause, XML_BYTES_MAX};

@@ -6,6 +6,8 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+/// Bytes of a message's XML. Responses with hundreds of groups have some 60 KiB.
+pub const XML_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a question: a message in base64, the configuration and the key.
 pub const QUESTION_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an answer.
