@@ -10,7 +10,9 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use zixt_sso::saml::{Config, MEMORY_BYTES_MAX, ProcessError, Refusal, ServiceProvider, confine};
+use zixt_sso::saml::{
+    Config, LogoutMessage, MEMORY_BYTES_MAX, ProcessError, Refusal, ServiceProvider, confine,
+};
 use zixt_types::Timestamp;
 
 const CONFINED: &str = "ZIXT_TEST_SAML_CONFINED";
@@ -71,10 +73,14 @@ fn it_reads_one_question_and_nothing_that_is_too_long() {
     assert_eq!(ask(b"").0, Some(1));
 }
 
+/// A program. It is copied into its place by another process: this one starts others meanwhile, which could hold the
+/// file open for writing, and then it could not be started.
 fn script(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("parser");
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (source, path) = (folder.join("source"), folder.join("parser"));
+    std::fs::write(&source, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copied = Command::new("cp").arg("--remove-destination").args([&source, &path]).status().unwrap();
+    assert!(copied.success());
     path
 }
 
@@ -135,4 +141,33 @@ async fn a_parser_that_hangs_is_killed() {
     while alive() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn strangers_wait_for_nobody_and_hold_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = folder.path().join("started");
+    // A logout request hangs the first process; all others go on.
+    let text = format!(
+        "if mkdir {} 2>/dev/null; then exec sleep 3600; fi; exec {}",
+        started.display(),
+        lab::saml::program().display()
+    );
+    let config = Config::new(&document()).unwrap();
+    let service = ServiceProvider::new(config, Some(lab::saml::key()), script(folder.path(), &text));
+    let service = std::sync::Arc::new(service);
+    let message = || LogoutMessage::from_query("SAMLRequest=AA&SigAlg=x&Signature=x").unwrap();
+    let hanging = std::sync::Arc::clone(&service);
+    let first =
+        tokio::spawn(async move { hanging.logout(&message(), &|| Timestamp(NOW_MS)).await.map(drop) });
+    while !started.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let second = service.logout(&message(), &|| Timestamp(NOW_MS)).await;
+    assert!(matches!(second, Err(Refusal::Process(ProcessError::Busy))), "{second:?}");
+    assert!(service.metadata(Timestamp(NOW_MS)).await.is_ok());
+    first.abort();
+    drop(first.await);
+    let third = service.logout(&message(), &|| Timestamp(NOW_MS)).await;
+    assert!(matches!(third, Err(Refusal::Message(_))), "{third:?}");
 }

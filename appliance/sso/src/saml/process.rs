@@ -25,6 +25,9 @@ pub enum ProcessError {
     /// It took too long, or had to wait for too long. It was killed.
     #[error("the parser did not answer within {} s", PROCESS_TIME_MAX.as_secs())]
     Slow,
+    /// A stranger's message has to wait, and does not.
+    #[error("the parser is busy with another stranger's message")]
+    Busy,
     /// It ended without an answer: it crashed, or reached one of its limits.
     #[error("the parser ended without an answer")]
     Ended,
@@ -41,18 +44,24 @@ pub enum ProcessError {
 pub(crate) struct Parser {
     program: PathBuf,
     turns: Semaphore,
+    /// For messages that anybody can send, which are not to take the turns of people who sign in.
+    strangers: Semaphore,
 }
 
 impl Parser {
     pub(crate) fn new(program: PathBuf) -> Self {
-        Self { program, turns: Semaphore::new(PROCESSES_MAX) }
+        Self { program, turns: Semaphore::new(PROCESSES_MAX), strangers: Semaphore::new(1) }
     }
 
-    pub(crate) async fn ask(&self, question: &Question) -> Result<Answer, ProcessError> {
+    pub(crate) async fn ask(&self, question: &Question, from_stranger: bool) -> Result<Answer, ProcessError> {
         let question = Zeroizing::new(minicbor::to_vec(question).map_err(|_| ProcessError::Answer)?);
         if question.len() > QUESTION_BYTES_MAX {
             return Err(ProcessError::TooLong);
         }
+        let _stranger = match from_stranger {
+            true => Some(self.strangers.try_acquire().map_err(|_| ProcessError::Busy)?),
+            false => None,
+        };
         tokio::time::timeout(PROCESS_TIME_MAX, self.exchange(&question))
             .await
             .map_err(|_| ProcessError::Slow)?

@@ -511,7 +511,9 @@ impl ServiceProvider {
             skew_ms: document.skew_s.saturating_mul(1000),
             force_authn: document.force_authn,
         };
-        match self.parser.ask(&Question { parties, now_ms: now.0, task }).await? {
+        // Answers to sign-ins and log-outs that began here name one that waits; this one anybody can send.
+        let from_stranger = matches!(task, Task::Logout { .. });
+        match self.parser.ask(&Question { parties, now_ms: now.0, task }, from_stranger).await? {
             Answer::Refused(cause) => Err(cause.into()),
             answer => Ok(answer),
         }
