@@ -16,7 +16,7 @@ const STEPS_MAX: usize = 20;
 
 /// The folder that `scripts/install-peers.sh` installed a peer into.
 pub fn installed(peer: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/install-peers.sh");
+    let script = super::crate_folder().join("../../scripts/install-peers.sh");
     let output = Command::new(&script).args(["--print", peer]).output().unwrap();
     assert!(output.status.success(), "the peer {peer} is not installed: run scripts/install-peers.sh");
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
@@ -24,7 +24,7 @@ pub fn installed(peer: &str) -> PathBuf {
 
 /// Where this crate's peers lie.
 pub fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(path)
+    super::crate_folder().join("tests/peers").join(path)
 }
 
 /// A peer that runs until this is dropped.

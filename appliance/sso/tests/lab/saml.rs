@@ -64,7 +64,7 @@ impl Case {
 }
 
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/saml")
+    super::crate_folder().join("tests/corpus/saml")
 }
 
 pub fn manifest() -> Manifest {
