@@ -44,7 +44,11 @@ packages_test=(
     samba-dsdb-modules # the database of the domain controller
     samba-vfs-modules # attributes of its files, which setting up a domain writes
     slapd         # OpenLDAP's server
+    nodejs        # runs oidc-provider, the OpenID provider of the tests (scripts/install-peers.sh); 18 or newer
+    npm           # installs it
+    python3-venv  # holds pysaml2, the SAML identity provider of the tests
     tmux          # drives the terminal programs the way a person would
+    xmlsec1       # signs for pysaml2
 )
 # Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
 packages_rust=(cargo-web rustc-web)
@@ -73,6 +77,17 @@ fi
 wanted=("${packages_run[@]}")
 [ "$mode" = --run ] || wanted+=("${packages_tpm[@]}")
 [ "$mode" = --test ] && wanted+=("${packages_test[@]}")
+
+# A Node.js that is new enough and comes with its own npm, as the packages of its makers do, is fine: Debian's npm
+# would pull in Debian's older one.
+if [ "$mode" = --test ] && command -v npm >/dev/null &&
+    node --eval 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)' 2>/dev/null; then
+    kept=()
+    for package in "${wanted[@]}"; do
+        [ "$package" = nodejs ] || [ "$package" = npm ] || kept+=("$package")
+    done
+    wanted=("${kept[@]}")
+fi
 
 missing=()
 for package in "${wanted[@]}"; do

@@ -28,6 +28,11 @@ cargo build --workspace --bins --lib --tests --locked --quiet
 step "test token Kryoptic"
 scripts/build-kryoptic.sh || echo "the tests that need Kryoptic will not run"
 
+# The identity providers of other people that zixt-sso is tested against: kept outside of the clone. The tests that talk
+# to them fail without.
+step "test peers"
+scripts/install-peers.sh
+
 step "tests${ZIXT_TEST_FULL:+ (full)}"
 status=0
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" | awk -f scripts/test-output.awk || status=$?

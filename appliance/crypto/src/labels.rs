@@ -210,6 +210,12 @@ labels! {
     DIRECTORY_SOURCE = "directory/source";
     /// Short hash by which two versions of a directory's entry are told apart.
     DIRECTORY_ENTRY = "directory/entry";
+    /// Hash of the secret of the browser that a single sign-on began in.
+    SSO_BROWSER = "sso-browser";
+    /// Hash of an id that an identity provider gave to a message, to see it once.
+    SSO_REPLAY = "sso-replay";
+    /// Hash of an API client's token, by which an answer about it is remembered.
+    SSO_API_TOKEN = "sso-api-token";
     /// AAD of an account's credentials at rest.
     CREDENTIALS = "credentials";
     /// Derivation of the keys under which rows of sign-in are authenticated, from the row key.
