@@ -4,6 +4,7 @@
 
 pub mod copy;
 pub mod custody;
+pub mod officers;
 pub mod story;
 /// The same TPM simulator that the TPM backend's own tests start.
 #[allow(dead_code, clippy::unwrap_used, reason = "test support; those tests use more of it")]

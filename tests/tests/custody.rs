@@ -14,89 +14,13 @@ mod search;
 use search::{found, memory, recovery_record, secrets};
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use zixt_hsm_protocol::{BlockingHsmClient, ClientError, KeyPurpose, StateKind, VoteOutcome};
 use zixt_tests::copy::copy_folder;
+use zixt_tests::officers::Officers;
 use zixt_tests::{Appliance, text};
 use zixt_types::{
     Body, Canonical as _, CustodyMode, Decision, Genesis, Hash, Height, Payload, Round, Vote, VoteStep,
 };
-
-/// The officers of a lab, with their key files, in a folder that outlives the appliance.
-struct Officers {
-    folder: tempfile::TempDir,
-}
-
-impl Officers {
-    fn of(appliance: &Appliance) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for n in 1..=3 {
-            for ending in ["zixt-key", "zixt-officer"] {
-                let name = format!("officer-{n}.{ending}");
-                fs::copy(appliance.state().join("lab").join(&name), folder.path().join(&name)).unwrap();
-            }
-        }
-        let (lab, passphrase) = (appliance.state().join("lab"), "officers.passphrase");
-        fs::copy(lab.join(passphrase), folder.path().join(passphrase)).unwrap();
-        let genesis = appliance.state().join("server/genesis.cbor");
-        fs::copy(genesis, folder.path().join("genesis.cbor")).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn arg(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn cards(&self) -> Vec<String> {
-        (1..=3).map(|n| self.arg(&format!("officer-{n}.zixt-officer"))).collect()
-    }
-
-    /// `zixt-officer` in the hands of an officer.
-    fn with_key(&self, by: &Appliance, officer: u8, arguments: &[&str]) -> String {
-        let (key, passphrase) =
-            (self.arg(&format!("officer-{officer}.zixt-key")), self.arg("officers.passphrase"));
-        let own = ["--key", &key, "--passphrase-file", &passphrase];
-        by.must("zixt-officer", &[arguments, &own].concat())
-    }
-
-    /// Two officers approve what a file asks for. Returns the transcript's file.
-    fn approve(&self, by: &Appliance, file: &str, officers: [u8; 2]) -> String {
-        let genesis = self.arg("genesis.cbor");
-        let transcript = format!("{file}.zixt-transcript");
-        let mut collect = vec!["collect".to_owned(), file.to_owned()];
-        for officer in officers {
-            let approval = format!("{file}.{officer}.zixt-approval");
-            self.with_key(by, officer, &["approve", file, "-o", &approval, "--yes", "--genesis", &genesis]);
-            collect.push(approval);
-        }
-        collect.extend(["-o", &transcript, "--genesis", &genesis].map(str::to_owned));
-        let collect: Vec<&str> = collect.iter().map(String::as_str).collect();
-        by.must("zixt-officer", &collect);
-        transcript
-    }
-
-    /// Custody proposes, two officers approve.
-    fn proposed(&self, by: &Appliance, proposal: &[&str], officers: [u8; 2]) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let action = self.arg(&format!("{}.zixt-action", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        by.hsm(&[&["propose"], proposal, &["-o", &action]].concat());
-        self.approve(by, &action, officers)
-    }
-
-    /// Gives all three shares, two of which recover.
-    fn set_recovery(&self, by: &Appliance) {
-        let cards = self.cards();
-        let cards: Vec<&str> = cards.iter().map(String::as_str).collect();
-        let transcript = self.proposed(by, &[&["recovery", "--threshold", "2"], &cards[..]].concat(), [1, 2]);
-        let given: Vec<&str> = cards.iter().flat_map(|card| ["--card", card]).collect();
-        by.hsm(&[&["apply", &transcript], &given[..]].concat());
-    }
-}
 
 /// Numbers and names of the decisions in the system thread, as a file of evidence has it.
 fn decisions(evidence: &str) -> Vec<(u64, &'static str)> {

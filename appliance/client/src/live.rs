@@ -23,6 +23,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// First pause before connecting again; doubles up to the last.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The pause while the appliance does not let the account in.
+const SHUT_OUT: Duration = Duration::from_secs(120);
 /// People, key packages and rotation are looked after this often: a device that was revoked is out of every
 /// conversation so soon, also of those in which nobody writes.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -138,7 +140,10 @@ async fn connect_forever(core: &Core, engine: &Mutex<Engine>) -> Result<(), Clie
             backoff = BACKOFF_MIN;
         }
         core.emit(ClientEvent::ConnectionDown { reason: error.to_string() });
-        sleep(backoff).await;
+        // Who is not let in is not let in a moment later either, and each try is counted against the address.
+        let shut_out = matches!(&error, ClientError::Refused(problem)
+            if matches!(problem.code, ErrorCode::SignInRefused | ErrorCode::SignInLocked));
+        sleep(if shut_out { SHUT_OUT } else { backoff }).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -459,7 +459,8 @@ impl AccountRecord {
             giver.require_ceremony()?;
         }
         self.not_gone()?;
-        if self.status == Status::Active {
+        // Officers who decide together can let somebody in again; and what they have decided is not half done.
+        if self.status == Status::Active && !matches!(giver, Authority::Ceremony(_)) {
             self.not_the_last(population, Some(roles))?;
         }
         let mut change = self.to(self.status, vec![Effect::EndSessions]);

@@ -71,7 +71,7 @@ pub use proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 pub use psk::{ExternalPsk, Psk, PskProof, PskRecord};
 pub use random::Random;
 pub use recovery::{RECOVERY_HOURS_MAX, Recovery, RecoveryError};
-pub use role::{EXCLUSIONS, PERMISSIONS, Permission, Roles, RolesError};
+pub use role::{PERMISSIONS, Permission, Roles, RolesError};
 pub use rows::{OpenRowError, RowKey};
 pub use session::{
     Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionRow, Sessions,
@@ -84,3 +84,5 @@ pub use vault::{
 };
 pub use voucher::{ExternalSubject, Issuer, IssuerId, Link, Voucher};
 pub use webauthn::{WebAuthnCredential, WebAuthnError, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier};
+// The words that the ledger and the API share with this crate.
+pub use zixt_types::{EXCLUSIONS, LoginId, RecoveryId, Role, SessionId};

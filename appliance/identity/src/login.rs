@@ -195,7 +195,9 @@ impl Login {
             return Err(NotAdmitted::OtherConnection);
         }
         let rules = &policy.attempts;
-        let admission = if incoming.factor == Factor::DeviceKey {
+        let admission = if incoming.factor == Factor::DeviceKey && incoming.device {
+            Ok(Attempts::admit_device())
+        } else if incoming.factor == Factor::DeviceKey {
             attempts.admit_key(rules, &self.origin, now.wall)
         } else {
             let knows = |source| credentials.is_some_and(|credentials| credentials.knows(&source));
@@ -204,6 +206,11 @@ impl Login {
         };
         let admission = admission.map_err(NotAdmitted::Locked)?;
         Ok(Admitted { login: self.id(), factor: incoming.factor, admission })
+    }
+
+    /// The proof of an admitted attempt could not be looked at: it was no failure of anybody.
+    pub fn give_back(&self, admitted: Admitted, attempts: &mut Attempts) {
+        attempts.passed(admitted.admission);
     }
 
     /// Looks at a proof. `subject` is the account as it is now, if there is one; nothing of it is changed.
@@ -439,7 +446,7 @@ impl Login {
 
     #[cfg(test)]
     const fn incoming(&self, factor: Factor) -> Incoming {
-        Incoming { factor, origin: self.origin, channel: self.challenge.channel }
+        Incoming { factor, origin: self.origin, channel: self.challenge.channel, device: false }
     }
 
     fn advance(

@@ -51,6 +51,9 @@ pub struct Incoming {
     pub origin: Origin,
     /// What it comes over.
     pub channel: ChannelBinding,
+    /// Whether the connection's key is an active device's of the ledger. Its proof with its identity key is not counted
+    /// against the network that it comes from.
+    pub device: bool,
 }
 
 /// A proof, parsed.

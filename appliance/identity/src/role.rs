@@ -7,24 +7,7 @@
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use std::fmt;
 use thiserror::Error;
-use zixt_types::Role;
-
-/// Pairs that nobody may have together.
-pub const EXCLUSIONS: &[(Role, Role)] = &[
-    // Who decides about keys and policy does not run the machine: one person could do both halves of a recovery.
-    (Role::SecurityOfficer, Role::Administrator),
-    (Role::SecurityOfficer, Role::Operator),
-    // Who reads the record is not in it.
-    (Role::SecurityOfficer, Role::Auditor),
-    (Role::Administrator, Role::Auditor),
-    (Role::Operator, Role::Auditor),
-    // A program is no person.
-    (Role::SecurityOfficer, Role::Service),
-    (Role::Administrator, Role::Service),
-    (Role::Operator, Role::Service),
-    (Role::Auditor, Role::Service),
-    (Role::User, Role::Service),
-];
+use zixt_types::{EXCLUSIONS, Role};
 
 /// What can be allowed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

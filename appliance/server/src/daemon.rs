@@ -239,7 +239,6 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     }));
     // If custody was locked again meanwhile, later.
     access.load().await?;
-    let sweeper = tokio::spawn(Arc::clone(&access).run(shutdown.clone()));
     let app = Arc::new(App::new(Parts {
         view,
         store: store.clone(),
@@ -253,6 +252,12 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         about,
         shutdown: shutdown.clone(),
     }));
+    // What officers decided while nobody was here to do it, before anybody comes in.
+    if let Err(problem) = app.follow_decisions(None).await {
+        log::warn!("officers' decisions about roles are not carried out yet: {}", problem.detail);
+    }
+    let tending = tokio::spawn(Arc::clone(&app).tend(shutdown.clone()));
+    let tasks = app.tasks.clone();
     tokio::spawn(listener::serve_clients(
         tcp,
         server_config,
@@ -273,8 +278,12 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     if tokio::time::timeout(DRAIN_WAIT_MAX, connections.wait()).await.is_err() {
         log::warn!("some connections did not end in time");
     }
+    tasks.close();
+    if tokio::time::timeout(DRAIN_WAIT_MAX, tasks.wait()).await.is_err() {
+        log::warn!("some requests did not end in time");
+    }
     // What waits to be written down is written.
-    let _ = sweeper.await;
+    let _ = tending.await;
     store.close().await?;
     end_audit(audit).await?;
     log::info!("stopped");

@@ -287,7 +287,7 @@ impl Stack {
             backend: Arc::clone(&net.backend),
             me,
         }));
-        let _with_custody = access.load().await.unwrap();
+        let with_custody = access.load().await.unwrap();
         let app = Arc::new(App::new(Parts {
             view,
             store,
@@ -301,6 +301,9 @@ impl Stack {
             about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me },
             shutdown: shutdown.clone(),
         }));
+        if with_custody {
+            app.follow_decisions(None).await.unwrap();
+        }
         (app, watch, shutdown, thread)
     }
 

@@ -69,7 +69,8 @@ impl Server {
 
     /// The three steps of a proof, with the assertion in the middle.
     fn end(&mut self, login: &mut Login, issuer: &Issuer, assertion: Option<&Assertion>) -> Step {
-        let incoming = Incoming { factor: Factor::Sso, origin: ORIGIN(), channel: CHANNEL.binding() };
+        let incoming =
+            Incoming { factor: Factor::Sso, origin: ORIGIN(), channel: CHANNEL.binding(), device: false };
         let admitted = login
             .admit(&self.policy, &mut self.attempts, Some(&self.credentials), &incoming, both())
             .unwrap();
@@ -148,7 +149,8 @@ async fn the_word_is_about_one_person_for_one_sign_in_of_one_provider() {
     assert!(matches!(server.end(&mut login, &other, Some(&assertion)), Step::Refused { .. }));
     // Another sign-in.
     let another = server.begin();
-    let incoming = Incoming { factor: Factor::Sso, origin: ORIGIN(), channel: CHANNEL.binding() };
+    let incoming =
+        Incoming { factor: Factor::Sso, origin: ORIGIN(), channel: CHANNEL.binding(), device: false };
     let admitted = another
         .admit(&server.policy, &mut server.attempts, Some(&server.credentials), &incoming, both())
         .unwrap();

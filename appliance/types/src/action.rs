@@ -2,7 +2,8 @@
 //! once. Whoever carries it out reads the same bytes that the officers signed.
 
 use crate::{
-    AccountId, ApplianceId, Canonical, CustodyMode, Hash, ProtectorId, Role, SuiteId, Timestamp, limits,
+    AccountId, ApplianceId, Canonical, CustodyMode, Hash, ProtectorId, Role, SuiteId, Timestamp, are_roles,
+    limits,
 };
 use minicbor::{Decode, Encode};
 
@@ -286,8 +287,8 @@ impl Canonical for Action {
                 }
             }
             Decision::SetRoles { roles, .. } => {
-                if roles.is_empty() || !roles.windows(2).all(|pair| pair[0] < pair[1]) {
-                    return Err("the roles are none, not sorted, or repeat one");
+                if !roles.windows(2).all(|pair| pair[0] < pair[1]) || !are_roles(roles) {
+                    return Err("the roles are none, not sorted, repeat one, or exclude each other");
                 }
             }
             Decision::RemoveProtector { .. }
@@ -445,9 +446,12 @@ mod tests {
             }),
             (purpose(), hash()).prop_map(|(purpose, key)| Decision::DestroyKey { purpose, key }),
             (hash(), hash()).prop_map(|(backup, recipient)| Decision::Recover { backup, recipient }),
-            (any::<[u8; 16]>(), 1..64u8).prop_map(|(account, bits)| Decision::SetRoles {
-                account: AccountId(account),
-                roles: Role::ALL.into_iter().filter(|role| bits & (1 << *role as u8) != 0).collect(),
+            (any::<[u8; 16]>(), 0..6usize, any::<bool>()).prop_map(|(account, at, user)| {
+                let mut roles = vec![Role::ALL[at]];
+                if user && at < 4 {
+                    roles.push(Role::User);
+                }
+                Decision::SetRoles { account: AccountId(account), roles }
             }),
         ]
     }

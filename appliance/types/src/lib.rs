@@ -27,6 +27,6 @@ pub use ids::{
     AccountId, ApplianceId, DeviceId, Epoch, Hash, Height, LoginId, MessageId, ProtectorId, RecoveryId,
     Round, Salt, Seq, SessionId, ShardId, ThreadId, ThreadKind, Timestamp,
 };
-pub use role::Role;
+pub use role::{EXCLUSIONS, Role, are_roles};
 pub use suite::{SuiteId, UnknownSuite};
 pub use vote::{Vote, VoteStep};

@@ -1,4 +1,4 @@
-//! What somebody is here for. What each role may do, and which exclude each other, `zixt-identity` says.
+//! What somebody is here for. What each role may do, `zixt-identity` says.
 
 use core::fmt;
 use minicbor::{Decode, Encode};
@@ -69,4 +69,28 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Pairs that nobody may have together.
+pub const EXCLUSIONS: &[(Role, Role)] = &[
+    // Who decides about keys and policy does not run the machine: one person could do both halves of a recovery.
+    (Role::SecurityOfficer, Role::Administrator),
+    (Role::SecurityOfficer, Role::Operator),
+    // Who reads the record is not in it.
+    (Role::SecurityOfficer, Role::Auditor),
+    (Role::Administrator, Role::Auditor),
+    (Role::Operator, Role::Auditor),
+    // A program is no person.
+    (Role::SecurityOfficer, Role::Service),
+    (Role::Administrator, Role::Service),
+    (Role::Operator, Role::Service),
+    (Role::Auditor, Role::Service),
+    (Role::User, Role::Service),
+];
+
+/// Whether somebody may have these roles together: at least one, and none that exclude each other.
+#[must_use]
+pub fn are_roles(roles: &[Role]) -> bool {
+    let has = |role: &Role| roles.contains(role);
+    !roles.is_empty() && !EXCLUSIONS.iter().any(|(one, other)| has(one) && has(other))
 }

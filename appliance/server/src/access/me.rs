@@ -66,14 +66,14 @@ impl Access {
     /// # Errors
     /// The caller may not.
     pub(crate) fn sessions(&self, caller: &Caller, account: AccountId) -> Result<SessionList, Problem> {
+        let needed =
+            if account == caller.account() { Permission::ManageOwnAccess } else { Permission::EndSessions };
+        caller.require(needed).map_err(problems::of_forbidden)?;
         let now = self.now();
         let inner = self.inner()?;
-        let own = inner.record(caller.account())?;
+        let own = inner.own(caller)?;
         inner.record(account)?;
         let actor = caller.acting(own, now.wall).map_err(problems::of_forbidden)?;
-        if account == caller.account() {
-            actor.require(Permission::ManageOwnAccess).map_err(problems::of_forbidden)?;
-        }
         let listed = inner.sessions.list(&actor, &self.policy, account, now);
         let listed = listed.map_err(problems::of_forbidden)?;
         Ok(SessionList { sessions: listed.map(|row| session_info(row, caller.session())).collect() })
@@ -89,7 +89,7 @@ impl Access {
         let ended = {
             let now = self.now();
             let mut inner = self.inner()?;
-            let own = inner.record(caller.account())?.clone();
+            let own = inner.own(caller)?.clone();
             let actor = caller.acting(&own, now.wall).map_err(problems::of_forbidden)?;
             actor.require(Permission::ManageOwnAccess).map_err(problems::of_forbidden)?;
             let own_one = inner
@@ -114,16 +114,18 @@ impl Access {
     /// # Errors
     /// The caller may not.
     pub(crate) async fn end_sessions(&self, caller: &Caller, account: AccountId) -> Result<u32, Problem> {
+        let own = account == caller.account();
+        let needed = if own { Permission::ManageOwnAccess } else { Permission::EndSessions };
+        caller.require(needed).map_err(problems::of_forbidden)?;
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         let ended = {
             let now = self.now();
             let mut inner = self.inner()?;
-            let own = inner.record(caller.account())?.clone();
+            let own = inner.own(caller)?.clone();
             inner.record(account)?;
             let actor = caller.acting(&own, now.wall).map_err(problems::of_forbidden)?;
             let keep = (account == caller.account()).then_some(caller.session());
-            let needed = if keep.is_some() { Permission::ManageOwnAccess } else { Permission::EndSessions };
             actor.require(needed).map_err(problems::of_forbidden)?;
             inner.sessions.revoke_account(account, keep).len()
         };
@@ -176,7 +178,7 @@ impl Access {
     fn require_own(&self, caller: &Caller) -> Result<(), Problem> {
         let now = self.now();
         let inner = self.inner()?;
-        let record = inner.record(caller.account())?;
+        let record = inner.own(caller)?;
         let actor = caller.acting(record, now.wall).map_err(problems::of_forbidden)?;
         actor.require(Permission::ManageOwnAccess).map_err(problems::of_forbidden)?;
         actor.require_recent().map_err(problems::of_forbidden)
@@ -288,7 +290,7 @@ impl Access {
         let now = self.now();
         let changed = {
             let inner = self.inner()?;
-            let record = inner.record(account)?;
+            let record = inner.own(caller)?;
             let actor = caller.acting(record, now.wall).map_err(problems::of_forbidden)?;
             record.change_credentials(&actor, &mut credentials, change).map_err(problems::of_change)?
         };
@@ -318,12 +320,15 @@ impl Access {
     /// # Errors
     /// The caller may not.
     pub(crate) async fn lift(&self, caller: &Caller, account: AccountId) -> Result<(), Problem> {
+        let own = account == caller.account();
+        let needed = if own { Permission::ManageOwnAccess } else { Permission::LiftLockouts };
+        caller.require(needed).map_err(problems::of_forbidden)?;
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         {
             let now = self.now();
             let mut inner = self.inner()?;
-            let own = inner.record(caller.account())?.clone();
+            let own = inner.own(caller)?.clone();
             inner.record(account)?;
             let actor = caller.acting(&own, now.wall).map_err(problems::of_forbidden)?;
             inner.attempts.lift(&actor, account).map_err(problems::of_forbidden)?;
@@ -363,6 +368,12 @@ impl Access {
         }
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
+        {
+            let now = self.now();
+            let inner = self.inner()?;
+            let actor = caller.acting(inner.own(caller)?, now.wall).map_err(problems::of_forbidden)?;
+            actor.require(Permission::UseOwnVault).map_err(problems::of_forbidden)?;
+        }
         let before = self.stored_vault(&keys, account).await?.map_or(0, |vault| vault.generation());
         if vault.generation() != before.saturating_add(1) {
             let detail = format!("the vault here has generation {before}, the next one has {}", before + 1);
@@ -396,7 +407,7 @@ impl Access {
         };
         let share = {
             let inner = self.inner()?;
-            let own = inner.record(account)?;
+            let own = inner.own(caller)?;
             let actor = caller.acting(own, now.wall).map_err(problems::of_forbidden)?;
             record.give(&actor, now.wall).map_err(problems::of_share)?
         };

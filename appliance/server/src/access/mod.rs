@@ -21,19 +21,18 @@ use crate::health;
 use crate::problem;
 use crate::view::View;
 use logins::Logins;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 use zixt_api::{ErrorCode, Problem};
 use zixt_crypto::{Backend, RandomError, digest, fill_random};
 use zixt_identity::{
-    AccountRecord, AttemptChange, AttemptKey, AttemptRow, Attempts, Blocklist, Caller, Change,
-    ChannelBinding, Credentials, Effect, KnownDevice, Now, Policy, PolicyDocument, Population, Recovery,
-    SessionChange, SessionRow, Sessions, Token, TotpRecord,
+    AccountRecord, Approved, AttemptChange, AttemptKey, AttemptRow, Attempts, Authority, Blocklist, Caller,
+    Change, ChannelBinding, Credentials, Effect, KnownDevice, Now, Policy, PolicyDocument, Population,
+    Recovery, Roles, SessionChange, SessionRow, Sessions, Token, TotpRecord,
 };
 use zixt_storage::{AccessChange, AccessKind, Store, StoreError};
 use zixt_types::{
@@ -44,12 +43,23 @@ use zixt_types::{
 const ACCOUNTS_MAX: usize = 200_000;
 /// Requests to recover an account that wait.
 const RECOVERIES_MAX: usize = 1_000;
-/// What is over is looked for so often. A stream whose session ends by time closes within this.
-const SWEEP: Duration = Duration::from_secs(10);
 /// The setting that is the key of the counts of failures.
 const ATTEMPT_KEY: &[u8] = b"attempt-key";
 /// The setting that says how far the officers' decisions are carried out.
 const DECISIONS: &[u8] = b"decisions";
+
+/// What became of a decision about roles.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Carried {
+    /// The hash of the action.
+    pub(crate) decision: Hash,
+    /// Whose roles.
+    pub(crate) account: AccountId,
+    /// Which.
+    pub(crate) roles: Vec<Role>,
+    /// Why not, if it was not carried out. It never will be.
+    pub(crate) outcome: Result<(), String>,
+}
 
 /// Why nobody can be let in.
 #[derive(Debug, Error)]
@@ -85,6 +95,8 @@ pub struct Access {
     waiting: Arc<Semaphore>,
     /// Told whenever a session ends.
     ended: watch::Sender<()>,
+    /// Up to where the system thread was looked at.
+    followed: AtomicU64,
 }
 
 struct Inner {
@@ -137,6 +149,7 @@ impl Access {
             hashing: Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))),
             waiting: Arc::new(Semaphore::new(sign_in::WAITING_MAX)),
             ended: watch::Sender::new(()),
+            followed: AtomicU64::new(0),
         }
     }
 
@@ -150,29 +163,25 @@ impl Access {
             return Ok(true);
         }
         let Some(keys) = self.custody.access() else { return Ok(false) };
-        {
-            let _alone = self.writing.lock().await;
-            let read = self.read(&keys).await?;
-            *self.lock() = Some(read);
-        }
-        if let Err(problem) = self.follow_decisions().await {
-            log::warn!("officers' decisions about roles are not carried out yet: {}", problem.detail);
-        }
+        let _alone = self.writing.lock().await;
+        let read = self.read(&keys).await?;
+        *self.lock() = Some(read);
         Ok(true)
     }
 
     async fn read(&self, keys: &AccessKeys) -> Result<Inner, AccessError> {
         let store = &self.store;
         let attempt_key = attempt_key(store, keys).await?;
-        let given = given_by_officers(store, self.genesis).await?;
+        let given = given_by_officers(store, self.genesis, self.me).await?;
         let mut accounts = BTreeMap::new();
         for (id, row) in store.access_all(AccessKind::Account, ACCOUNTS_MAX).await? {
             let Ok(id) = AccountId::try_from(id.as_slice()) else { continue };
             match AccountRecord::open(&keys.rows, id, &row) {
-                // An older row of before a decision may have roles that officers took away or never gave.
                 Ok(record) if !is_backed(&record, &given) => {
-                    log::error!(
-                        "account {id} has roles that no decision of the officers gives it: nobody comes in by it"
+                    log::error!("account {id} has roles that the officers' last decision does not give it");
+                    // A row of before that decision, or one that somebody put there. What they decided counts.
+                    accounts.extend(
+                        given.get(&id).and_then(|roles| as_decided(&record, roles)).map(|it| (id, it)),
                     );
                 }
                 Ok(record) => {
@@ -371,11 +380,11 @@ impl Access {
         Ok(())
     }
 
-    /// Carries out what officers decided about roles, in order, as far as the ledger has it.
+    /// Carries out what officers decided about roles, in order, as far as the ledger has it, and tells what became of each.
     ///
     /// # Errors
     /// Custody is locked, or the store failed: then it is done later.
-    pub(crate) async fn follow_decisions(&self) -> Result<(), Problem> {
+    pub(crate) async fn follow_decisions(&self) -> Result<Vec<Carried>, Problem> {
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         let store_failed = |error: StoreError| problem::of_store(&error);
@@ -386,45 +395,49 @@ impl Access {
                 let opened = keys.open(AccessKind::Setting, DECISIONS, &sealed).ok();
                 let number =
                     opened.and_then(|bytes| bytes.as_slice().try_into().ok().map(u64::from_be_bytes));
-                // One that does not authenticate begins anew: to carry a decision out twice changes nothing.
-                Seq(number.unwrap_or(0))
+                let damaged =
+                    || Problem::new(ErrorCode::StoreFailed, "the mark of officers' decisions is damaged");
+                Seq(number.ok_or_else(damaged)?)
             }
         };
-        let thread = digest::system_thread(self.genesis);
+        let (thread, mut carried) = (digest::system_thread(self.genesis), Vec::new());
         loop {
             let entries = self.store.entries(&thread, next, limits::ENTRIES_PAGE_MAX).await;
             let entries = entries.map_err(store_failed)?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            let after = last.place.seq.next();
+            if entries.is_empty() {
+                self.followed.store(next.0, Ordering::Relaxed);
+                return Ok(carried);
+            }
+            let before = next;
+            let mut marked = before;
             for entry in &entries {
+                next = entry.place.seq.next();
                 if let Payload::Decision { action } = &entry.body.payload
                     && let Decision::SetRoles { account, roles } = &action.decision
+                    && action.appliance == self.me
                 {
-                    let decided = digest::action_hash(action);
-                    self.set_roles_by_ceremony(&keys, *account, roles, decided).await?;
+                    let (decision, account) = (digest::action_hash(action), *account);
+                    let mark = decisions_mark(&keys, next)?;
+                    let outcome = self.set_roles_by_ceremony(&keys, account, roles, decision, mark).await?;
+                    marked = next;
+                    carried.push(Carried { decision, account, roles: roles.clone(), outcome });
                 }
             }
-            let sealed = keys.seal(AccessKind::Setting, DECISIONS, &after.0.to_be_bytes());
-            let sealed = sealed.map_err(|error| Problem::new(ErrorCode::StoreFailed, error.to_string()))?;
-            self.write(&[put(AccessKind::Setting, DECISIONS, sealed)]).await?;
-            next = after;
+            if marked != next {
+                self.write(&[decisions_mark(&keys, next)?]).await?;
+            }
         }
     }
 
-    /// Ends what is over, and writes down what waits for it, until shutdown.
-    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(SWEEP) => {}
-                () = shutdown.cancelled() => break,
-            }
-            self.tend().await;
-        }
-        self.tend().await;
+    /// Whether the ledger has decisions that were not looked at.
+    pub(crate) fn is_behind_decisions(&self) -> bool {
+        let view = self.view.read();
+        let head = view.state.thread(&digest::system_thread(self.genesis)).map(|thread| thread.head.seq);
+        head.is_some_and(|head| head.next().0 > self.followed.load(Ordering::Relaxed))
     }
 
     /// Reads everything if that was not possible at the start, and ends what is over.
-    async fn tend(&self) {
+    pub(crate) async fn tend(&self) {
         match self.load().await {
             Ok(true) => {
                 if let Err(problem) = self.sweep().await {
@@ -445,6 +458,8 @@ impl Access {
             for session in &ended {
                 inner.apps.remove(session);
             }
+            let Inner { apps, sessions, .. } = &mut *inner;
+            apps.retain(|session, _| sessions.is_open(*session));
             !ended.is_empty()
         };
         if ended {
@@ -497,6 +512,14 @@ impl Inner {
         all
     }
 
+    /// The record of who asks, whose session is still open: a request that waited does nothing that was ended meanwhile.
+    fn own(&self, caller: &Caller) -> Result<&AccountRecord, Problem> {
+        if !self.sessions.is_open(caller.session()) {
+            return Err(sign_in_needed());
+        }
+        self.record(caller.account())
+    }
+
     fn record(&self, account: AccountId) -> Result<&AccountRecord, Problem> {
         self.accounts
             .get(&account)
@@ -546,10 +569,20 @@ async fn attempt_key(store: &Store, keys: &AccessKeys) -> Result<zeroize::Zeroiz
     Ok(key)
 }
 
-/// Whom officers ever made what only they make.
-async fn given_by_officers(store: &Store, genesis: Hash) -> Result<HashSet<(AccountId, Role)>, StoreError> {
+fn decisions_mark(keys: &AccessKeys, next: Seq) -> Result<AccessChange, Problem> {
+    let sealed = keys.seal(AccessKind::Setting, DECISIONS, &next.0.to_be_bytes());
+    let sealed = sealed.map_err(|error| Problem::new(ErrorCode::StoreFailed, error.to_string()))?;
+    Ok(put(AccessKind::Setting, DECISIONS, sealed))
+}
+
+/// The roles that officers gave last, by account.
+async fn given_by_officers(
+    store: &Store,
+    genesis: Hash,
+    me: ApplianceId,
+) -> Result<HashMap<AccountId, Vec<Role>>, StoreError> {
     let thread = digest::system_thread(genesis);
-    let (mut given, mut next) = (HashSet::new(), Seq(0));
+    let (mut given, mut next) = (HashMap::new(), Seq(0));
     loop {
         let entries = store.entries(&thread, next, limits::ENTRIES_PAGE_MAX).await?;
         let Some(last) = entries.last() else { return Ok(given) };
@@ -557,19 +590,27 @@ async fn given_by_officers(store: &Store, genesis: Hash) -> Result<HashSet<(Acco
         for entry in &entries {
             if let Payload::Decision { action } = &entry.body.payload
                 && let Decision::SetRoles { account, roles } = &action.decision
+                && action.appliance == me
             {
-                given.extend(roles.iter().map(|role| (*account, *role)));
+                given.insert(*account, roles.clone());
             }
         }
     }
 }
 
-/// Whether officers gave an account the roles that only they give.
-fn is_backed(record: &AccountRecord, given: &HashSet<(AccountId, Role)>) -> bool {
+/// Whether an account has of the roles that only officers give none that they did not give last.
+fn is_backed(record: &AccountRecord, given: &HashMap<AccountId, Vec<Role>>) -> bool {
     [Role::SecurityOfficer, Role::Administrator]
         .into_iter()
         .filter(|role| record.roles().has(*role))
-        .all(|role| given.contains(&(record.id(), role)))
+        .all(|role| given.get(&record.id()).is_some_and(|roles| roles.contains(&role)))
+}
+
+/// The record with the roles that officers gave last.
+fn as_decided(record: &AccountRecord, roles: &[Role]) -> Option<AccountRecord> {
+    let by = Authority::Ceremony(Approved::danger_of(Hash::ZERO));
+    let nobody = Population { officers: 0, administrators: 0, auditors: 0 };
+    Some(record.change_roles(&by, Roles::new(roles).ok()?, nobody).ok()?.record)
 }
 
 /// Milliseconds from now until then, as seconds that a client waits.

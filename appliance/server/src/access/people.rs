@@ -9,9 +9,9 @@ use zixt_api::{
 use zixt_crypto::fill_random;
 use zixt_identity::{
     Accepted, AccountError, AccountRecord, Approved, Authority, Caller, Change, CredentialChange,
-    InvitationCode, Now, Password, Permission, Population, Recovery, RecoveryError, Roles, Status,
+    InvitationCode, Network, Now, Password, Permission, Population, Recovery, RecoveryError, Roles, Status,
 };
-use zixt_storage::AccessKind;
+use zixt_storage::{AccessChange, AccessKind};
 use zixt_types::{AccountId, Hash, RecoveryId, RevokeReason, Role, Timestamp};
 
 /// For how long the code of a recovery is good: a person comes for it by hand.
@@ -82,10 +82,18 @@ impl Access {
         account: AccountId,
         deed: &Deed,
     ) -> Result<AccountInfo, Problem> {
-        let roles = match deed {
-            Deed::Roles(new) => Some(roles_of(&new.roles)?),
-            _ => None,
+        let (roles, needed) = match deed {
+            Deed::Roles(new) => {
+                let may = caller.require(Permission::ChangeRoles);
+                may.or_else(|_| caller.require(Permission::ChangePrivilegedRoles))
+                    .map_err(problems::of_forbidden)?;
+                (Some(roles_of(&new.roles)?), None)
+            }
+            Deed::Suspend | Deed::Resume => (None, Some(Permission::SuspendAccounts)),
+            Deed::Offboard => (None, Some(Permission::OffboardAccounts)),
         };
+        // Before anything is said about an account, also whether there is one.
+        needed.map_or(Ok(()), |needed| caller.require(needed)).map_err(problems::of_forbidden)?;
         self.transition(caller, account, |record, by, population, now| match (deed, roles) {
             (Deed::Roles(_), Some(roles)) => record.change_roles(by, roles, population),
             (Deed::Suspend, _) => record.suspend(by, population, now.wall),
@@ -108,7 +116,7 @@ impl Access {
         let now = self.now();
         let changed = {
             let inner = self.inner()?;
-            let own = inner.record(caller.account())?;
+            let own = inner.own(caller)?;
             let actor = caller.acting(own, now.wall).map_err(problems::of_forbidden)?;
             let record = inner.record(account)?;
             change(record, &Authority::Caller(actor), inner.population(), now)
@@ -116,48 +124,44 @@ impl Access {
         self.carry_out(&keys, changed.map_err(problems::of_account)?, Vec::new()).await
     }
 
-    /// Gives an account the roles that officers decided. What cannot be is said in the log, and does not keep later
-    /// decisions back. Under [`Self::writing`].
+    /// Gives an account the roles that officers decided, with the mark that says so, in one step. What cannot be is told,
+    /// and does not keep later decisions back. Under [`Self::writing`].
     pub(super) async fn set_roles_by_ceremony(
         &self,
         keys: &AccessKeys,
         account: AccountId,
         roles: &[Role],
         decided: Hash,
-    ) -> Result<(), Problem> {
-        let refused = |why: &dyn std::fmt::Display| {
-            log::error!("decision {decided} about the roles of account {account} is not carried out: {why}");
-        };
-        let roles = match Roles::new(roles) {
-            Ok(roles) => roles,
-            Err(error) => {
-                refused(&error);
-                return Ok(());
-            }
-        };
+        mark: AccessChange,
+    ) -> Result<Result<(), String>, Problem> {
         let changed = {
             let inner = self.inner()?;
-            match inner.accounts.get(&account) {
-                None => {
-                    refused(&"there is no such account");
-                    return Ok(());
-                }
-                Some(record) if record.roles() == roles => return Ok(()),
-                Some(record) => {
+            match (Roles::new(roles), inner.accounts.get(&account)) {
+                (Err(error), _) => Err(error.to_string()),
+                (_, None) => Err("there is no such account".to_owned()),
+                (Ok(roles), Some(record)) if record.roles() == roles => Ok(None),
+                (Ok(roles), Some(record)) => {
                     // The ledger has this very action with the approvals of enough officers.
                     let by = Authority::Ceremony(Approved::danger_of(decided));
-                    record.change_roles(&by, roles, inner.population())
+                    record
+                        .change_roles(&by, roles, inner.population())
+                        .map(Some)
+                        .map_err(|error| error.to_string())
                 }
             }
         };
         match changed {
-            Ok(change) => {
+            Ok(Some(change)) => {
                 log::info!("account {account} has roles {roles:?} by decision {decided}");
-                self.carry_out(keys, change, Vec::new()).await
+                self.carry_out(keys, change, vec![mark]).await?;
+                Ok(Ok(()))
             }
-            Err(error) => {
-                refused(&error);
-                Ok(())
+            Ok(None) => self.write(&[mark]).await.map(Ok),
+            Err(why) => {
+                log::error!(
+                    "decision {decided} about the roles of account {account} is not carried out: {why}"
+                );
+                self.write(&[mark]).await.map(|()| Err(why))
             }
         }
     }
@@ -188,14 +192,16 @@ impl Access {
         caller: &Caller,
         account: AccountId,
     ) -> Result<RecoveryInfo, Problem> {
+        caller.require(Permission::RequestRecovery).map_err(problems::of_forbidden)?;
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         let now = self.now();
         let (recovery, replaced) = {
             let inner = self.inner()?;
-            let own = inner.record(caller.account())?;
+            let own = inner.own(caller)?;
             let actor = caller.acting(own, now.wall).map_err(problems::of_forbidden)?;
             let record = inner.record(account)?;
+            self.check_recovery_helps(record)?;
             let recovery =
                 Recovery::request(&actor, record, now, &mut fill_random).map_err(problems::of_recovery)?;
             // One of an account waits at a time, and not more than a few of all.
@@ -224,6 +230,22 @@ impl Access {
         Ok(info)
     }
 
+    /// A recovery gives a password and takes everything else. It is of no use to whom a password alone does not let in,
+    /// and would leave a door open to whom the invitation into the ledger is still unused.
+    fn check_recovery_helps(&self, record: &AccountRecord) -> Result<(), Problem> {
+        let refused = |why: &str| Err(Problem::new(ErrorCode::RecoveryRefused, why));
+        if !self.policy.takes_password_alone(record.roles()) {
+            return refused(
+                "a password alone lets nobody in with these roles: officers give the roles to another account",
+            );
+        }
+        let view = self.view.read();
+        match view.state.account(record.id()) {
+            Some(known) if known.invitation_used => Ok(()),
+            _ => refused("the account's invitation was never used: offboard it, and invite the person anew"),
+        }
+    }
+
     /// The recoveries that wait.
     ///
     /// # Errors
@@ -236,6 +258,11 @@ impl Access {
         Ok(RecoveryList { recoveries: self.inner()?.recoveries.values().map(recovery_info).collect() })
     }
 
+    /// Whose recovery waits.
+    pub(crate) fn recovery_of(&self, id: RecoveryId) -> Option<AccountId> {
+        self.inner().ok()?.recoveries.get(&id).map(Recovery::account)
+    }
+
     /// Approves a recovery: the account waits for its person with the code from now on.
     ///
     /// # Errors
@@ -244,25 +271,24 @@ impl Access {
         &self,
         caller: &Caller,
         id: RecoveryId,
-    ) -> Result<(AccountId, RecoveryCode), Problem> {
+    ) -> Result<RecoveryCode, Problem> {
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         let now = self.now();
         let code = InvitationCode::generate(&mut fill_random)
             .map_err(|error| Problem::new(ErrorCode::SignInUnavailable, error.to_string()))?;
         let expires_at = Timestamp(now.wall.0.saturating_add(RECOVERY_CODE_MS));
-        let (account, approved) = {
+        let approved = {
             let inner = self.inner()?;
-            let own = inner.record(caller.account())?;
+            let own = inner.own(caller)?;
             let actor = caller.acting(own, now.wall).map_err(problems::of_forbidden)?;
             actor.require(Permission::ApproveRecovery).map_err(problems::of_forbidden)?;
             let recovery = inner.recoveries.get(&id).cloned();
             let recovery =
                 recovery.ok_or_else(|| Problem::new(ErrorCode::UnknownRecovery, "no such request waits"))?;
-            let account = recovery.account();
             let requester = inner.record(recovery.requested_by())?;
-            let record = inner.record(account)?;
-            (account, recovery.approve(&actor, requester, record, &code, now, expires_at))
+            let record = inner.record(recovery.account())?;
+            recovery.approve(&actor, requester, record, &code, now, expires_at)
         };
         let change = match approved {
             Ok(change) => change,
@@ -278,7 +304,7 @@ impl Access {
         };
         self.carry_out(&keys, change, vec![remove(AccessKind::Recovery, id.as_bytes())]).await?;
         self.inner()?.recoveries.remove(&id);
-        Ok((account, RecoveryCode { code: code.to_text().into(), expires_at: expires_at.0 }))
+        Ok(RecoveryCode { code: code.to_text().into(), expires_at: expires_at.0 })
     }
 
     /// A person comes with the code of a recovery and sets a password.
@@ -291,28 +317,25 @@ impl Access {
         code: &Secret,
         password: &Secret,
         name: Option<String>,
+        network: Option<Network>,
     ) -> Result<(), Problem> {
         let keys = self.keys()?;
         let password = Password::parse(password.expose())
             .map_err(|error| Problem::new(ErrorCode::PasswordRefused, error.to_string()))?;
         let Some(code) = InvitationCode::parse(code.expose()) else { return Err(problems::refused()) };
-        // Once the person is in, nobody could tell which of the devices are of before.
-        if self.devices_to_revoke().iter().any(|(to_revoke, _)| *to_revoke == account) {
-            return Err(Problem::new(
-                ErrorCode::Busy,
-                "the account's devices of before are still being ended",
-            ));
-        }
-        // The code has 160 random bits, so nobody guesses it; it is asked first, so that nobody has the appliance hash.
-        let roles = {
+        let admission = {
+            let mut inner = self.inner()?;
             let now = self.now();
-            let inner = self.inner()?;
-            let record = inner.accounts.get(&account).ok_or_else(problems::refused)?;
-            record.accept(&code, now).map_err(|_| problems::refused())?;
-            record.roles()
+            let origin = zixt_identity::Origin { network, held: None };
+            let admitted = inner.attempts.admit_key(&self.policy.attempts, &origin, now.wall);
+            admitted.map_err(|locked| problems::locked(locked, now.wall))?
         };
+        // The code has 160 random bits, so nobody guesses it; it is asked first, so that nobody has the appliance hash.
+        let roles = self.check_code(account, &code)?;
+        self.inner()?.attempts.passed(admission);
         let chosen = self.choose(roles, password, name).await?;
         let _alone = self.writing.lock().await;
+        self.check_code(account, &code)?;
         let now = self.now();
         let accepted = {
             let inner = self.inner()?;
@@ -324,6 +347,27 @@ impl Access {
         let credentials = credentials.map_err(problems::of_change)?;
         let row = self.credentials_row(&keys, account, &credentials)?;
         self.carry_out(&keys, change, vec![row]).await
+    }
+}
+
+impl Access {
+    /// Whether a code is the account's, and nothing of before could come in with it. Tells the account's roles.
+    fn check_code(&self, account: AccountId, code: &InvitationCode) -> Result<Roles, Problem> {
+        let roles = {
+            let now = self.now();
+            let inner = self.inner()?;
+            let record = inner.accounts.get(&account).ok_or_else(problems::refused)?;
+            record.accept(code, now).map_err(|_| problems::refused())?;
+            record.roles()
+        };
+        // Once the person is in, nobody could tell which of the devices are of before.
+        if !self.devices(account).is_empty() {
+            return Err(Problem::new(
+                ErrorCode::Busy,
+                "the account's devices of before are still being ended",
+            ));
+        }
+        Ok(roles)
     }
 }
 

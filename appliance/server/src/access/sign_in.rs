@@ -58,6 +58,10 @@ pub(crate) struct Proven {
     pub(crate) factor: Factor,
     /// Why it was not taken, for the audit record alone.
     pub(crate) because: Option<String>,
+    /// Whether it came from a source that the account does not know.
+    pub(crate) unknown_source: bool,
+    /// Whether it was not even looked at, which anybody can have as often as they like.
+    pub(crate) unseen: bool,
     /// The session, if the sign-in is complete.
     pub(crate) session: Option<SessionId>,
     /// The answer.
@@ -126,6 +130,8 @@ impl Access {
             account: None,
             factor,
             because: None,
+            unknown_source: false,
+            unseen: false,
             session: None,
             answer: Err(Problem::new(ErrorCode::UnknownSignIn, "no such sign-in is under way")),
         };
@@ -160,7 +166,11 @@ impl Access {
             None => None,
         };
         let now = self.now();
-        let incoming = Incoming { factor, origin: door.origin(), channel: door.channel().binding() };
+        let channel = door.channel().binding();
+        let incoming = Incoming { factor, origin: door.origin(), channel, device: door.device };
+        proven.unknown_source = !credentials
+            .as_ref()
+            .is_some_and(|credentials| credentials.knows(&HeldSource::tls_key(&door.tls)));
         let admitted = {
             let mut inner = self.inner()?;
             login.admit(&self.policy, &mut inner.attempts, credentials.as_ref(), &incoming, now)
@@ -169,10 +179,12 @@ impl Access {
             Ok(admitted) => admitted,
             Err(NotAdmitted::Locked(locked)) => {
                 proven.because = Some("too many failed attempts".to_owned());
+                proven.unseen = true;
                 return Err(problems::locked(locked, now.wall));
             }
             Err(NotAdmitted::OtherConnection) => {
                 proven.because = Some("another connection than the sign-in began on".to_owned());
+                proven.unseen = true;
                 return Err(problems::refused());
             }
         };
@@ -181,7 +193,17 @@ impl Access {
             let _alone = self.writing.lock().await;
             self.write_pending(&keys, Vec::new()).await?;
         }
-        let turn = if is_slow(factor) { Some(self.turn().await?) } else { None };
+        let turn = match is_slow(factor) {
+            false => None,
+            true => match self.turn().await {
+                Ok(turn) => Some(turn),
+                Err(problem) => {
+                    // Nobody looked at it: it is no guess.
+                    login.give_back(admitted, &mut self.inner()?.attempts);
+                    return Err(problem);
+                }
+            },
+        };
         let record = {
             let inner = self.inner()?;
             account.and_then(|account| inner.accounts.get(&account).cloned())

@@ -115,6 +115,7 @@ impl App {
         if let Some(entry) = recorded.map_err(|error| problem::of_store(&error))?
             && matches!(&entry.body.payload, Payload::Decision { action: recorded } if *recorded == action)
         {
+            self.follow(&action).await?;
             return self.receipt((&entry).into()).await;
         }
         let custody = Arc::clone(&self.custody);
@@ -159,10 +160,16 @@ impl App {
             recorded = Err(Unrecorded::Undone);
         }
         let receipt = self.receipt(recorded.map_err(|why| problem::of_unrecorded(&why))?).await?;
-        if matches!(action.decision, Decision::SetRoles { .. }) {
-            self.access.follow_decisions().await?;
-        }
+        self.follow(&action).await?;
         Ok(receipt)
+    }
+
+    /// Carries out what an action that is recorded says about roles.
+    async fn follow(&self, action: &Action) -> Result<(), Problem> {
+        if self.access.is_behind_decisions() {
+            self.follow_decisions(Some(digest::action_hash(action))).await?;
+        }
+        Ok(())
     }
 
     /// The place of the next decision in the system thread.

@@ -34,10 +34,15 @@ impl App {
     /// Ends the devices of all who have left, as far as it goes now. The rest waits.
     pub(crate) async fn revoke_leavers(&self) {
         let _alone = self.leaving.lock().await;
-        for (account, reason) in self.access.devices_to_revoke() {
+        let due = self.access.devices_to_revoke();
+        // While nothing can be recorded, nothing is tried, and nothing said of it again and again.
+        if due.is_empty() || self.check_can_record().is_err() || self.audit.check().is_err() {
+            return;
+        }
+        for (account, reason) in due {
+            // One that does not work keeps no other back.
             if let Err(problem) = self.revoke_devices(account, reason).await {
                 log::warn!("devices of account {account} are not revoked yet: {}", problem.detail);
-                return;
             }
         }
     }
@@ -51,7 +56,13 @@ impl App {
         for device in active {
             let mut event = self.audit.event(Action::DeviceRevoked, Actor::Appliance, Origin::Inside);
             event.target = Some(Target::Device(account, device));
-            self.audited(event, self.revoke_device(account, device, reason)).await?;
+            let done = self.revoke_device(account, device, reason).await;
+            event.outcome = crate::audit::outcome(&done);
+            // It is tried again and again; that it did not work is recorded once in a while.
+            if done.is_ok() || self.repeats.tell((Action::DeviceRevoked, Some(account), None)).is_some() {
+                self.audit.record(event).await?;
+            }
+            done?;
             log::info!("device {device} of account {account} was revoked");
         }
         Ok(())

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zixt_api::{CustodyState, ErrorCode, Health, Problem};
 use zixt_audit::Event;
 use zixt_crypto::Backend;
@@ -66,6 +67,10 @@ pub struct App {
     naming: Mutex<()>,
     /// One request at a time records decisions: each is bound to its place in the system thread.
     deciding: Mutex<()>,
+    /// Requests that change something, which go on when their connection is gone.
+    pub(crate) tasks: TaskTracker,
+    /// What anybody can do as often as they like, for the journal.
+    repeats: people::Repeats,
     /// One task at a time ends devices of who has left.
     leaving: Mutex<()>,
     /// One export of the audit journal at a time: it is made in memory.
@@ -134,6 +139,8 @@ impl App {
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
             naming: Mutex::new(()),
             deciding: Mutex::new(()),
+            tasks: TaskTracker::new(),
+            repeats: people::Repeats::default(),
             leaving: Mutex::new(()),
             exporting: Mutex::new(()),
         }
@@ -149,6 +156,17 @@ impl App {
             Some(_) => Problem::new(ErrorCode::CallerRevoked, "the device was revoked"),
             None => Problem::new(ErrorCode::UnknownCaller, "the connection's key belongs to no device"),
         })
+    }
+
+    /// Refuses a TLS key whose device was revoked: whoever has it may be anybody.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CallerRevoked`]
+    pub(crate) fn check_not_revoked(&self, tls: &Hash) -> Result<(), Problem> {
+        match self.caller(tls) {
+            Err(problem) if problem.code == ErrorCode::CallerRevoked => Err(problem),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a TLS key belongs to an active device.

@@ -3,6 +3,10 @@
 use super::App;
 use crate::access::{Deed, Door};
 use crate::audit::{self, with, with_text};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 use zixt_api::{
     Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, Hex, Me, Problem, PskVerifier, RecoveryCode,
     RecoveryInfo, RecoveryList, Renewed, Secret, SessionList, SignInBegun, SignInProof, SignInRequest,
@@ -11,6 +15,43 @@ use zixt_api::{
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
 use zixt_identity::{Caller, Permission};
 use zixt_types::{AccountId, DeviceId, LoginId, Member, RecoveryId, SessionId};
+
+/// What is over is looked for so often. A stream whose session ends by time closes within this.
+const TEND: Duration = Duration::from_secs(10);
+/// What anybody can have recorded as often as they like is recorded so often, with how many times it was.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Of so many kinds and places apart.
+const REPEATS_MAX: usize = 1024;
+
+/// What is told again and again.
+pub(super) type Repeated = (Action, Option<AccountId>, Option<zixt_identity::Network>);
+
+/// Tells of what repeats once in a while.
+#[derive(Default)]
+pub(super) struct Repeats(Mutex<HashMap<Repeated, (Instant, u64)>>);
+
+impl Repeats {
+    /// How many times it was since it was told last, if it is to be told now.
+    pub(super) fn tell(&self, what: Repeated) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if told.len() >= REPEATS_MAX && !told.contains_key(&what) {
+            told.retain(|_, (last, _)| now.duration_since(*last) < REPEAT);
+            // Too many places at once: they share one.
+        }
+        let full = told.len() >= REPEATS_MAX && !told.contains_key(&what);
+        // Too many places at once share one.
+        let what = if full { (what.0, None, None) } else { what };
+        let (last, count) = told.entry(what).or_insert((now, 0));
+        *count += 1;
+        if *count > 1 && now.duration_since(*last) < REPEAT {
+            return None;
+        }
+        let repeats = std::mem::replace(count, 1);
+        *last = now;
+        Some(repeats)
+    }
+}
 
 /// Accounts that one answer lists at most.
 const PAGE_MAX: usize = 256;
@@ -82,7 +123,9 @@ impl App {
         self.audit.check()?;
         let proven = self.access.prove(door, id, proof).await;
         let told = match &proven.answer {
-            Ok(SignInStep::Need { .. }) => return proven.answer,
+            Ok(SignInStep::Need { .. }) if !proven.unknown_source => return proven.answer,
+            // Somebody elsewhere has the first factor, and perhaps nothing else.
+            Ok(SignInStep::Need { .. }) => Outcome::Ok,
             // Nothing was tried.
             Err(problem) if proven.because.is_none() && problem.status >= 400 && problem.status != 401 => {
                 return proven.answer;
@@ -101,6 +144,15 @@ impl App {
         let mut event = self.audit.event(action, actor, by);
         event.target = proven.account.map(Target::Account);
         event.outcome = told;
+        if proven.unseen {
+            match self.repeats.tell((action, proven.account, door.network)) {
+                Some(repeats) => with(&mut event, "repeats", Value::Number(repeats)),
+                None => return proven.answer,
+            }
+        }
+        if matches!(proven.answer, Ok(SignInStep::Need { .. })) {
+            with(&mut event, "complete", Value::Flag(false));
+        }
         with_text(&mut event, "factor", proven.factor.name());
         if let Some(because) = &proven.because {
             with_text(&mut event, "because", because);
@@ -118,12 +170,71 @@ impl App {
     ///
     /// # Errors
     /// The code or the password is refused.
-    pub(crate) async fn accept(&self, by: Origin, request: Acceptance) -> Result<(), Problem> {
+    pub(crate) async fn accept(&self, door: &Door, by: Origin, request: Acceptance) -> Result<(), Problem> {
         let account = request.account.0;
         let mut event = self.audit.event(Action::PasswordChanged, Actor::Nobody, by);
         event.target = Some(Target::Account(account));
+        self.audit.check()?;
         let name = self.plain_name(account).await?;
-        self.audited(event, self.access.accept(account, &request.code, &request.password, name)).await
+        let done = self.access.accept(account, &request.code, &request.password, name, door.network).await;
+        event.outcome = audit::outcome(&done);
+        if let Err(problem) = &done {
+            // Anybody can try as often as they like.
+            match self.repeats.tell((Action::PasswordChanged, None, door.network)) {
+                Some(repeats) => with(&mut event, "repeats", Value::Number(repeats)),
+                None => return Err(problem.clone()),
+            }
+        }
+        match self.audit.record(event).await {
+            Err(problem) if done.is_ok() => Err(problem),
+            _ => done,
+        }
+    }
+
+    /// Carries out what officers decided about roles, and says in the journal what became of each. Gives the refusal of
+    /// `asked`, if it is among them.
+    ///
+    /// # Errors
+    /// It cannot be done now, or the decision that was asked for is refused.
+    pub(crate) async fn follow_decisions(&self, asked: Option<zixt_types::Hash>) -> Result<(), Problem> {
+        let mut refused = None;
+        for carried in self.access.follow_decisions().await? {
+            let mut event = self.audit.event(Action::RoleGranted, Actor::Appliance, Origin::Inside);
+            event.target = Some(Target::Account(carried.account));
+            let names: Vec<_> = carried.roles.iter().map(|role| role.name()).collect();
+            with_text(&mut event, "roles", &names.join(" "));
+            with(&mut event, "decision", Value::Digest(carried.decision));
+            let problem =
+                carried.outcome.err().map(|why| Problem::new(zixt_api::ErrorCode::AccountStatusWrong, why));
+            event.outcome = problem.as_ref().map_or(Outcome::Ok, audit::outcome_of);
+            self.audit.record(event).await?;
+            if asked == Some(carried.decision) {
+                refused = problem;
+            }
+        }
+        refused.map_or(Ok(()), |problem| {
+            let detail = format!("it is recorded, and is not carried out: {}", problem.detail);
+            Err(Problem::new(problem.code, detail))
+        })
+    }
+
+    /// Looks after who may come in, until shutdown: what is over ends, and what officers decided is carried out.
+    pub(crate) async fn tend(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            self.access.tend().await;
+            if self.access.is_behind_decisions()
+                && let Err(problem) = self.follow_decisions(None).await
+            {
+                log::warn!("officers' decisions about roles are not carried out yet: {}", problem.detail);
+            }
+            if shutdown.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(TEND) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
     }
 
     async fn plain_name(&self, account: AccountId) -> Result<Option<String>, Problem> {
@@ -445,7 +556,8 @@ impl App {
         let mut event = self.event_of(Action::AccountRecovered, who);
         with_text(&mut event, "step", "approved");
         with_text(&mut event, "recovery", &id.to_hex());
-        let (_, code) = self.audited(event, self.access.approve_recovery(&who.caller, id)).await?;
+        event.target = self.access.recovery_of(id).map(Target::Account);
+        let code = self.audited(event, self.access.approve_recovery(&who.caller, id)).await?;
         self.revoke_leavers().await;
         Ok(code)
     }

@@ -12,6 +12,7 @@ use crate::custody::CustodyWatch;
 use crate::health::Vitals;
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -40,6 +41,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(endpoints::ADMIN_AUDIT_EXPORT, get(audit_export))
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), super::to_the_end))
         .with_state(app)
 }
 

@@ -9,6 +9,7 @@ use crate::app::{App, Kept};
 use crate::room::{ENROL_BYTES_MAX, Held};
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -50,6 +51,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(super::people::router())
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), super::to_the_end))
         .with_state(app)
 }
 

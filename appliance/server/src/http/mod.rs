@@ -13,11 +13,15 @@ mod visitors;
 pub use admin::{router as admin_router, starting_router};
 pub use clients::router as client_router;
 
+use crate::app::App;
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use std::net::SocketAddr;
-use zixt_api::{PROBLEM_CONTENT_TYPE, Problem};
+use std::sync::Arc;
+use zixt_api::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 use zixt_types::Hash;
 
 /// Who is at the other end of a client's connection: the hash of the TLS key that it has proven to hold.
@@ -31,6 +35,21 @@ pub struct Remote(pub SocketAddr);
 /// The user at the other end of the admin socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LocalUser(pub u32);
+
+/// Lets a request that changes something come to its end, and into the journal, whatever becomes of its connection: hyper
+/// drops what a peer who hangs up no longer waits for, in the middle of it.
+async fn to_the_end(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if *request.method() == Method::GET {
+        return next.run(request).await;
+    }
+    match app.tasks.spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            log::error!("a request: {error}");
+            Failure(Problem::new(ErrorCode::StoreFailed, "the request was not finished")).into_response()
+        }
+    }
+}
 
 /// A refusal as an answer.
 #[derive(Debug)]

@@ -91,9 +91,15 @@ async fn prove(
     Ok(Json(app.sign_in_step(&door, by, sign_in, proof).await?))
 }
 
-async fn accept(State(app): Here, Anybody(sender): Anybody, By(by): By, body: Body) -> Answer<Done> {
+async fn accept(
+    State(app): Here,
+    AtDoor(door): AtDoor,
+    Anybody(sender): Anybody,
+    By(by): By,
+    body: Body,
+) -> Answer<Done> {
     let (request, _room) = json::<Acceptance>(&app, body, ENROL_BYTES_MAX, sender).await?;
-    app.accept(by, request).await?;
+    app.accept(&door, by, request).await?;
     Ok(Json(Done {}))
 }
 

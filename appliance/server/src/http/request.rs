@@ -102,6 +102,7 @@ impl FromRequestParts<Arc<App>> for SignedIn {
             Ok(by) => by,
             Err(never) => match never {},
         };
+        app.check_not_revoked(&door.tls)?;
         let caller = app.access.check(bearer(parts)?, &door.channel().binding())?;
         let member = app.caller(&door.tls).ok().filter(|member| member.account == caller.account());
         let device = member.map(|member| member.device);

@@ -59,7 +59,7 @@ pub(crate) enum What {
     },
     /// Give an account other roles: the only way to make a security officer or an administrator
     SetRoles {
-        /// The account, as 32 hexadecimal digits (`zixt-admin accounts` lists them)
+        /// The account, as 32 hexadecimal digits (`zixt-admin people` lists them)
         #[arg(value_parser = account)]
         account: AccountId,
         /// All its roles from then on
@@ -172,6 +172,9 @@ fn decision(status: &Status, what: &What) -> Result<Decision, Failure> {
             let mut roles = roles.clone();
             roles.sort();
             roles.dedup();
+            if !zixt_types::are_roles(&roles) {
+                return Err("nobody may have these roles together".into());
+            }
             Decision::SetRoles { account: *account, roles }
         }
     })
