@@ -657,6 +657,7 @@ async fn every_endpoint_knows_who_may() {
             let (tls, name) = (Some(tls_of(device)), names[0].name());
             let body = match endpoint.request {
                 None => Vec::new(),
+                Some("NewRoles") if name == "security-officer" => br#"{"roles":["auditor"]}"#.to_vec(),
                 Some("NewRoles") => br#"{"roles":["user"]}"#.to_vec(),
                 Some("NewPassword") => format!(r#"{{"password":"{GOOD_PASSWORD}"}}"#).into_bytes(),
                 Some("PskVerifier") => {
