@@ -3,6 +3,8 @@
 mod refusals;
 mod set_aside;
 mod sinks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls_stream;
 
 pub use set_aside::{SetAsideError, set_aside};

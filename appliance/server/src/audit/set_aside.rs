@@ -107,6 +107,10 @@ mod tests {
         assert_eq!(done.kept_as.len(), 1, "{done:?}");
         assert!(path.join(&done.kept_as[0]).exists() && done.goes_on_at.unwrap() > before);
         let (journal, _) = open().unwrap();
+        let when = When { wall: now(), ledger: None };
+        let event = Event::new(Action::SignIn, Actor::Nobody, Origin::Console, when);
+        let next = journal.append(&event, Duration::from_secs(60)).unwrap();
+        assert!(next.sequence >= done.goes_on_at.unwrap());
         let mut reader = journal.reader(Sequence(1));
         let reads = std::iter::from_fn(|| reader.read_next().unwrap()).collect::<Vec<_>>();
         assert!(reads.iter().any(|read| matches!(read, Read::Gap(_))), "{reads:?}");
