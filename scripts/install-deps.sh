@@ -33,8 +33,12 @@ packages_test=(
     clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
     libclang-dev  # as clang
     libsqlite3-dev # Kryoptic keeps its objects in SQLite
+    openssl       # makes the certificates that tests of syslog over TLS need
     opensc        # pkcs11-tool, the independent witness of what is in a token
-    perl          # OpenSSL's build, for Kryoptic
+    perl          # OpenSSL's build, for Kryoptic; another user at the admin socket
+    rsyslog       # the real receiver of audit records
+    rsyslog-gnutls # its TLS
+    systemd       # systemd-journald and journalctl: audit records in systemd's journal
     tmux          # drives the terminal programs the way a person would
 )
 # Debian 12 ships Rust 1.63; its security archive carries a current toolchain for the browsers under these names.
