@@ -67,6 +67,7 @@ pub fn set_aside(state: &Path) -> Result<SetAside, SetAsideError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::testing::until;
     use std::os::unix::fs::FileExt as _;
     use zixt_audit::{Action, Actor, Event, Journal, Origin, Read, Sequence};
 
@@ -75,13 +76,24 @@ mod tests {
         Settings { segment_bytes: limits::SEGMENT_BYTES_MIN, random: [1; 32], clock }
     }
 
+    /// A process that another test starts holds our locks until it has become its program: those are waited for.
+    fn set_aside_at_last(state: &Path) -> SetAside {
+        until("the locks", || match set_aside(state) {
+            Err(SetAsideError::InUse(_) | SetAsideError::Folder(_)) => None,
+            done => Some(done.unwrap()),
+        })
+    }
+
     #[test]
     fn damage_is_set_aside_once_and_the_journal_goes_on() {
         let state = tempfile::tempdir().unwrap();
         std::fs::create_dir(state.path().join("server")).unwrap();
         assert!(matches!(set_aside(state.path()), Err(SetAsideError::Absent(_))));
         let path = state.path().join(FOLDER);
-        let open = || Journal::open(Arc::new(DiskFolder::open(&path).unwrap()), settings());
+        let open = || {
+            let folder = until("the journal's lock", || DiskFolder::open(&path).ok());
+            Journal::open(Arc::new(folder), settings())
+        };
         let (journal, _) = open().unwrap();
         for _ in 0..8 {
             let when = When { wall: now(), ledger: None };
@@ -90,7 +102,7 @@ mod tests {
         }
         let before = journal.head().sequence;
         drop(journal);
-        assert_eq!(set_aside(state.path()).unwrap().goes_on_at, None, "a whole journal stays as it is");
+        assert_eq!(set_aside_at_last(state.path()).goes_on_at, None, "a whole journal stays as it is");
 
         let segment = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
         let segment = segment.filter(|path| path.file_name().unwrap() != "reserve").min().unwrap();
@@ -100,10 +112,10 @@ mod tests {
         assert!(matches!(open(), Err(OpenError::Damaged(_))));
 
         // As long as the server works with the folder nothing is moved under it.
-        let held = Lock::take(&state.path().join("server")).unwrap();
+        let held = until("the server's lock", || Lock::take(&state.path().join("server")).ok());
         assert!(matches!(set_aside(state.path()), Err(SetAsideError::InUse(_))));
         drop(held);
-        let done = set_aside(state.path()).unwrap();
+        let done = set_aside_at_last(state.path());
         assert_eq!(done.kept_as.len(), 1, "{done:?}");
         assert!(path.join(&done.kept_as[0]).exists() && done.goes_on_at.unwrap() > before);
         let (journal, _) = open().unwrap();
