@@ -35,9 +35,9 @@ packages_test=(
     ldap-utils    # changes what is in the directories of the tests
     libclang-dev  # as clang
     libsqlite3-dev # Kryoptic keeps its objects in SQLite
+    openssl       # makes the certificates that tests of syslog over TLS need
     opensc        # pkcs11-tool, the independent witness of what is in a token
     openssl       # certificates of the directories of the tests
-    perl          # OpenSSL's build, for Kryoptic
     python3-samba # samba-tool, which sets up a domain
     samba-ad-dc   # a domain controller of Active Directory
     samba-ad-provision # what a new domain begins with
@@ -47,6 +47,10 @@ packages_test=(
     nodejs        # runs oidc-provider, the OpenID provider of the tests (scripts/install-peers.sh); 18 or newer
     npm           # installs it
     python3-venv  # holds pysaml2, the SAML identity provider of the tests
+    perl          # OpenSSL's build, for Kryoptic; another user at the admin socket
+    rsyslog       # the real receiver of audit records
+    rsyslog-gnutls # its TLS
+    systemd       # systemd-journald and journalctl: audit records in systemd's journal
     tmux          # drives the terminal programs the way a person would
     xmlsec1       # signs for pysaml2
 )

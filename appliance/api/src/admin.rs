@@ -49,6 +49,76 @@ pub struct AuditPage {
     pub more: bool,
 }
 
+/// How the audit journal is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct AuditHealth {
+    /// The last record.
+    pub head: u64,
+    /// The first record that is still here.
+    pub first: u64,
+    /// Events that wait to be written.
+    pub waiting: u64,
+    /// There is a reserve for a full disk. If not, only what concerns security is recorded, and everything else refused.
+    pub reserved: bool,
+    /// Why there is no reserve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_error: Option<String>,
+    /// Bytes left in the file that is being written. Without a reserve that is all there is.
+    pub room_bytes: u64,
+    /// Actions that were refused since the disk became full.
+    pub refused: u64,
+    /// Why nothing is recorded any more, until the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// Where audit records go beside the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditSinkKind {
+    /// A syslog receiver, over TLS.
+    Syslog,
+    /// systemd's journal on the box.
+    Journald,
+}
+
+/// How a sink is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditSinkState {
+    /// It keeps up.
+    Ok,
+    /// It has not got everything for a second or longer.
+    Behind,
+    /// It takes nothing.
+    Failing,
+}
+
+/// A sink of audit records. Nothing waits for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditSink {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it is.
+    pub kind: AuditSinkKind,
+    /// How it is.
+    pub state: AuditSinkState,
+    /// Records that were not handed on yet.
+    pub events_behind: u64,
+    /// For how long there has been one of those.
+    pub seconds_behind: u64,
+    /// The last record that was handed on.
+    pub delivered: u64,
+    /// Times since the start that it was told of records that it will never get.
+    pub gaps: u64,
+    /// The last error, as long as it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it began to fail, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
 /// What an administrator sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AdminStatus {
@@ -90,4 +160,8 @@ pub struct AdminStatus {
     pub queued: u64,
     /// Milliseconds since the program started.
     pub uptime_ms: u64,
+    /// The audit journal.
+    pub audit: AuditHealth,
+    /// Where its records go beside it.
+    pub audit_sinks: Vec<AuditSink>,
 }

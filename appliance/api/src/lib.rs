@@ -26,7 +26,10 @@ pub use access::{
     TotpEnrolment, VaultFile, VaultShareGiven,
 };
 pub use account::{AccountName, AccountView, PublicKey};
-pub use admin::{AdminDecision, AdminInvitation, AdminStatus, AuditPage, HeaderInfo};
+pub use admin::{
+    AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditPage, AuditSink, AuditSinkKind,
+    AuditSinkState, HeaderInfo,
+};
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
 pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};
 pub use health::{CustodyState, Health};

@@ -6,6 +6,8 @@ use crate::journal::{Gap, Read, Reader, Shared};
 use crate::text::visible;
 use crate::{Action, Code, Details, Event, Journal, Key, Record, Sequence, Text, Value, limits};
 use minicbor::{Decode, Encode};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +39,14 @@ pub trait Sink: Send {
     /// # Errors
     /// As [`Self::deliver`].
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Asked now and then while there is nothing to hand on: whether the other end is still there.
+    ///
+    /// # Errors
+    /// It is not. What it may not have got comes again ([`Self::overlap`]).
+    fn check(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// How many events from before a failure or a restart come again, because the other end may not have got them
     /// although they were handed on.
@@ -161,6 +171,17 @@ impl Follower {
         Step::Delivered(count)
     }
 
+    /// Looks at a sink that has nothing to do.
+    fn probe(&mut self) -> Step {
+        match self.sink.check() {
+            Ok(()) => {
+                lock(&self.state).failing = None;
+                Step::Idle
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
     fn delivered(&mut self, gaps: &[Gap]) {
         let delivered = self.reader.position().before();
         let cursor = Cursor { version: Cursor::VERSION_NUMBER, chain: self.shared.chain, delivered };
@@ -226,16 +247,24 @@ impl Follower {
         let handle = (self.name.clone(), Arc::clone(&self.shared), Arc::clone(&self.state));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name(format!("audit-{}", self.name)).spawn(move || {
+            let mut was_idle = false;
             loop {
                 // Before the flag: a call after this point ends the wait below at once.
                 let calls = self.shared.calls();
                 if stopped.load(Ordering::Acquire) {
                     break;
                 }
-                match self.step() {
+                let mut step = self.step();
+                if step == Step::Idle && was_idle {
+                    step = self.probe();
+                }
+                was_idle = step == Step::Idle;
+                match step {
                     Step::Delivered(_) => {}
                     Step::Idle => self.shared.wait_beyond(self.reader.position().before(), calls, IDLE),
-                    Step::Failed(pause) => self.shared.wait_beyond(Sequence(u64::MAX), calls, pause),
+                    Step::Failed(pause) => {
+                        self.shared.wait_beyond(Sequence(u64::MAX), calls, with_jitter(pause));
+                    }
                 }
             }
         })?;
@@ -244,8 +273,16 @@ impl Follower {
     }
 }
 
-/// How long a follower without work sleeps when nobody calls it.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a follower without work sleeps when nobody calls it. Then it looks whether its sink is still there.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Up to a quarter shorter, so that sinks that failed together do not come back together.
+fn with_jitter(pause: Duration) -> Duration {
+    // The standard library's only source of randomness; nothing secret hangs on it.
+    let random = RandomState::new().build_hasher().finish();
+    let eighths = u32::try_from(random % 9).unwrap_or(0);
+    pause - pause / 32 * eighths
+}
 
 /// A follower in its thread. Dropping it tells the thread to end and does not wait: a sink may block.
 pub struct FollowerThread {

@@ -19,6 +19,7 @@ mod fields;
 pub mod folder;
 mod follow;
 mod journal;
+pub mod journald;
 pub mod limits;
 pub mod lines;
 mod record;
@@ -34,7 +35,7 @@ pub use export::{Export, ExportError, Finding, Report, verify};
 pub use follow::{Delivery, Failing, Follower, FollowerHealth, FollowerThread, Sink, Step};
 pub use journal::{
     AnchorError, AppendError, Clock, Damage, Fault, Gap, GapReason, Journal, JournalHealth, OpenError,
-    Opened, Pending, Read, Reader, Receipt, RemoveError, SetAside, Settings, set_aside,
+    Opened, Pending, Read, Reader, Receipt, RemoveError, Room, SetAside, Settings, set_aside,
 };
 pub use record::{AuditRoot, Head, LinkError, Record, RootError, Sequence, chain_name};
 pub use text::{Code, Key, NameError, Text, TextError};

@@ -196,6 +196,14 @@ impl<C: Connect> Sink for SyslogSink<C> {
         self.with_stream(|stream| stream.flush())
     }
 
+    fn check(&mut self) -> io::Result<()> {
+        match self.stream {
+            // A stream of ours tells with a flush whether the other end is there.
+            Some(_) => self.flush(),
+            None => Ok(()),
+        }
+    }
+
     fn overlap(&self) -> u64 {
         limits::SYSLOG_OVERLAP_EVENTS
     }

@@ -42,6 +42,100 @@ struct File {
     hsmd: Option<PathBuf>,
     admin_uids: Vec<u32>,
     log: Option<String>,
+    audit: AuditConfig,
+}
+
+/// Where audit records go beside the journal on the box: `[audit]` in the file. Nowhere, unless it says so.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AuditConfig {
+    /// Whether systemd's journal gets them.
+    pub journald: bool,
+    /// Its socket.
+    pub journald_socket: PathBuf,
+    /// The name that records bear as their host; the machine's if absent.
+    pub hostname: Option<String>,
+    /// The private enterprise number in the name of the structured data (RFC 5424 section 6.3.2).
+    pub enterprise: u32,
+    /// Receivers of syslog over TLS: `[[audit.syslog]]`.
+    pub syslog: Vec<SyslogTarget>,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            journald: false,
+            journald_socket: "/run/systemd/journal/socket".into(),
+            hostname: None,
+            enterprise: DOCUMENTATION_ENTERPRISE,
+            syslog: Vec::new(),
+        }
+    }
+}
+
+/// The private enterprise number for documentation (RFC 5612).
+const DOCUMENTATION_ENTERPRISE: u32 = 32473;
+/// Each sink is a thread, and reads the journal on its own.
+const SYSLOG_TARGETS_MAX: usize = 8;
+
+/// A receiver of syslog over TLS (RFC 5425).
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SyslogTarget {
+    /// Its name in health and of its cursor: small letters, digits and dashes. Under another name it gets everything again.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+    /// The name or address that its certificate must have.
+    pub server_name: String,
+    /// The authorities that its certificate may come from, in PEM. No others are trusted.
+    pub ca: PathBuf,
+    /// The certificate that we show, in PEM, if it asks for one.
+    pub certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key: Option<PathBuf>,
+    /// The form of messages.
+    pub form: SyslogForm,
+}
+
+/// The form of messages.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyslogForm {
+    /// RFC 5424, framed by octet counts.
+    Rfc5424,
+}
+
+impl AuditConfig {
+    /// What the parser does not see.
+    fn check(&self) -> Result<(), String> {
+        if self.syslog.len() > SYSLOG_TARGETS_MAX {
+            return Err(format!("audit.syslog: at most {SYSLOG_TARGETS_MAX} receivers"));
+        }
+        for (at, target) in self.syslog.iter().enumerate() {
+            let name = &target.name;
+            if zixt_audit::Code::new(name).is_err() {
+                return Err(format!("audit.syslog: name = {name:?} is not made of a-z, 0-9 and -"));
+            }
+            if name == "journald" || self.syslog[..at].iter().any(|other| other.name == *name) {
+                return Err(format!("audit.syslog: there are two sinks named {name}"));
+            }
+            let port = target.address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+            if !matches!(port, Some((host, Ok(1..))) if !host.is_empty()) {
+                return Err(format!("audit.syslog {name}: address = {:?} is not HOST:PORT", target.address));
+            }
+            if rustls::pki_types::ServerName::try_from(target.server_name.as_str()).is_err() {
+                let server = &target.server_name;
+                return Err(format!(
+                    "audit.syslog {name}: server-name = {server:?} is no name and no address"
+                ));
+            }
+            if target.certificate.is_some() != target.key.is_some() {
+                return Err(format!("audit.syslog {name}: certificate and key belong together"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Everything that is set.
@@ -59,6 +153,8 @@ pub struct Config {
     pub admin_uids: Vec<u32>,
     /// How much to log.
     pub log: log::LevelFilter,
+    /// Where audit records go beside the journal.
+    pub audit: AuditConfig,
 }
 
 /// Why there is no configuration.
@@ -96,6 +192,9 @@ impl Config {
             })?),
             _ => None,
         };
+        if let (Err(why), Some(path)) = (file.audit.check(), &flags.config) {
+            return Err(ConfigError::Parse { path: path.clone(), why });
+        }
         let run = flags.run.or(file.run).unwrap_or_else(|| "/run/zixt".into());
         let listen = flags.listen.or(file.listen);
         Ok(Self {
@@ -105,6 +204,7 @@ impl Config {
             run,
             admin_uids: if flags.admin_uids.is_empty() { file.admin_uids } else { flags.admin_uids },
             log: flags.log.or(level).unwrap_or(log::LevelFilter::Info),
+            audit: file.audit,
         })
     }
 
@@ -149,5 +249,42 @@ mod tests {
         std::fs::write(&path, "listne = \"[::1]:1\"\n").unwrap();
         let flags = Flags::parse_from(["zixtd", "--config", path.to_str().unwrap()]);
         assert!(matches!(Config::new(flags), Err(ConfigError::Parse { .. })));
+    }
+
+    #[test]
+    fn audit_records_go_nowhere_unless_the_file_says_so_and_wrong_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zixtd.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::new(Flags::parse_from(["zixtd", "--config", path.to_str().unwrap()]))
+        };
+        let config = read("").unwrap();
+        assert!(!config.audit.journald && config.audit.syslog.is_empty());
+        let target = |name: &str, rest: &str| {
+            format!(
+                "[[audit.syslog]]\nname = \"{name}\"\naddress = \"siem.example:6514\"\n\
+                 server-name = \"siem.example\"\nca = \"/ca.pem\"\nform = \"rfc5424\"\n{rest}"
+            )
+        };
+        let good = format!("[audit]\njournald = true\n{}{}", target("a", ""), target("b", ""));
+        let config = read(&good).unwrap();
+        assert!(config.audit.journald);
+        assert_eq!(config.audit.syslog.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        for (wrong, told) in [
+            (target("a", "") + &target("a", ""), "two sinks named a"),
+            (target("journald", ""), "two sinks named journald"),
+            (target("A b", ""), "a-z"),
+            (target("a", "").replace(":6514", ""), "HOST:PORT"),
+            (target("a", "").replace(":6514", ":0"), "HOST:PORT"),
+            (target("a", "").replace("\"siem.example\"", "\"not a name\""), "no name and no address"),
+            (target("a", "certificate = \"/c.pem\"\n"), "belong together"),
+            (target("a", "verify = false\n"), "unknown field"),
+            (target("a", "").replace("rfc5424", "rfc3164"), "rfc3164"),
+            (target("a", "").replace("ca = \"/ca.pem\"\n", ""), "ca"),
+        ] {
+            let refused = read(&wrong).unwrap_err().to_string();
+            assert!(refused.contains(told), "{told}: {refused}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::access::{Access, AccessError, AccessParts};
 use crate::app::{About, App, Parts};
-use crate::audit::{Audit, AuditError};
+use crate::audit::{Audit, AuditError, Prepared};
 use crate::config::Config;
 use crate::custody::{Custody, CustodyWatch, Hsmd, HsmdTlsKey};
 use crate::health::Vitals;
@@ -31,6 +31,8 @@ use zixt_types::{ApplianceId, Canonical, Genesis, Hash, ParseError, Validator};
 
 /// Requests that are under way get this long at shutdown.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Sinks of the audit journal get this long for the last records at shutdown.
+const SINKS_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, Error)]
@@ -128,6 +130,7 @@ pub enum DaemonError {
 /// See [`DaemonError`].
 pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), DaemonError> {
     selftest::run(&*backend)?;
+    let sinks = Prepared::new(&config.audit).map_err(AuditError::from)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
 
@@ -164,7 +167,8 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         let (state, view) = (config.state.clone(), Arc::clone(&view));
         let opened = blocking(move || {
             let audit = Audit::open(&state, view, zixt_audit::limits::SEGMENT_BYTES)?;
-            audit.started().map(|()| Arc::new(audit))
+            audit.started()?;
+            audit.start_sinks(sinks).map(|()| Arc::new(audit))
         });
         opened.await.ok_or(DaemonError::Vanished)??
     };
@@ -178,6 +182,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         Arc::clone(&admin),
         starting,
         Arc::clone(&allowed),
+        Arc::clone(&audit),
         connections.clone(),
         waited.clone(),
     ));
@@ -291,7 +296,12 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
 }
 
 async fn end_audit(audit: Arc<Audit>) -> Result<(), DaemonError> {
-    Ok(blocking(move || audit.stopped()).await.ok_or(DaemonError::Vanished)??)
+    let ended = blocking(move || {
+        let stopped = audit.stopped();
+        audit.stop_sinks(SINKS_WAIT_MAX);
+        stopped
+    });
+    Ok(ended.await.ok_or(DaemonError::Vanished)??)
 }
 
 async fn serve_admin(
@@ -301,7 +311,8 @@ async fn serve_admin(
     connections: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    listener::serve_admin(admin, admin_router(app), allowed, connections, shutdown).await;
+    let audit = Arc::clone(&app.audit);
+    listener::serve_admin(admin, admin_router(app), allowed, audit, connections, shutdown).await;
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -443,6 +454,7 @@ mod tests {
             hsmd: folder.path().join("hsmd.sock"),
             admin_uids: Vec::new(),
             log: log::LevelFilter::Off,
+            audit: crate::config::AuditConfig::default(),
         };
         let stopped = run(config(), Arc::new(Broken)).await;
         assert!(

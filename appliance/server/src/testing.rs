@@ -565,6 +565,7 @@ impl Stack {
 pub struct FaultyFolder {
     disk: DiskFolder,
     fails: Arc<AtomicBool>,
+    full: AtomicBool,
 }
 
 struct FaultyHandle {
@@ -575,12 +576,17 @@ struct FaultyHandle {
 impl FaultyFolder {
     fn new(server: &std::path::Path) -> Self {
         let disk = DiskFolder::open(&server.join(audit::FOLDER)).unwrap();
-        Self { disk, fails: Arc::default() }
+        Self { disk, fails: Arc::default(), full: AtomicBool::new(false) }
     }
 
     /// From now on nothing becomes durable.
     pub fn fail(&self) {
         self.fails.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on there is no room for another file, or there is again.
+    pub fn fill(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
     }
 
     fn handle(&self, file: Arc<dyn Handle>) -> Arc<dyn Handle> {
@@ -598,6 +604,9 @@ impl Folder for FaultyFolder {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Handle>> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(self.handle(self.disk.create(name, bytes)?))
     }
 

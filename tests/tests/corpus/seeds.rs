@@ -5,12 +5,12 @@ use crate::parsers::*;
 use minicbor::Encoder;
 use std::sync::Arc;
 use zixt_api::{
-    AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, Bytes64,
-    CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest, ClaimResponse, ClaimedKeyPackage, Consistency,
-    CustodyState, EnrolRequest, Entry, EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, Hex,
-    Invitation, InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network as ApiNetwork,
-    Problem, PublicKey, Receipt, ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest,
-    SubmitResponse, SystemView, ThreadView,
+    AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditSink,
+    AuditSinkKind, AuditSinkState, Bytes64, CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest,
+    ClaimResponse, ClaimedKeyPackage, Consistency, CustodyState, EnrolRequest, Entry, EntryPage, EntryProof,
+    ErrorCode, HeadProof, HeaderInfo, Health, Hex, Invitation, InvitationSeed, KeyPackageCounts,
+    KeyPackageUpload, MemberRef, Network as ApiNetwork, Problem, PublicKey, Receipt, ShardConsistency,
+    ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse, SystemView, ThreadView,
 };
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{
@@ -581,6 +581,18 @@ fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
         streams: 5,
         queued: 6,
         uptime_ms: 7,
+        audit: AuditHealth { head: 8, first: 1, reserved: true, room_bytes: 9, ..AuditHealth::default() },
+        audit_sinks: vec![AuditSink {
+            name: "siem".into(),
+            kind: AuditSinkKind::Syslog,
+            state: AuditSinkState::Failing,
+            events_behind: 2,
+            seconds_behind: 3,
+            delivered: 6,
+            gaps: 0,
+            last_error: Some("refused".into()),
+            since: Some(4),
+        }],
     };
     seeds.damaged(TARGET, "status", &to_json(&status));
     seeds.add(TARGET, "unknown-code", to_json(&problem).to_ascii_uppercase());

@@ -15,6 +15,7 @@ enum Got {
 struct Inbox {
     got: Vec<Got>,
     fails: bool,
+    gone: bool,
     overlap: u64,
 }
 
@@ -43,6 +44,10 @@ impl Sink for TestSink {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.0.lock().unwrap().fails { Err(io::Error::other("connection\nrefused")) } else { Ok(()) }
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        if self.0.lock().unwrap().gone { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
     fn overlap(&self) -> u64 {
@@ -83,6 +88,26 @@ fn a_sink_gets_everything_once_and_goes_on_after_a_restart() {
     assert_eq!(sink.take(), events(5..=6));
     let health = second.health();
     assert_eq!((health.delivered, health.behind_events, health.failing), (Sequence(6), 0, None));
+}
+
+#[test]
+fn a_sink_that_goes_while_nothing_happens_is_noticed_and_gets_the_last_ones_again() {
+    let (disk, clock, sink) = (Disk::default(), Arc::default(), TestSink::default());
+    sink.0.lock().unwrap().overlap = 2;
+    let journal = open(&disk, &clock);
+    append(&journal, 3);
+    let mut follower = follower(&journal, &sink);
+    assert_eq!(follower.step(), Step::Delivered(4));
+    assert_eq!((follower.step(), follower.probe()), (Step::Idle, Step::Idle));
+    sink.take();
+    sink.0.lock().unwrap().gone = true;
+    assert!(matches!(follower.probe(), Step::Failed(_)));
+    let health = follower.health();
+    assert!(health.failing.is_some() && health.behind_events == 0, "{health:?}");
+    sink.0.lock().unwrap().gone = false;
+    assert_eq!(follower.step(), Step::Delivered(2));
+    assert_eq!(sink.take(), events(3..=4));
+    assert_eq!(follower.health().failing, None);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub use repair::{SetAside, set_aside};
 pub use ticket::Pending;
 
 use crate::folder::{Folder, Handle, read_small};
-use crate::segment::Header;
+use crate::segment::{FRAME_BYTES_MAX, Header};
 use crate::{Action, Actor, AuditRoot, Details, Event, Head, Origin, Sequence, When, limits};
 use own::Own;
 use std::collections::VecDeque;
@@ -87,6 +87,8 @@ pub struct JournalHealth {
     pub reserved: bool,
     /// Why the last try to set a reserve aside failed.
     pub reserve_error: Option<String>,
+    /// Bytes left in the segment that is being written. Without a reserve that is all there is.
+    pub room_bytes: u64,
     /// Events that were refused since the disk became full.
     pub refused: u64,
     /// Why nothing is recorded any more.
@@ -119,6 +121,8 @@ struct Queue {
     waiting: VecDeque<Arc<Ticket>>,
     own: Own,
     closing: bool,
+    /// Somebody was refused for want of room: the writer looks whether there is some again.
+    retry: bool,
     failed: Option<String>,
 }
 
@@ -130,6 +134,9 @@ struct View {
     segments: Vec<Segment>,
     reserved: bool,
     reserve_error: Option<String>,
+    room_bytes: u64,
+    /// Actions that are under way and whose events were promised room.
+    promised: u64,
     refused: u64,
     /// Counts wake-ups that are not about a new head, so that a waiting thread can be called.
     calls: u64,
@@ -173,6 +180,12 @@ impl Journal {
                 segments: state.segments.clone(),
                 reserved: state.reserve,
                 reserve_error: None,
+                room_bytes: if state.sealed {
+                    0
+                } else {
+                    state.segment.header.size.saturating_sub(state.end)
+                },
+                promised: 0,
                 refused: 0,
                 calls: 0,
             }),
@@ -223,6 +236,39 @@ impl Journal {
         Ok(Pending::new(Arc::clone(&self.shared), ticket, began, wait))
     }
 
+    /// Asks for room before an action that will have to be recorded. While the journal lives on its reserve there is none
+    /// for what may not use it ([`Event::may_use_reserve`]), and what is left is promised only once.
+    ///
+    /// # Errors
+    /// [`AppendError::Reserved`], [`AppendError::Full`], [`AppendError::Failed`], [`AppendError::Closed`]: the action is
+    /// not to be begun.
+    pub fn room(&self, may_use_reserve: bool) -> Result<Room, AppendError> {
+        {
+            let queue = lock(&self.shared.queue);
+            if let Some(reason) = &queue.failed {
+                return Err(AppendError::Failed(reason.clone()));
+            }
+            if queue.closing {
+                return Err(AppendError::Closed);
+            }
+        }
+        let refused = {
+            let mut view = lock(&self.shared.view);
+            // With a reserve there is a whole segment more: room for several hundred of the largest events.
+            let needed = view.promised.saturating_add(1).saturating_mul(FRAME_BYTES_MAX);
+            if view.reserved || (may_use_reserve && view.room_bytes >= needed) {
+                view.promised += 1;
+                return Ok(Room { shared: Arc::clone(&self.shared) });
+            }
+            view.refused += 1;
+            if may_use_reserve { AppendError::Full } else { AppendError::Reserved }
+        };
+        // Whoever is refused here hands in nothing that would make the writer look.
+        lock(&self.shared.queue).retry = true;
+        self.shared.work.notify_one();
+        Err(refused)
+    }
+
     /// Records something that nobody waits for: what a sink or the journal itself has to say. If it cannot be recorded
     /// now, it is when there is room again; of too many the oldest are dropped, and counted in the next one.
     pub fn note(&self, event: Event) {
@@ -261,6 +307,7 @@ impl Journal {
             waiting,
             reserved: view.reserved,
             reserve_error: view.reserve_error.clone(),
+            room_bytes: view.room_bytes,
             refused: view.refused,
             failed,
         }
@@ -375,6 +422,19 @@ impl Journal {
             removed.map_err(|source| RemoveError::Io { name: name.clone(), source })?;
         }
         Ok(gone.len())
+    }
+}
+
+/// The promise of room for one event, until it is dropped: keep it until the event is recorded.
+#[must_use]
+pub struct Room {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut view = lock(&self.shared.view);
+        view.promised = view.promised.saturating_sub(1);
     }
 }
 

@@ -248,6 +248,52 @@ fn a_full_disk_refuses_ordinary_events_first_and_then_all_without_waiting() {
 }
 
 #[test]
+fn room_is_promised_once_and_found_again_without_anybody_who_appends() {
+    let disk = Disk::default();
+    let clock = clock();
+    let segment = usize::try_from(settings(&clock).segment_bytes).unwrap();
+    disk.set_room(Some(2 * segment + 100));
+    let (journal, _) = Journal::open(Arc::new(disk.clone()), settings(&clock)).unwrap();
+    drop(journal.room(false).unwrap());
+    while journal.health().reserved {
+        journal.append(&event(0), LONG).unwrap();
+    }
+    assert_eq!(journal.room(false).err(), Some(AppendError::Reserved));
+    // As many promises as there is room for the largest events, and no more.
+    let mut rooms = Vec::new();
+    let refused = loop {
+        match journal.room(true) {
+            Ok(room) => rooms.push(room),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, AppendError::Full);
+    let room = journal.health().room_bytes;
+    assert_eq!(rooms.len() as u64, room / FRAME_BYTES_MAX);
+    assert!(!rooms.is_empty());
+    for room in rooms {
+        journal.append(&event(1), LONG).unwrap();
+        drop(room);
+    }
+    assert!(journal.health().room_bytes < room);
+    while journal.room(true).is_ok() {
+        journal.append(&event(2), LONG).unwrap();
+    }
+    // Nobody hands anything in any more. It is looked for room when somebody asks for it.
+    disk.set_room(None);
+    clock.advance(Duration::from_millis(limits::RESERVE_RETRY_MS));
+    let mut found = journal.room(true);
+    for _ in 0..10_000 {
+        if found.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        found = journal.room(true);
+    }
+    assert!(found.is_ok() && journal.health().reserved);
+}
+
+#[test]
 fn an_appliance_starts_on_a_full_disk() {
     let disk = Disk::default();
     drop(open(&disk));

@@ -106,10 +106,11 @@ impl Writer {
 
     fn next_jobs(&self, stuck: bool) -> (VecDeque<Job>, bool) {
         let mut queue = lock(&self.shared.queue);
-        while queue.waiting.is_empty() && (stuck || queue.own.is_empty()) && !queue.closing {
+        while queue.waiting.is_empty() && (stuck || queue.own.is_empty()) && !queue.closing && !queue.retry {
             queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         let closing = queue.closing;
+        queue.retry = false;
         if stuck && closing && queue.waiting.is_empty() {
             return (VecDeque::new(), true);
         }
@@ -195,7 +196,11 @@ impl Writer {
             return Err(self.failed(group, "marked", &error));
         }
         (self.end, self.head, self.next) = (end, head, head.sequence.next());
-        lock(&self.shared.view).head = head;
+        {
+            let mut view = lock(&self.shared.view);
+            view.head = head;
+            view.room_bytes = self.segment.header.size.saturating_sub(self.end);
+        }
         self.shared.grown.notify_all();
         for (job, record) in group {
             if let Origin::Caller(ticket) = job.from
@@ -225,6 +230,7 @@ impl Writer {
             let sealed = mark.write(&**file, &self.segment.header).and_then(|()| file.sync());
             sealed.map_err(|error| failed("closed", &error))?;
             self.sealed = true;
+            lock(&self.shared.view).room_bytes = 0;
         }
         let header = Header {
             size: self.segment_bytes,
@@ -242,6 +248,12 @@ impl Writer {
         lock(&self.shared.view).segments.push(segment.clone());
         self.segment = segment;
         (self.end, self.marks, self.sealed, self.reserve) = (FRAMES_AT, 0, false, false);
+        {
+            // Together, so that nobody is promised a reserve that has just become the segment.
+            let mut view = lock(&self.shared.view);
+            view.room_bytes = self.segment.header.size.saturating_sub(FRAMES_AT);
+            view.reserved = false;
+        }
         if !self.make_reserve() {
             jobs.push_front(Job::own(self.shared.own_event(Action::JournalReserveUsed, Details::none())));
         }

@@ -325,6 +325,7 @@ impl App {
     ) -> Result<AuditPage, Problem> {
         let mut event = self.audit.event(audit::Action::JournalRead, actor_of(by), by);
         crate::audit::with(&mut event, "from", Value::Number(from));
+        let _room = self.audit.room(event.action)?;
         self.audit.record(event).await?;
         let journal = Arc::clone(&self.audit);
         let page =
@@ -341,6 +342,7 @@ impl App {
         let mut event = self.audit.event(audit::Action::JournalExported, actor_of(by), by);
         crate::audit::with(&mut event, "first", Value::Number(first));
         crate::audit::with(&mut event, "last", Value::Number(last));
+        let _room = self.audit.room(event.action)?;
         self.audit.record(event).await?;
         let _alone = self.exporting.lock().await;
         let journal = Arc::clone(&self.audit);
@@ -392,6 +394,8 @@ impl App {
             streams: self.push.count() as u64,
             queued: self.vitals.queued.load(Ordering::Relaxed),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            audit: self.audit.status(),
+            audit_sinks: self.audit.sinks(),
         }
     }
 }

@@ -212,7 +212,7 @@ impl App {
         mut event: Event,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
-        self.audit.check()?;
+        let _room = self.audit.room(event.action)?;
         let done = work.await;
         event.outcome = audit::outcome(&done);
         match self.audit.record(event).await {

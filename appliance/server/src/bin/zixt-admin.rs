@@ -13,8 +13,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use zixt_api::{
-    AccountPage, AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, CustodyState,
-    Health, Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
+    AccountPage, AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, Health,
+    Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
 use zixt_audit::Export;
 use zixt_audit::export::Finding;
@@ -136,6 +136,14 @@ enum AuditCommand {
         #[command(flatten)]
         sockets: Sockets,
     },
+    /// Sets damage aside that keeps the server from starting. The damaged file stays, under another name; the journal goes
+    /// on behind it with a jump in its numbers, and says so for ever. The server must not run. Make a copy of the folder
+    /// before: it is evidence
+    SetAside {
+        /// The state folder
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/zixt")]
+        state: PathBuf,
+    },
     /// Writes a range to a file, with its hash chain, and checks that
     Export {
         /// The file; there must be none yet
@@ -198,6 +206,8 @@ enum AdminError {
     Read { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Fsck(#[from] fsck::FsckError),
+    #[error(transparent)]
+    SetAside(#[from] zixt_server::audit::SetAsideError),
     #[error("a self-test failed; nothing was done")]
     SelfTest(#[from] selftest::SelfTestError),
 }
@@ -245,6 +255,7 @@ async fn perform(command: Command, backend: &dyn Backend) -> Result<u8, AdminErr
         Command::Audit { command: AuditCommand::Export { file, first, last, sockets } } => {
             export_audit(&sockets.run, &file, first, last).await
         }
+        Command::Audit { command: AuditCommand::SetAside { state } } => set_aside(&state),
         Command::Fsck { state, hsmd, json } => check(&state, &hsmd, json).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Flags::command(), "zixt-admin", &mut std::io::stdout());
@@ -416,6 +427,7 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
                 "now          {} connections, {} streams, {} entries wait",
                 status.connections, status.streams, status.queued
             );
+            print_audit(status);
             println!("up           {} s, version {}", status.uptime_ms / 1000, status.version);
         }
     }
@@ -493,11 +505,54 @@ async fn export_audit(run: &Path, file: &Path, first: u64, last: Option<u64>) ->
     Ok(if wrong.is_empty() { 0 } else { 4 })
 }
 
+fn set_aside(state: &Path) -> Result<u8, AdminError> {
+    let done = zixt_server::audit::set_aside(state)?;
+    for fault in &done.faults {
+        println!("{fault}");
+    }
+    for kept in &done.kept_as {
+        println!("kept as {kept}");
+    }
+    match done.goes_on_at {
+        Some(sequence) => println!("the journal goes on at record {sequence}; the next start records that"),
+        None if done.faults.is_empty() => println!("nothing is damaged, and nothing was changed"),
+        None => println!("the journal goes on behind what is left; the next start records what is missing"),
+    }
+    Ok(0)
+}
+
 /// A state as JSON has it, too.
-fn word(custody: CustodyState) -> String {
-    match serde_json::to_value(custody) {
+fn word<T: Serialize + std::fmt::Debug>(state: T) -> String {
+    match serde_json::to_value(&state) {
         Ok(serde_json::Value::String(word)) => word,
-        _ => format!("{custody:?}"),
+        _ => format!("{state:?}"),
+    }
+}
+
+fn print_audit(status: &AdminStatus) {
+    let audit = &status.audit;
+    let how = match (&audit.failed, audit.reserved) {
+        (Some(why), _) => format!("FAILED: {why}"),
+        (None, true) => "sound".to_owned(),
+        (None, false) => format!(
+            "DISK FULL: {} kB left for what concerns security; {} actions were refused{}",
+            audit.room_bytes / 1024,
+            audit.refused,
+            audit.reserve_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+        ),
+    };
+    println!("audit        records {} to {}, {how}", audit.first, audit.head);
+    for sink in &status.audit_sinks {
+        let error = sink.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let since = sink.since.map(|at| format!(" since {}", Timestamp(at).utc())).unwrap_or_default();
+        println!(
+            "  sink       {} ({}) is {}, {} records and {} s behind{since}{error}",
+            sink.name,
+            word(sink.kind),
+            word(sink.state),
+            sink.events_behind,
+            sink.seconds_behind
+        );
     }
 }
 

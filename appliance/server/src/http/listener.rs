@@ -4,6 +4,7 @@ use super::patience::{Pace, Patient};
 use super::visitors::Visitors;
 use super::{LocalUser, Peer, Remote};
 use crate::app::App;
+use crate::audit::Audit;
 use crate::room::{STRANGERS_MAX, Turns};
 use axum::Router;
 use hyper::server::conn::http1;
@@ -212,6 +213,7 @@ pub async fn serve_admin(
     listener: Arc<UnixListener>,
     router: Router,
     allowed: Arc<[u32]>,
+    audit: Arc<Audit>,
     connections: TaskTracker,
     shutdown: CancellationToken,
 ) {
@@ -231,8 +233,13 @@ pub async fn serve_admin(
         };
         let uid = match stream.peer_cred().map(|credentials| credentials.uid()) {
             Ok(uid) if may_administer(uid, &allowed) => uid,
-            uid => {
-                log::warn!("admin socket: user {uid:?} was refused");
+            Ok(uid) => {
+                log::warn!("admin socket: user {uid} was refused");
+                audit.refused_locally(uid);
+                continue;
+            }
+            Err(error) => {
+                log::warn!("admin socket: who asks cannot be told: {error}");
                 continue;
             }
         };

@@ -134,7 +134,11 @@ impl FromRequestParts<Arc<App>> for Device {
         let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
             return Err(Problem::new(ErrorCode::UnknownCaller, "the connection has no key").into());
         };
-        let member = app.caller(&tls)?;
+        let member = app.caller(&tls).inspect_err(|problem| {
+            if let Some(Remote(from)) = parts.extensions.get::<Remote>() {
+                app.audit.refused_remotely(*from, problem);
+            }
+        })?;
         let caller = app.access.check(bearer(parts)?, &Channel::ClientKey(tls).binding())?;
         app.check_device(&caller, &member)?;
         Ok(Self { member, tls, session: caller.session() })

@@ -1,20 +1,32 @@
 //! The audit journal as the server keeps it: what is recorded, and how long an action waits for it (decision 0015).
 
+mod refusals;
+mod set_aside;
+mod sinks;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tls_stream;
+
+pub use set_aside::{SetAsideError, set_aside};
+pub use sinks::{Prepared, SinkError, Sinks};
+
 use crate::health::now;
 use crate::view::View;
+use refusals::{Refusals, Refused};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zixt_api::{AuditPage, CustodyState, ErrorCode, Problem};
+use zixt_api::{AuditHealth, AuditPage, AuditSink, CustodyState, ErrorCode, Problem};
 use zixt_audit::folder::{DiskFolder, Folder};
 use zixt_audit::lines::Form;
 use zixt_audit::{
     Action, Actor, AppendError, Code, Delivery, Event, Export, Journal, JournalHealth, Key, LedgerTime,
-    OpenError, Origin, Outcome, Read, Sequence, Settings, Text, Value, When,
+    OpenError, Origin, Outcome, Read, Room, Sequence, Settings, Text, Value, Weight, When,
 };
 use zixt_crypto::{RandomError, fill_random};
 
@@ -37,6 +49,9 @@ pub enum AuditError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// A sink cannot be set up.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The first event cannot be recorded.
     #[error("the audit journal takes no events")]
     Append(#[from] AppendError),
@@ -63,6 +78,8 @@ impl zixt_audit::Clock for Clock {
 pub struct Audit {
     journal: Journal,
     clock: Arc<Clock>,
+    sinks: Mutex<Sinks>,
+    refusals: Refusals,
 }
 
 impl Audit {
@@ -92,7 +109,7 @@ impl Audit {
             log::warn!("audit journal: {} bytes of a torn end were dropped", opened.torn_bytes);
         }
         log::info!("audit journal {} at record {}", journal.chain(), opened.head.sequence);
-        Ok(Self { journal, clock })
+        Ok(Self { journal, clock, sinks: Mutex::default(), refusals: Refusals::default() })
     }
 
     /// An event that happens now.
@@ -117,14 +134,106 @@ impl Audit {
         }
     }
 
-    /// Says at once that nothing can be recorded, before something is done.
+    /// Asks for room before something is done that has to be recorded: on a full disk first what is routine has none, and
+    /// then nothing. Keep the room until the event is recorded.
+    ///
+    /// # Errors
+    /// [`ErrorCode::AuditUnavailable`]: do nothing.
+    pub(crate) fn room(&self, action: Action) -> Result<Room, Problem> {
+        self.journal
+            .room(action.weight() == Weight::Security)
+            .map_err(|error| Problem::new(ErrorCode::AuditUnavailable, error.to_string()))
+    }
+
+    /// The same for what concerns security, without keeping the room.
     ///
     /// # Errors
     /// [`ErrorCode::AuditUnavailable`].
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        match self.journal.health().failed {
-            None => Ok(()),
-            Some(why) => Err(Problem::new(ErrorCode::AuditUnavailable, why)),
+        self.room(Action::SignIn).map(drop)
+    }
+
+    /// Notes that a user of this machine was refused at the admin socket.
+    pub(crate) fn refused_locally(self: &Arc<Self>, uid: u32) {
+        self.refused(Refused::Local(uid), Actor::LocalUser(uid), Origin::Socket(uid), "not-an-administrator");
+    }
+
+    /// Notes that a caller whom nobody knows, or knows no more, was refused.
+    pub(crate) fn refused_remotely(self: &Arc<Self>, from: SocketAddr, problem: &Problem) {
+        let who = Refused::Remote(from.ip().to_canonical());
+        self.refused(who, Actor::Nobody, Origin::Network(from.into()), problem.code.code());
+    }
+
+    fn refused(self: &Arc<Self>, who: Refused, actor: Actor, origin: Origin, code: &'static str) {
+        // Whoever can knock must not use the reserve up.
+        if !self.journal.health().reserved {
+            return;
+        }
+        let Some(who) = self.refusals.count(who) else { return };
+        // Of those that are counted as one nobody in particular was there.
+        let (actor, origin) =
+            if who == Refused::Others { (Actor::Nobody, Origin::Inside) } else { (actor, origin) };
+        self.note_refusal(actor.clone(), origin, code, 1);
+        let audit = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(refusals::WINDOW).await;
+            let more = audit.refusals.close(who);
+            if more > 0 && audit.journal.health().reserved {
+                audit.note_refusal(actor, origin, code, more);
+            }
+        });
+    }
+
+    fn note_refusal(&self, actor: Actor, origin: Origin, code: &'static str, times: u64) {
+        let mut event = self.event(Action::AccessRefused, actor, origin);
+        if let Ok(code) = Code::new(code) {
+            event.outcome = Outcome::Refused(code);
+        }
+        with(&mut event, "times", Value::Number(times));
+        self.journal.note(event);
+    }
+
+    /// Starts what was prepared. Each sink goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`AuditError::Sink`].
+    pub fn start_sinks(&self, prepared: Prepared) -> Result<(), AuditError> {
+        let sinks = prepared.start(&self.journal)?;
+        for sink in sinks.status() {
+            log::info!("audit sink {}: {} records behind", sink.name, sink.events_behind);
+        }
+        *self.lock_sinks() = sinks;
+        Ok(())
+    }
+
+    /// Ends the sinks: see [`Sinks::stop`].
+    pub fn stop_sinks(&self, wait: Duration) {
+        let sinks = std::mem::take(&mut *self.lock_sinks());
+        sinks.stop(wait);
+    }
+
+    /// How the sinks are.
+    pub(crate) fn sinks(&self) -> Vec<AuditSink> {
+        self.lock_sinks().status()
+    }
+
+    fn lock_sinks(&self) -> std::sync::MutexGuard<'_, Sinks> {
+        // Held for assignments and reads only.
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the journal is, for the administrator.
+    pub(crate) fn status(&self) -> AuditHealth {
+        let health = self.journal.health();
+        AuditHealth {
+            head: health.head.sequence.0,
+            first: health.first.0,
+            waiting: health.waiting as u64,
+            reserved: health.reserved,
+            reserve_error: health.reserve_error,
+            room_bytes: health.room_bytes,
+            refused: health.refused,
+            failed: health.failed,
         }
     }
 
