@@ -86,12 +86,9 @@ async fn next_line(body: &mut Body) -> Option<StreamLine> {
 /// The problem with which a stream ends.
 async fn end_of(body: &mut Body) -> Problem {
     loop {
-        match next_line(body).await.expect("it says why it ends") {
-            StreamLine::End { problem } => {
-                assert!(next_line(body).await.is_none());
-                return problem;
-            }
-            _ => {}
+        if let StreamLine::End { problem } = next_line(body).await.expect("it says why it ends") {
+            assert!(next_line(body).await.is_none());
+            return problem;
         }
     }
 }
