@@ -120,7 +120,7 @@ impl App {
         id: LoginId,
         proof: SignInProof,
     ) -> Result<SignInStep, Problem> {
-        self.audit.check()?;
+        let _room = self.audit.room(Action::SignIn)?;
         let proven = self.access.prove(door, id, proof).await;
         let told = match &proven.answer {
             Ok(SignInStep::Need { .. }) if !proven.unknown_source => return proven.answer,
@@ -174,7 +174,7 @@ impl App {
         let account = request.account.0;
         let mut event = self.audit.event(Action::PasswordChanged, Actor::Nobody, by);
         event.target = Some(Target::Account(account));
-        self.audit.check()?;
+        let _room = self.audit.room(Action::PasswordChanged)?;
         let name = self.plain_name(account).await?;
         let done = self.access.accept(account, &request.code, &request.password, name, door.network).await;
         event.outcome = audit::outcome(&done);
