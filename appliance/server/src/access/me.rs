@@ -1,6 +1,6 @@
 //! What people do about their own access.
 
-use super::sign_in::{factor_kinds, role_names, told};
+use super::sign_in::{factor_kinds, role_names};
 use super::{Access, AccessKeys, problems, put};
 use crate::problem;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use zixt_api::{
 };
 use zixt_crypto::fill_random;
 use zixt_identity::{
-    BackupRecord, Caller, CredentialChange, Network, Password, PasswordRecord, Permission, PskRecord,
-    SessionRow, TotpCode, TotpRecord, Vault, VaultShareRecord,
+    BackupRecord, Caller, CredentialChange, Password, PasswordRecord, Permission, PskRecord, SessionRow,
+    TotpCode, TotpRecord, Vault, VaultShareRecord,
 };
 use zixt_storage::AccessKind;
 use zixt_types::{AccountId, Canonical as _, SessionId};
@@ -312,7 +312,7 @@ impl Access {
         self.ended.send_replace(());
         self.write_pending(&keys, Vec::new()).await?;
         let (token, session) = rotated.map_err(problems::of_rotation)?;
-        Ok(Renewed { token: told(&token), session: Hex(session) })
+        Ok(Renewed { token: token.to_text().into(), session: Hex(session) })
     }
 
     /// Forgives the failed attempts at an account: the caller's own, or, for who may, somebody else's.
@@ -440,13 +440,8 @@ fn session_info(row: &SessionRow, current: SessionId) -> SessionInfo {
         session: Hex(row.id()),
         current: row.id() == current,
         factors: factor_kinds(row.factors()),
-        network: row.network().map(network_text),
+        network: row.network().map(|network| network.to_string()),
         signed_in_at: row.signed_in().wall.0,
         used_at: row.used().wall.0,
     }
-}
-
-/// A network as people write it.
-fn network_text(network: Network) -> String {
-    network.to_string()
 }

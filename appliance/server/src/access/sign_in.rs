@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use zixt_api::{
-    Bytes64, ErrorCode, FactorKind, Hex, Problem, RoleName, Secret, SignInBegun, SignInProof, SignInRequest,
+    Bytes64, ErrorCode, FactorKind, Hex, Problem, RoleName, SignInBegun, SignInProof, SignInRequest,
     SignInStep,
 };
 use zixt_crypto::fill_random;
 use zixt_identity::{
-    BackupCode, Because, Channel, Credentials, Desk, DeviceProof, Factor, FactorSet, HeldSource, Incoming,
-    Login, Named, Network, NotAdmitted, Origin, Password, Proof, PskProof, Roles, Start, Step, Subject,
-    Tools, TotpCode,
+    BackupCode, Channel, Credentials, Desk, DeviceProof, Factor, FactorSet, HeldSource, Incoming, Login,
+    Named, Network, NotAdmitted, Origin, Password, Proof, PskProof, Roles, Start, Step, Subject, Tools,
+    TotpCode,
 };
 use zixt_storage::AccessKind;
 use zixt_types::{AccountId, Canonical as _, Hash, LoginId, Role, SessionId};
@@ -281,7 +281,7 @@ impl Access {
                 if over {
                     self.inner()?.logins.end(&login.id());
                 }
-                proven.because = Some(reason(&because));
+                proven.because = Some(because.to_string());
                 Err(problems::refused())
             }
             (Some(Step::LockedUntil(locked)), None) => Err(problems::locked(locked, now.wall)),
@@ -319,11 +319,6 @@ impl Access {
 /// Whether it takes a hash that is slow on purpose.
 const fn is_slow(factor: Factor) -> bool {
     matches!(factor, Factor::Password | Factor::BackupCode)
-}
-
-/// A reason for the audit record, which holds no more of an account than the account's owner may read there.
-fn reason(because: &Because) -> String {
-    because.to_string()
 }
 
 const fn factor_of(proof: &SignInProof) -> Factor {
@@ -408,9 +403,4 @@ pub(super) fn factor_kinds(factors: FactorSet) -> Vec<FactorKind> {
             Factor::WebAuthn => FactorKind::Webauthn,
         })
         .collect()
-}
-
-/// A token as a client is told it.
-pub(super) fn told(token: &zixt_identity::Token) -> Secret {
-    token.to_text().into()
 }
