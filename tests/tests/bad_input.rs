@@ -530,7 +530,7 @@ fn ask_admin(
         possession: None,
         attachments: Vec::new(),
     };
-    let request = AdminInvitation { submission, name: name.to_owned(), salt: salt.into() };
+    let request = AdminInvitation { submission, name: name.to_owned(), salt: salt.into(), link: None };
     let request = serde_json::to_vec(&request).expect("JSON");
     let mut stream = UnixStream::connect(appliance.run().join("admin.sock")).expect("the admin socket");
     let head = format!(

@@ -166,6 +166,109 @@ pub struct SignInRequest {
     /// The account, by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// A directory, by its name or issuer: then `name` is a login name there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+/// A directory or identity provider that people can sign in with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SignInWay {
+    /// Its issuer, in 32 hexadecimal digits.
+    pub issuer: String,
+    /// What people call it.
+    pub name: String,
+    /// How it vouches: `directory` or `sso`.
+    pub factor: FactorKind,
+}
+
+/// What people who are known elsewhere can sign in with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SignInWays {
+    /// Directories and identity providers.
+    pub ways: Vec<SignInWay>,
+}
+
+/// An account's link to a person at a directory or identity provider.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LinkInfo {
+    /// Who vouches, in 32 hexadecimal digits.
+    pub issuer: String,
+    /// What people call it; absent if the configuration does not have it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Under which name the person signs in there, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+}
+
+/// Links the caller to who they are at a directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLink {
+    /// The directory, by its name or issuer.
+    pub directory: String,
+    /// The login name there.
+    pub login: String,
+    /// The password there.
+    pub password: Secret,
+}
+
+/// How a directory is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DirectoryInfo {
+    /// Its issuer, in 32 hexadecimal digits.
+    pub issuer: String,
+    /// What people call it.
+    pub name: String,
+    /// How many people it had when accounts were last as it has them.
+    pub people: u64,
+    /// When that was, by the appliance's wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<u64>,
+    /// Which of its servers answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// How long it took to read, in milliseconds.
+    pub took_ms: u64,
+    /// Failed rounds since the last that came to something.
+    pub failures: u32,
+    /// Why the last one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// What is wrong in the directory.
+    pub faults: Vec<String>,
+    /// What is held back, because it takes too much from too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldPlanInfo>,
+}
+
+/// What a directory would take, and is kept from. Until a security officer releases it, nothing that it says is done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HeldPlanInfo {
+    /// By which it is released.
+    pub digest: HashHex,
+    /// Why it is held back.
+    pub reasons: Vec<String>,
+    /// How many people would lose their access.
+    pub suspends: u64,
+    /// The first of them, by their login names.
+    pub logins: Vec<String>,
+}
+
+/// The directories of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DirectoryList {
+    /// The directories.
+    pub directories: Vec<DirectoryInfo>,
+}
+
+/// Releases what is held back, if it is still the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryRelease {
+    /// As [`HeldPlanInfo`] says.
+    pub digest: HashHex,
 }
 
 /// A sign-in that was begun. The answer is the same whether or not there is such an account.
@@ -298,6 +401,8 @@ pub struct Me {
     pub backup_codes_left: u8,
     /// Failed attempts from unknown sources since the last sign-in.
     pub failures: u32,
+    /// Who else vouches for the caller.
+    pub links: Vec<LinkInfo>,
 }
 
 /// The session after a change of what its account signs in with: all others have ended.
@@ -373,6 +478,8 @@ pub struct AccountInfo {
     pub sessions: u32,
     /// Failed attempts from unknown sources since the last sign-in.
     pub failures: u32,
+    /// Who else vouches for its person.
+    pub links: Vec<LinkInfo>,
 }
 
 /// Some accounts.

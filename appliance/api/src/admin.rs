@@ -1,6 +1,6 @@
 //! The admin API, on a Unix socket of the appliance only.
 
-use crate::{Bytes64, CustodyState, HashHex, SaltHex, SubmissionItem};
+use crate::{Bytes64, CustodyState, DirectoryInfo, HashHex, SaltHex, SubmissionItem};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +14,19 @@ pub struct AdminInvitation {
     pub name: String,
     /// The salt of the name's commitment.
     pub salt: SaltHex,
+    /// Who the person is at a directory, if the account is linked from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<InvitationLink>,
+}
+
+/// A person at a directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InvitationLink {
+    /// The directory, by its name or issuer.
+    pub directory: String,
+    /// The login name there.
+    pub login: String,
 }
 
 /// Records what officers decided.
@@ -164,4 +177,6 @@ pub struct AdminStatus {
     pub audit: AuditHealth,
     /// Where its records go beside it.
     pub audit_sinks: Vec<AuditSink>,
+    /// How directories are.
+    pub directories: Vec<DirectoryInfo>,
 }

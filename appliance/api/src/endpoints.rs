@@ -98,6 +98,20 @@ pub const PERSON_RECOVERY: &str = "/v1/people/{account}/recovery";
 pub const RECOVERIES: &str = "/v1/recoveries";
 /// `POST`: approve one.
 pub const RECOVERY_APPROVE: &str = "/v1/recoveries/{recovery}/approve";
+/// `GET`: what people who are known elsewhere can sign in with.
+pub const SIGN_IN_WAYS: &str = "/v1/sign-in/ways";
+/// `POST`: links the caller to who they are at a directory.
+pub const MY_LINKS: &str = "/v1/me/links";
+/// `DELETE`: takes a link of the caller away.
+pub const MY_LINK: &str = "/v1/me/links/{issuer}";
+/// `DELETE`: takes a link of somebody away.
+pub const PERSON_LINK: &str = "/v1/people/{account}/links/{issuer}";
+/// `GET`: how directories are.
+pub const DIRECTORIES: &str = "/v1/directories";
+/// `POST`: reads a directory now.
+pub const DIRECTORY_READ: &str = "/v1/directories/{issuer}/read";
+/// `POST`: lets happen what a directory was kept from.
+pub const DIRECTORY_RELEASE: &str = "/v1/directories/{issuer}/release";
 /// Admin socket, `GET ?after=&limit=`: accounts, for the local console.
 pub const ADMIN_PEOPLE: &str = "/v1/admin/people";
 
@@ -352,6 +366,25 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Who::Anyone,
         "Sets the password of an account by the code that was given by hand",
         "Acceptance",
+        "Done",
+    ),
+    get(SIGN_IN_WAYS, Who::Anyone, "What people who are known elsewhere can sign in with", "SignInWays"),
+    post(
+        MY_LINKS,
+        PEOPLE_ONLY,
+        "Links the caller to who they are at a directory; all other sessions end",
+        "NewLink",
+        "Renewed",
+    ),
+    bare(Method::Delete, MY_LINK, PEOPLE_ONLY, "Takes a link of the caller away", "Renewed"),
+    bare(Method::Delete, PERSON_LINK, ADMINISTRATORS, "Takes a link of somebody away", "Done"),
+    get(DIRECTORIES, WATCHERS, "How directories are", "DirectoryList"),
+    bare(Method::Post, DIRECTORY_READ, ADMINISTRATORS, "Reads a directory now", "Done"),
+    post(
+        DIRECTORY_RELEASE,
+        OFFICERS,
+        "Lets happen what a directory was kept from, because it takes much from many",
+        "DirectoryRelease",
         "Done",
     ),
     get(ME, Who::Account, "The caller", "Me"),

@@ -111,6 +111,12 @@ codes! {
     UnknownRecovery, "unknown-recovery", 404, "There is no such request to recover an account.";
     /// The recovery is not possible.
     RecoveryRefused, "recovery-refused", 409, "The account cannot be recovered in this way. Ask for it anew.";
+    /// No such directory or identity provider.
+    UnknownDirectory, "unknown-directory", 404, "There is no such directory or identity provider here.";
+    /// Nobody of this name is at the directory.
+    UnknownPerson, "unknown-person", 404, "The directory has nobody of this name, as far as it was read.";
+    /// Nothing is held back, or something else.
+    NothingHeld, "nothing-held", 409, "This is not what is held back now. Look at the directory again.";
     /// The user keeps no vault here.
     UnknownVault, "unknown-vault", 404, "There is no vault of this account.";
     /// The vault is not the next one.

@@ -20,15 +20,16 @@ mod text;
 mod thread;
 
 pub use access::{
-    Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, Done, FactorKind, Me, NewPassword,
-    NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionInfo,
-    SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, TotpConfirmation,
-    TotpEnrolment, VaultFile, VaultShareGiven,
+    Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, DirectoryInfo, DirectoryList,
+    DirectoryRelease, Done, FactorKind, HeldPlanInfo, LinkInfo, Me, NewLink, NewPassword, NewRoles,
+    PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionInfo,
+    SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWay, SignInWays,
+    TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
 };
 pub use account::{AccountName, AccountView, PublicKey};
 pub use admin::{
     AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditPage, AuditSink, AuditSinkKind,
-    AuditSinkState, HeaderInfo,
+    AuditSinkState, HeaderInfo, InvitationLink,
 };
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
 pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};

@@ -176,8 +176,11 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::AccountInfo>(&mut schemas);
     add::<crate::AccountPage>(&mut schemas);
     add::<crate::BackupCodes>(&mut schemas);
+    add::<crate::DirectoryList>(&mut schemas);
+    add::<crate::DirectoryRelease>(&mut schemas);
     add::<crate::Done>(&mut schemas);
     add::<crate::Me>(&mut schemas);
+    add::<crate::NewLink>(&mut schemas);
     add::<crate::NewPassword>(&mut schemas);
     add::<crate::NewRoles>(&mut schemas);
     add::<crate::PskVerifier>(&mut schemas);
@@ -191,6 +194,7 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::SignInProof>(&mut schemas);
     add::<crate::SignInRequest>(&mut schemas);
     add::<crate::SignInStep>(&mut schemas);
+    add::<crate::SignInWays>(&mut schemas);
     add::<crate::TotpConfirmation>(&mut schemas);
     add::<crate::TotpEnrolment>(&mut schemas);
     add::<crate::VaultFile>(&mut schemas);

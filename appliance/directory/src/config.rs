@@ -383,6 +383,12 @@ impl Config {
         self.issuer
     }
 
+    /// Whether groups stand for roles. Where none does, a directory says nothing about anybody's.
+    #[must_use]
+    pub const fn maps_roles(&self) -> bool {
+        !self.roles.is_empty()
+    }
+
     /// What may be taken away without an officer's word.
     #[must_use]
     pub const fn safety(&self) -> Safety {

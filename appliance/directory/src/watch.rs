@@ -41,6 +41,12 @@ pub trait Accounts: Send + Sync {
     /// # Errors
     /// [`ApplyError`]
     async fn apply(&self, plan: &Plan, snapshot: &Snapshot) -> Result<(), ApplyError>;
+
+    /// Hears of a plan that is held back: once, until another one is. An alert; nothing of the plan is done.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: then it is told again in the next round.
+    async fn held(&self, held: &HeldPlan) -> Result<(), ApplyError>;
 }
 
 /// The wall clock.
@@ -225,11 +231,13 @@ impl Watch {
         let plan = match decided {
             Ok(plan) => plan,
             Err(held) => {
+                let before = self.shared.state().health.held.as_ref().map(|before| before.digest());
+                if before != Some(held.digest()) {
+                    log::error!(target: "zixt::directory", "{}: {held}", directory.config().name());
+                    self.accounts.held(&held).await.map_err(Trouble::of_accounts)?;
+                }
                 let mut state = self.shared.state();
                 let health = &mut state.health;
-                if health.held.as_ref().is_none_or(|before| before.digest() != held.digest()) {
-                    log::error!(target: "zixt::directory", "{}: {held}", directory.config().name());
-                }
                 // The directory answers: that is no failure, and asking less often would help nobody.
                 (health.failures, health.last_error) = (0, None);
                 (health.server, health.mode, health.took) = (Some(server), Some(mode), took);

@@ -11,7 +11,7 @@ use peers::slapd::{SUFFIX, Slapd, person};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use zixt_directory::{Accounts, ApplyError, Clock, Mode, Plan, ReleaseError, Snapshot, Watch};
+use zixt_directory::{Accounts, ApplyError, Clock, HeldPlan, Mode, Plan, ReleaseError, Snapshot, Watch};
 use zixt_identity::Link;
 use zixt_types::{Canonical as _, Hash, Timestamp};
 
@@ -30,6 +30,7 @@ struct Kept {
     active: Mutex<BTreeSet<Link>>,
     plans: Mutex<Vec<Vec<String>>>,
     stored: Mutex<Option<Vec<u8>>>,
+    told: Mutex<Vec<Hash>>,
 }
 
 #[async_trait]
@@ -51,6 +52,11 @@ impl Accounts for Kept {
         }
         self.plans.lock().unwrap().push(told(plan));
         *self.stored.lock().unwrap() = Some(snapshot.to_bytes());
+        Ok(())
+    }
+
+    async fn held(&self, held: &HeldPlan) -> Result<(), ApplyError> {
+        self.told.lock().unwrap().push(held.digest());
         Ok(())
     }
 }
@@ -135,6 +141,8 @@ async fn accounts_follow_the_directory() {
     let held = handle.health().held.unwrap();
     assert_ne!(held.digest(), digest);
     assert_eq!(kept.count(), before);
+    // Each was told once, however many rounds it was held back for.
+    assert_eq!(*kept.told.lock().unwrap(), [digest, held.digest()]);
 
     // A word that cannot be carried out is not used up.
     kept.broken.store(true, Ordering::SeqCst);

@@ -50,7 +50,8 @@ impl Approved {
 pub enum Authority<'a> {
     /// Somebody with a session, whose access is still what it was when the session was checked.
     Caller(Actor<'a>),
-    /// A directory's sync: suspends and resumes accounts that are linked to it, and nothing else.
+    /// A directory's sync: suspends and resumes accounts that are linked to it, and nothing else. See also
+    /// [`AccountRecord::map_roles`].
     Directory(IssuerId),
     /// Officers, as M of N.
     Ceremony(Approved),
@@ -466,6 +467,33 @@ impl AccountRecord {
         let mut change = self.to(self.status, vec![Effect::EndSessions]);
         change.record.roles = roles;
         Ok(change)
+    }
+
+    /// Gives an account the roles that its groups stand for, by the rules that an administrator has set up for the directory
+    /// or identity provider: user and operator, and nothing else. `None` if there is nothing to change; an account that has
+    /// any other role keeps its roles.
+    ///
+    /// # Errors
+    /// [`AccountError::NotLinked`], [`AccountError::Status`], or [`AccountError::Forbidden`] for roles that nobody maps to.
+    pub fn map_roles(&self, issuer: IssuerId, roles: Roles) -> Result<Option<Change>, AccountError> {
+        self.link_to(issuer).ok_or(AccountError::NotLinked)?;
+        self.not_gone()?;
+        if !roles.are_mappable() {
+            return Err(Forbidden::DirectoryMayNot(Permission::ChangePrivilegedRoles).into());
+        }
+        if roles == self.roles || !self.roles.are_mappable() {
+            return Ok(None);
+        }
+        let mut change = self.to(self.status, vec![Effect::EndSessions]);
+        change.record.roles = roles;
+        Ok(Some(change))
+    }
+
+    /// The record of a person whom an enroller invites, linked to who they are at a directory. Nobody has come yet, so
+    /// nothing of anybody's is given away. For the appliance's own console alone.
+    #[must_use]
+    pub fn of_the_ledger_linked(id: AccountId, link: Link) -> Self {
+        Self { links: vec![link], ..Self::of_the_ledger(id) }
     }
 
     /// Links an account to a person at a directory or identity provider. Whoever is at the other end signs in as this

@@ -367,3 +367,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn groups_of_a_directory_make_users_and_operators_and_nobody_else() {
+    let issuer = IssuerId([1; 16]);
+    let link = Issuer::directory(issuer).link(b"guid");
+    let both = Roles::new(&[Role::User, Role::Operator]).unwrap();
+    let ada = AccountRecord::of_the_ledger_linked(AccountId([1; 16]), link);
+    let change = ada.map_roles(issuer, both).unwrap().unwrap();
+    assert_eq!((change.record.roles(), change.record.epoch()), (both, ada.epoch() + 1));
+    assert_eq!(change.effects, [Effect::EndSessions]);
+    assert_eq!(change.record.map_roles(issuer, both), Ok(None));
+    // Not by others, not to more, and of nobody who has more.
+    assert_eq!(ada.map_roles(IssuerId([2; 16]), both), Err(AccountError::NotLinked));
+    for role in [Role::SecurityOfficer, Role::Administrator, Role::Auditor, Role::Service] {
+        let roles = Roles::new(&[role]).unwrap();
+        assert!(matches!(ada.map_roles(issuer, roles), Err(AccountError::Forbidden(_))), "{role}");
+        let mut other = ada.clone();
+        other.roles = roles;
+        assert_eq!(other.map_roles(issuer, both), Ok(None), "{role}");
+    }
+}

@@ -42,6 +42,8 @@ pub enum Permission {
     ApproveRecovery,
     /// Set up directories, identity providers and the mapping to roles.
     ConfigureDirectories,
+    /// Let a directory take away what it was kept from taking.
+    ReleaseDirectoryPlans,
     /// Change the sign-in policy.
     ChangeSignInPolicy,
     /// Make, scope and end service tokens.
@@ -88,6 +90,7 @@ pub const PERMISSIONS: &[(Permission, &[Role])] = {
         (P::RequestRecovery, &[Administrator]),
         (P::ApproveRecovery, &[SecurityOfficer]),
         (P::ConfigureDirectories, &[Administrator]),
+        (P::ReleaseDirectoryPlans, &[SecurityOfficer]),
         (P::ChangeSignInPolicy, &[SecurityOfficer]),
         (P::ManageServiceTokens, &[Administrator]),
         (P::ApproveCeremonies, &[SecurityOfficer]),
@@ -187,6 +190,12 @@ impl Roles {
     #[must_use]
     pub fn could_take_over(self) -> bool {
         self.has(Role::SecurityOfficer) || self.has(Role::Administrator)
+    }
+
+    /// Whether groups of a directory may stand for all of them: user and operator, by a rule of an administrator.
+    #[must_use]
+    pub fn are_mappable(self) -> bool {
+        self.iter().all(|role| matches!(role, Role::User | Role::Operator))
     }
 
     /// Whether privileged roles differ between the two.

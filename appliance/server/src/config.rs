@@ -43,6 +43,19 @@ struct File {
     admin_uids: Vec<u32>,
     log: Option<String>,
     audit: AuditConfig,
+    directory: Vec<DirectoryFiles>,
+}
+
+/// A directory that people sign in with: `[[directory]]` in the file.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DirectoryFiles {
+    /// Its settings, in TOML.
+    pub settings: PathBuf,
+    /// The password of the account that reads: the file's only line. Nobody but its owner and its group may read it.
+    pub password: PathBuf,
+    /// The authorities that its certificates may come from, in PEM. No others are trusted.
+    pub ca: PathBuf,
 }
 
 /// Where audit records go beside the journal on the box: `[audit]` in the file. Nowhere, unless it says so.
@@ -155,6 +168,8 @@ pub struct Config {
     pub log: log::LevelFilter,
     /// Where audit records go beside the journal.
     pub audit: AuditConfig,
+    /// Directories that people sign in with.
+    pub directories: Vec<DirectoryFiles>,
 }
 
 /// Why there is no configuration.
@@ -205,6 +220,7 @@ impl Config {
             admin_uids: if flags.admin_uids.is_empty() { file.admin_uids } else { flags.admin_uids },
             log: flags.log.or(level).unwrap_or(log::LevelFilter::Info),
             audit: file.audit,
+            directories: file.directory,
         })
     }
 

@@ -110,6 +110,9 @@ pub enum DaemonError {
     /// Who may come in cannot be read.
     #[error("nobody can be let in")]
     Access(#[from] AccessError),
+    /// A directory of the configuration is of no use.
+    #[error(transparent)]
+    Directory(#[from] crate::directories::DirectoryError),
     /// Another process works with this state folder.
     #[error("another zixtd (or fsck) works with {}", .0.display())]
     InUse(PathBuf),
@@ -131,6 +134,7 @@ pub enum DaemonError {
 pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), DaemonError> {
     selftest::run(&*backend)?;
     let sinks = Prepared::new(&config.audit).map_err(AuditError::from)?;
+    let directories = crate::directories::open(&config.directories)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
 
@@ -241,6 +245,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         view: Arc::clone(&view),
         backend: Arc::clone(&backend),
         me,
+        directories,
     }));
     // If custody was locked again meanwhile, later.
     access.load().await?;
@@ -271,6 +276,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         connections.clone(),
         shutdown.clone(),
     ));
+    crate::app::directories::watch(&app, &shutdown);
     tokio::spawn(crate::app::leavers::run(Arc::clone(&app), shutdown.clone()));
     tokio::spawn(crate::decisions::run(Arc::clone(&app), watched, shutdown.clone()));
     tokio::spawn(serve_admin(admin, app, allowed, connections.clone(), shutdown.clone()));
@@ -455,6 +461,7 @@ mod tests {
             admin_uids: Vec::new(),
             log: log::LevelFilter::Off,
             audit: crate::config::AuditConfig::default(),
+            directories: Vec::new(),
         };
         let stopped = run(config(), Arc::new(Broken)).await;
         assert!(

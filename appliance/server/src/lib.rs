@@ -11,6 +11,7 @@ pub mod config;
 pub mod custody;
 pub mod daemon;
 mod decisions;
+mod directories;
 pub mod fsck;
 pub mod health;
 pub mod http;

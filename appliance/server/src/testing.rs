@@ -178,7 +178,11 @@ pub struct Stack {
     pub disk: Arc<FaultyFolder>,
     /// Tokens of sessions, by the TLS key on which they were opened.
     pub tokens: Mutex<HashMap<Hash, String>>,
+    directories: Directories,
 }
+
+/// Makes the directories of each start.
+pub type Directories = Arc<dyn Fn() -> Vec<zixt_directory::Directory> + Send + Sync>;
 
 /// An answer: status and body.
 pub struct Answer {
@@ -211,6 +215,11 @@ impl Answer {
 
 impl Stack {
     pub async fn new() -> Self {
+        Self::with_directories(Arc::new(Vec::new)).await
+    }
+
+    /// With directories that people sign in with.
+    pub async fn with_directories(directories: Directories) -> Self {
         let backend: Arc<dyn Backend> = Arc::new(AwsLc);
         let mut net = SampleNetwork::new(Arc::clone(&backend), SuiteId::Standard, &[1]);
         net.now = now();
@@ -227,7 +236,8 @@ impl Stack {
         });
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(FaultyFolder::new(folder.path()));
-        let started = Self::start(&net, &custody, folder.path(), Err(Arc::clone(&disk) as _)).await;
+        let audit = Err(Arc::clone(&disk) as _);
+        let started = Self::start(&net, &custody, folder.path(), audit, directories()).await;
         let (app, watch, shutdown, thread) = started;
         let (clients, admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
         let tokens = Mutex::default();
@@ -243,6 +253,7 @@ impl Stack {
             folder,
             disk,
             tokens,
+            directories,
         }
     }
 
@@ -252,6 +263,7 @@ impl Stack {
         custody: &Arc<SoftCustody>,
         folder: &std::path::Path,
         audit: Result<Arc<Audit>, Arc<dyn Folder>>,
+        directories: Vec<zixt_directory::Directory>,
     ) -> (Arc<App>, Arc<CustodyWatch>, CancellationToken, JoinHandle<Result<(), SequencerError>>) {
         let store = Store::open(&folder.join("ledger.sqlite")).await.unwrap();
         let genesis = (*net.state.genesis).clone();
@@ -286,6 +298,7 @@ impl Stack {
             view: Arc::clone(&view),
             backend: Arc::clone(&net.backend),
             me,
+            directories,
         }));
         let with_custody = access.load().await.unwrap();
         let app = Arc::new(App::new(Parts {
@@ -304,6 +317,7 @@ impl Stack {
         if with_custody {
             app.follow_decisions(None).await.unwrap();
         }
+        crate::app::directories::watch(&app, &shutdown);
         (app, watch, shutdown, thread)
     }
 
@@ -328,8 +342,9 @@ impl Stack {
 
     /// Starts it again on the same folder.
     pub async fn start_again(&mut self) {
+        let audit = Ok(Arc::clone(&self.app.audit));
         let (app, watch, shutdown, thread) =
-            Self::start(&self.net, &self.custody, self.folder.path(), Ok(Arc::clone(&self.app.audit))).await;
+            Self::start(&self.net, &self.custody, self.folder.path(), audit, (self.directories)()).await;
         (self.clients, self.admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
         (self.app, self.watch, self.shutdown, self.thread) = (app, watch, shutdown, Some(thread));
     }
@@ -410,8 +425,12 @@ impl Stack {
 
     pub async fn invite(&mut self, name: &str) -> zixt_ledger::testing::SampleInvitation {
         let (invitation, submission) = self.net.invite(name);
-        let request =
-            AdminInvitation { submission: item(&submission), name: name.into(), salt: NAME_SALT.into() };
+        let request = AdminInvitation {
+            submission: item(&submission),
+            name: name.into(),
+            salt: NAME_SALT.into(),
+            link: None,
+        };
         let receipt: Receipt = self.call_admin("POST", endpoints::ADMIN_INVITATIONS, &request).await.json();
         assert_eq!(receipt.seq, 0);
         self.follow();
@@ -421,7 +440,16 @@ impl Stack {
     /// A person with one device.
     pub async fn person(&mut self, name: &str) -> SampleDevice {
         let invitation = self.invite(name).await;
-        let (device, submission) = self.net.device(invitation.account, Ok(&invitation));
+        self.enrol(name, &invitation).await
+    }
+
+    /// Whoever was invited comes with their first device.
+    pub async fn enrol(
+        &mut self,
+        name: &str,
+        invitation: &zixt_ledger::testing::SampleInvitation,
+    ) -> SampleDevice {
+        let (device, submission) = self.net.device(invitation.account, Ok(invitation));
         let request = zixt_api::EnrolRequest { submission: item(&submission), name: Some(name.into()) };
         let receipt: Receipt = self.post(&device, endpoints::ENROL, &request).await.json();
         assert_eq!(receipt.seq, 1);
@@ -448,7 +476,8 @@ impl Stack {
     }
 
     pub async fn begin_sign_in(&self, device: &SampleDevice) -> (SignInBegun, Challenge) {
-        let request = SignInRequest { account: Some(device.member.account.into()), name: None };
+        let request =
+            SignInRequest { account: Some(device.member.account.into()), name: None, directory: None };
         let begun: SignInBegun = self.post(device, endpoints::SIGN_IN, &request).await.json();
         let challenge = Challenge::parse(&begun.challenge.0).unwrap();
         let channel = Channel::ClientKey(tls_of(device)).binding();

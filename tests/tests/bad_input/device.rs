@@ -57,7 +57,7 @@ impl Wire {
 
     /// Signs in as `zixt` does.
     fn sign_in(&self, member: Member, identity: &dyn SigningKey) {
-        let request = SignInRequest { account: Some(member.account.into()), name: None };
+        let request = SignInRequest { account: Some(member.account.into()), name: None, directory: None };
         let request = serde_json::to_vec(&request).expect("JSON");
         let answer = self.call("POST", endpoints::SIGN_IN, &request);
         let begun: SignInBegun = serde_json::from_slice(&answer.body).expect("a sign-in");

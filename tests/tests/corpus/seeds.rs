@@ -7,10 +7,11 @@ use std::sync::Arc;
 use zixt_api::{
     AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditSink,
     AuditSinkKind, AuditSinkState, Bytes64, CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest,
-    ClaimResponse, ClaimedKeyPackage, Consistency, CustodyState, EnrolRequest, Entry, EntryPage, EntryProof,
-    ErrorCode, HeadProof, HeaderInfo, Health, Hex, Invitation, InvitationSeed, KeyPackageCounts,
-    KeyPackageUpload, MemberRef, Network as ApiNetwork, Problem, PublicKey, Receipt, ShardConsistency,
-    ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse, SystemView, ThreadView,
+    ClaimResponse, ClaimedKeyPackage, Consistency, CustodyState, DirectoryInfo, EnrolRequest, Entry,
+    EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, HeldPlanInfo, Hex, Invitation,
+    InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network as ApiNetwork, Problem, PublicKey,
+    Receipt, ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse,
+    SystemView, ThreadView,
 };
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{
@@ -593,6 +594,23 @@ fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
             last_error: Some("refused".into()),
             since: Some(4),
         }],
+        directories: vec![DirectoryInfo {
+            issuer: "0a".repeat(16),
+            name: "office".into(),
+            people: 3,
+            last_success: Some(5),
+            server: Some("ldaps://one.example:636".into()),
+            took_ms: 6,
+            failures: 1,
+            last_error: Some("refused".into()),
+            faults: vec!["uid=x has no id that can be used".into()],
+            held: Some(HeldPlanInfo {
+                digest: hash,
+                reasons: vec!["2 of 3 would lose their access; 1 may".into()],
+                suspends: 2,
+                logins: vec!["ann".into(), "ben".into()],
+            }),
+        }],
     };
     seeds.damaged(TARGET, "status", &to_json(&status));
     seeds.add(TARGET, "unknown-code", to_json(&problem).to_ascii_uppercase());
@@ -611,7 +629,7 @@ fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
         possession: None,
         attachments: Vec::new(),
     };
-    let invitation = AdminInvitation { submission, name: name.name, salt: entry.salt };
+    let invitation = AdminInvitation { submission, name: name.name, salt: entry.salt, link: None };
     seeds.damaged("admin_json", "invitation", &to_json(&invitation));
     let decision = AdminDecision { transcript: vec![1; 30].into(), key: Some(vec![2; 20].into()) };
     seeds.damaged("admin_json", "decision", &to_json(&decision));

@@ -107,7 +107,7 @@ impl SignIn {
     }
 
     async fn sign_in(&self, transport: &dyn Transport) -> Result<Secret, ClientError> {
-        let request = SignInRequest { account: Some(Hex(self.member.account)), name: None };
+        let request = SignInRequest { account: Some(Hex(self.member.account)), name: None, directory: None };
         let begun: SignInBegun = post(transport, endpoints::SIGN_IN.to_owned(), &request).await?;
         let protocol = |error: &dyn std::fmt::Display| ConnectionError::Protocol(error.to_string());
         let challenge = Challenge::parse(&begun.challenge.0).map_err(|error| protocol(&error))?;

@@ -3,6 +3,7 @@
 //! Anybody can begin as many as they like, so whoever begins too many loses their own oldest, and strangers never push out
 //! those of devices.
 
+use super::directories::DirectoryName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -28,6 +29,8 @@ struct Under {
     number: u64,
     by: Beginner,
     login: Arc<Mutex<Login>>,
+    /// Where it names somebody at a directory.
+    at: Option<Arc<DirectoryName>>,
 }
 
 /// The table.
@@ -39,7 +42,7 @@ pub(crate) struct Logins {
 
 impl Logins {
     /// Takes a new one, and drops another if there are too many.
-    pub(crate) fn begin(&mut self, by: Beginner, login: Login) {
+    pub(crate) fn begin(&mut self, by: Beginner, login: Login, at: Option<DirectoryName>) {
         let alike = |under: &Under| {
             matches!(
                 (under.by, by),
@@ -51,7 +54,8 @@ impl Logins {
         let number = self.next;
         self.next += 1;
         let id = login.id();
-        self.under_way.insert(id, Under { number, by, login: Arc::new(Mutex::new(login)) });
+        self.under_way
+            .insert(id, Under { number, by, login: Arc::new(Mutex::new(login)), at: at.map(Arc::new) });
     }
 
     fn make_room(&mut self, of: impl Fn(&Under) -> bool, max: usize) {
@@ -71,8 +75,8 @@ impl Logins {
     }
 
     /// One that is under way.
-    pub(crate) fn get(&self, id: &LoginId) -> Option<Arc<Mutex<Login>>> {
-        self.under_way.get(id).map(|under| Arc::clone(&under.login))
+    pub(crate) fn get(&self, id: &LoginId) -> Option<(Arc<Mutex<Login>>, Option<Arc<DirectoryName>>)> {
+        self.under_way.get(id).map(|under| (Arc::clone(&under.login), under.at.clone()))
     }
 
     /// It is over.
@@ -116,7 +120,7 @@ mod tests {
             begun
                 .map(|login| {
                     let id = login.id();
-                    logins.begin(by, login);
+                    logins.begin(by, login, None);
                     id
                 })
                 .collect()
@@ -134,7 +138,7 @@ mod tests {
         assert!(device.iter().all(|id| logins.get(id).is_some()));
         logins.end(&device[0]);
         assert!(logins.get(&device[0]).is_none());
-        let held = logins.get(&device[1]).unwrap();
+        let (held, _) = logins.get(&device[1]).unwrap();
         let _looked_at = held.try_lock().unwrap();
         logins.sweep(Timestamp(u64::MAX));
         assert_eq!(logins.under_way.len(), 1, "what is looked at stays");

@@ -25,9 +25,10 @@ impl Access {
         let keys = self.keys()?;
         let account = caller.account();
         let credentials = self.credentials(&keys, account).await?;
-        let failures = {
+        let (failures, links) = {
             let inner = self.inner()?;
-            inner.attempts.failures(inner.attempts.account(account))
+            let links = inner.accounts.get(&account).map(|record| self.link_infos(record.links()));
+            (inner.attempts.failures(inner.attempts.account(account)), links.unwrap_or_default())
         };
         let mut factors = factor_kinds(credentials.enrolled());
         if !self.devices(account).is_empty() {
@@ -42,6 +43,7 @@ impl Access {
             factors,
             backup_codes_left: credentials.backup().map_or(0, BackupRecord::left),
             failures,
+            links,
         })
     }
 
@@ -175,7 +177,7 @@ impl Access {
     }
 
     /// Refuses early, before anything slow is done, whoever may not change what they sign in with.
-    fn require_own(&self, caller: &Caller) -> Result<(), Problem> {
+    pub(super) fn require_own(&self, caller: &Caller) -> Result<(), Problem> {
         let now = self.now();
         let inner = self.inner()?;
         let record = inner.own(caller)?;
@@ -298,11 +300,24 @@ impl Access {
             self.credentials_row(&keys, account, &credentials)?,
             super::account_row(&keys, &changed.record),
         ];
+        self.renewed(&keys, caller, &changed.record, rows).await
+    }
+
+    /// Stores a change of the caller's own account that ends sessions: all but the one that asked, which goes on under a new
+    /// token. Under [`Self::writing`].
+    pub(super) async fn renewed(
+        &self,
+        keys: &AccessKeys,
+        caller: &Caller,
+        record: &zixt_identity::AccountRecord,
+        rows: Vec<zixt_storage::AccessChange>,
+    ) -> Result<Renewed, Problem> {
+        let account = caller.account();
         self.write(&rows).await?;
         let rotated = {
             let mut inner = self.inner()?;
-            inner.accounts.insert(account, changed.record.clone());
-            let rotated = inner.sessions.rotate(caller, &changed.record, &mut fill_random);
+            inner.accounts.insert(account, record.clone());
+            let rotated = inner.sessions.rotate(caller, record, &mut fill_random);
             let keep = rotated.as_ref().ok().map(|(_, id)| *id);
             for session in inner.sessions.revoke_account(account, keep) {
                 inner.apps.remove(&session);
@@ -310,7 +325,7 @@ impl Access {
             rotated
         };
         self.ended.send_replace(());
-        self.write_pending(&keys, Vec::new()).await?;
+        self.write_pending(keys, Vec::new()).await?;
         let (token, session) = rotated.map_err(problems::of_rotation)?;
         Ok(Renewed { token: token.to_text().into(), session: Hex(session) })
     }

@@ -4,6 +4,7 @@
 //! needed. Whatever changes is durable before it is answered. One change is made at a time, on the state as it is then:
 //! [`Access::writing`] is held from the reading of what it rests on to the end of its write.
 
+mod directories;
 mod keys;
 mod logins;
 mod me;
@@ -11,6 +12,7 @@ mod people;
 mod problems;
 mod sign_in;
 
+pub(crate) use directories::{Here, issuer_text, parse_issuer};
 pub(crate) use keys::AccessKeys;
 pub(crate) use people::Deed;
 pub(crate) use problems::{of_forbidden, sign_in_needed};
@@ -29,9 +31,10 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use zixt_api::{ErrorCode, Problem};
 use zixt_crypto::{Backend, RandomError, digest, fill_random};
+use zixt_directory::Directory;
 use zixt_identity::{
     AccountRecord, Approved, AttemptChange, AttemptKey, AttemptRow, Attempts, Authority, Blocklist, Caller,
-    Change, ChannelBinding, Credentials, Effect, KnownDevice, Now, Policy, PolicyDocument, Population,
+    Change, ChannelBinding, Credentials, Effect, KnownDevice, Link, Now, Policy, PolicyDocument, Population,
     Recovery, Roles, SessionChange, SessionRow, Sessions, Token, TotpRecord,
 };
 use zixt_storage::{AccessChange, AccessKind, Store, StoreError};
@@ -83,6 +86,7 @@ pub struct Access {
     backend: Arc<dyn Backend>,
     genesis: Hash,
     me: ApplianceId,
+    directories: Vec<Arc<Here>>,
     policy: Arc<Policy>,
     blocklist: Arc<Blocklist>,
     /// `None` until custody has given the keys.
@@ -121,13 +125,15 @@ pub struct AccessParts {
     pub backend: Arc<dyn Backend>,
     /// This appliance.
     pub me: ApplianceId,
+    /// The directories that people can sign in with.
+    pub directories: Vec<Directory>,
 }
 
 impl Access {
     /// Nobody yet: see [`Self::load`].
     #[must_use]
     pub fn new(parts: AccessParts) -> Self {
-        let AccessParts { store, custody, view, backend, me } = parts;
+        let AccessParts { store, custody, view, backend, me, directories } = parts;
         let genesis = view.read().state.genesis_hash;
         let policy = match Policy::new(PolicyDocument::default()) {
             Ok(policy) => Arc::new(policy),
@@ -142,6 +148,7 @@ impl Access {
             backend,
             genesis,
             me,
+            directories: directories.into_iter().map(|directory| Arc::new(Here::new(directory))).collect(),
             policy,
             blocklist: Arc::new(Blocklist::new("")),
             inner: Mutex::new(None),
@@ -203,6 +210,7 @@ impl Access {
         });
         let recoveries =
             recoveries.await?.into_iter().map(|recovery: Recovery| (recovery.id(), recovery)).collect();
+        self.read_snapshots(keys).await?;
         let (logins, apps) = (Logins::default(), HashMap::new());
         Ok(Inner { accounts, sessions, attempts, logins, recoveries, apps })
     }
@@ -287,7 +295,7 @@ impl Access {
     ///
     /// # Errors
     /// Custody is locked, or the store failed.
-    pub(crate) async fn create(&self, account: AccountId) -> Result<(), Problem> {
+    pub(crate) async fn create(&self, account: AccountId, link: Option<Link>) -> Result<(), Problem> {
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         {
@@ -299,7 +307,10 @@ impl Access {
                 return Err(Problem::new(ErrorCode::Busy, "the appliance has as many accounts as it may"));
             }
         }
-        let record = AccountRecord::of_the_ledger(account);
+        let record = match link {
+            Some(link) => AccountRecord::of_the_ledger_linked(account, link),
+            None => AccountRecord::of_the_ledger(account),
+        };
         self.write(&[account_row(&keys, &record)]).await?;
         self.inner()?.accounts.insert(account, record);
         Ok(())

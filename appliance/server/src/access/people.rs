@@ -69,6 +69,7 @@ impl Access {
             devices,
             sessions: u32::try_from(inner.sessions.count(account)).unwrap_or(u32::MAX),
             failures: inner.attempts.failures(inner.attempts.account(account)),
+            links: self.link_infos(record.links()),
         })
     }
 
@@ -105,7 +106,7 @@ impl Access {
         self.account_info(account)
     }
 
-    async fn transition(
+    pub(super) async fn transition(
         &self,
         caller: &Caller,
         account: AccountId,

@@ -1,5 +1,6 @@
 //! Sign-in: from the first request to the session.
 
+use super::directories::{self, DirectoryName};
 use super::logins::Beginner;
 use super::{Access, AccessKeys, problems, put, remove};
 use crate::{names, problem};
@@ -7,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use zixt_api::{
-    Bytes64, ErrorCode, FactorKind, Hex, Problem, RoleName, SignInBegun, SignInProof, SignInRequest,
+    Bytes64, ErrorCode, FactorKind, Hex, Problem, RoleName, Secret, SignInBegun, SignInProof, SignInRequest,
     SignInStep,
 };
 use zixt_crypto::fill_random;
+use zixt_directory::login_key;
 use zixt_identity::{
     BackupCode, Channel, Credentials, Desk, DeviceProof, Factor, FactorSet, HeldSource, Incoming, Login,
     Named, Network, NotAdmitted, Origin, Password, Proof, PskProof, Roles, Start, Step, Subject, Tools,
@@ -41,7 +43,7 @@ impl Door {
         Channel::ClientKey(self.tls)
     }
 
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         Origin { network: self.network, held: Some(HeldSource::tls_key(&self.tls)) }
     }
 
@@ -74,10 +76,20 @@ impl Access {
     /// # Errors
     /// The request names nobody, or the store or custody cannot be asked.
     pub(crate) async fn begin(&self, door: &Door, request: SignInRequest) -> Result<SignInBegun, Problem> {
-        let (account, spelling) = match (request.account, request.name) {
-            (Some(account), None) => (self.known(account.0)?, account.0.to_hex()),
-            (None, Some(name)) if names::is_allowed(&name) => (self.named(&name).await?, name.to_lowercase()),
-            (None, Some(_)) => {
+        let mut at = None;
+        let (account, spelling) = match (request.account, request.name, request.directory) {
+            (Some(account), None, None) => (self.known(account.0)?, account.0.to_hex()),
+            (None, Some(name), None) if names::is_allowed(&name) => {
+                (self.named(&name).await?, name.to_lowercase())
+            }
+            (None, Some(login), Some(directory)) => {
+                let (account, named) = self.named_at(&directory, &login)?;
+                let key = login_key(&login).unwrap_or_default();
+                let spelling = format!("{}/{key}", directories::issuer_text(named.issuer));
+                at = Some(named);
+                (account, spelling)
+            }
+            (None, Some(_), None) => {
                 return Err(Problem::new(
                     ErrorCode::NameInvalid,
                     "the name has letters that are not allowed",
@@ -86,7 +98,7 @@ impl Access {
             _ => {
                 return Err(Problem::new(
                     ErrorCode::MalformedRequest,
-                    "either `account` or `name` is needed",
+                    "either `account` or `name` is needed, and `directory` goes with `name`",
                 ));
             }
         };
@@ -108,7 +120,7 @@ impl Access {
             challenge: Bytes64(challenge.to_bytes()),
             expires_at: challenge.expires_at.0,
         };
-        inner.logins.begin(door.beginner(), login);
+        inner.logins.begin(door.beginner(), login, at);
         Ok(begun)
     }
 
@@ -139,11 +151,11 @@ impl Access {
             Ok(inner) => inner.logins.get(&id),
             Err(problem) => return Proven { answer: Err(problem), ..proven },
         };
-        let Some(login) = under_way else { return proven };
+        let Some((login, at)) = under_way else { return proven };
         // One proof at a time for each sign-in.
         let login = login.lock_owned().await;
         proven.account = login.account();
-        match self.step(door, login, factor, proof, &mut proven).await {
+        match self.step(door, login, at.as_deref(), proof, &mut proven).await {
             Ok(()) => {}
             Err(problem) => proven.answer = Err(problem),
         }
@@ -154,10 +166,11 @@ impl Access {
         &self,
         door: &Door,
         login: tokio::sync::OwnedMutexGuard<Login>,
-        factor: Factor,
+        at: Option<&DirectoryName>,
         proof: SignInProof,
         proven: &mut Proven,
     ) -> Result<(), Problem> {
+        let factor = proven.factor;
         let keys = self.keys()?;
         let proof = parse(proof)?;
         let account = login.account();
@@ -193,6 +206,23 @@ impl Access {
             let _alone = self.writing.lock().await;
             self.write_pending(&keys, Vec::new()).await?;
         }
+        let mut vouched_not = None;
+        let proof = match proof {
+            Shown::Proof(proof) => proof,
+            Shown::DirectoryPassword(password) => {
+                match self.ask_directory(account, at, &admitted, &password, now.wall).await {
+                    Ok((proof, because)) => {
+                        vouched_not = because;
+                        proof
+                    }
+                    Err(problem) => {
+                        // Nobody looked at it: it is no guess.
+                        login.give_back(admitted, &mut self.inner()?.attempts);
+                        return Err(problem);
+                    }
+                }
+            }
+        };
         let turn = match is_slow(factor) {
             false => None,
             true => match self.turn().await {
@@ -281,7 +311,7 @@ impl Access {
                 if over {
                     self.inner()?.logins.end(&login.id());
                 }
-                proven.because = Some(because.to_string());
+                proven.because = Some(vouched_not.unwrap_or_else(|| because.to_string()));
                 Err(problems::refused())
             }
             (Some(Step::LockedUntil(locked)), None) => Err(problems::locked(locked, now.wall)),
@@ -332,15 +362,21 @@ const fn factor_of(proof: &SignInProof) -> Factor {
     }
 }
 
+/// What somebody showed.
+enum Shown {
+    Proof(Proof),
+    /// What a directory has to be asked about, once the attempt is admitted.
+    DirectoryPassword(Secret),
+}
+
 /// Reads a proof. What is none is malformed, and no attempt.
-fn parse(proof: SignInProof) -> Result<Proof, Problem> {
+fn parse(proof: SignInProof) -> Result<Shown, Problem> {
     let malformed = |why: &str| Problem::new(ErrorCode::MalformedRequest, why);
-    Ok(match proof {
+    Ok(Shown::Proof(match proof {
         SignInProof::Password { password } => Proof::Password(
             Password::parse(password.expose()).map_err(|error| malformed(&error.to_string()))?,
         ),
-        // No directory is set up: its answer is the one that a directory gives to a wrong password.
-        SignInProof::Directory { .. } => Proof::NotVouched(Factor::Directory),
+        SignInProof::Directory { password } => return Ok(Shown::DirectoryPassword(password)),
         SignInProof::DeviceKey { proof } => Proof::DeviceKey(Box::new(
             DeviceProof::parse(&proof.0).map_err(|error| malformed(&error.to_string()))?,
         )),
@@ -354,7 +390,7 @@ fn parse(proof: SignInProof) -> Result<Proof, Problem> {
         SignInProof::BackupCode { code } => Proof::BackupCode(
             BackupCode::parse(code.expose()).ok_or_else(|| malformed("this is no backup code"))?,
         ),
-    })
+    }))
 }
 
 /// Roles as they travel.

@@ -46,12 +46,14 @@ impl App {
         let (account, commitment) = (*account, *commitment);
         let mut event = self.audit.event(audit::Action::AccountInvited, actor_of(by), by);
         event.target = Some(Target::Account(account));
-        let named = NewName { account, commitment, name: request.name, salt: request.salt.0 };
+        let link = request.link.map(|link| self.access.link_for(&link.directory, &link.login)).transpose()?;
+        crate::audit::with(&mut event, "linked", Value::Flag(link.is_some()));
+        let named = NewName { account, commitment, name: request.name, salt: request.salt.0, link };
         self.audited(event, self.create_named(submission, named)).await
     }
 
     async fn create_named(&self, submission: Submission, named: NewName) -> Result<Receipt, Problem> {
-        let NewName { account, commitment, name, salt } = named;
+        let NewName { account, commitment, name, salt, link } = named;
         if !names::is_allowed(&name) {
             return Err(Problem::new(ErrorCode::NameInvalid, "the name has letters that are not allowed"));
         }
@@ -76,7 +78,7 @@ impl App {
         let receipt = self.record_one(submission).await?;
         let named = self.store.put_name(account, &sealed, tag.as_ref()).await;
         named.map_err(|error| problem::of_name(&error))?;
-        self.access.create(account).await?;
+        self.access.create(account, link).await?;
         log::info!("account {account} was created");
         Ok(receipt)
     }
@@ -396,6 +398,7 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             audit: self.audit.status(),
             audit_sinks: self.audit.sinks(),
+            directories: self.access.directory_list().directories,
         }
     }
 }
@@ -406,6 +409,8 @@ struct NewName {
     commitment: Hash,
     name: String,
     salt: Salt,
+    /// Who its person is at a directory.
+    link: Option<zixt_identity::Link>,
 }
 
 /// Who acts, as far as their way in tells.

@@ -1,6 +1,7 @@
 //! What the server does for its callers. Decides; knows nothing of HTTP.
 
 mod admin;
+pub(crate) mod directories;
 pub(crate) mod leavers;
 mod people;
 mod read;

@@ -1,19 +1,19 @@
 //! Sign-in and accounts, with what the audit journal says of them.
 
 use super::App;
-use crate::access::{Deed, Door};
+use crate::access::{Deed, Door, issuer_text};
 use crate::audit::{self, with, with_text};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, Hex, Me, Problem, PskVerifier, RecoveryCode,
-    RecoveryInfo, RecoveryList, Renewed, Secret, SessionList, SignInBegun, SignInProof, SignInRequest,
-    SignInStep, TotpEnrolment, VaultShareGiven,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, DirectoryList, Hex, Me, NewLink, Problem,
+    PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, Secret, SessionList, SignInBegun,
+    SignInProof, SignInRequest, SignInStep, TotpEnrolment, VaultShareGiven,
 };
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
-use zixt_identity::{Caller, Permission};
+use zixt_identity::{Caller, IssuerId, Permission};
 use zixt_types::{AccountId, DeviceId, LoginId, Member, RecoveryId, SessionId};
 
 /// What is over is looked for so often. A stream whose session ends by time closes within this.
@@ -399,6 +399,83 @@ impl App {
         let mut event = self.event_on(Action::LockedOut, who, account);
         with(&mut event, "lifted", Value::Flag(true));
         self.audited(event, self.access.lift(&who.caller, account)).await
+    }
+
+    /// Links the caller to who they are at a directory.
+    ///
+    /// # Errors
+    /// The password is wrong, or the caller may not now.
+    pub(crate) async fn link(&self, door: &Door, who: &Signed, new: &NewLink) -> Result<Renewed, Problem> {
+        let mut event = self.factor_event(who, Action::FactorEnrolled, "directory");
+        with_text(&mut event, "directory", &new.directory);
+        with_text(&mut event, "login", &new.login);
+        let work = self.access.link(door, &who.caller, &new.directory, &new.login, &new.password);
+        self.audited(event, work).await
+    }
+
+    /// Takes a link of the caller away.
+    ///
+    /// # Errors
+    /// There is none, or the caller may not now.
+    pub(crate) async fn unlink(&self, who: &Signed, issuer: IssuerId) -> Result<Renewed, Problem> {
+        let mut event = self.factor_event(who, Action::FactorRemoved, "link");
+        with_text(&mut event, "issuer", &issuer_text(issuer));
+        self.audited(event, self.access.unlink(&who.caller, issuer)).await
+    }
+
+    /// Takes a link of somebody away.
+    ///
+    /// # Errors
+    /// There is none, or the caller may not.
+    pub(crate) async fn unlink_somebody(
+        &self,
+        who: &Signed,
+        account: AccountId,
+        issuer: IssuerId,
+    ) -> Result<(), Problem> {
+        let mut event = self.event_on(Action::FactorRemoved, who, account);
+        with_text(&mut event, "factor", "link");
+        with_text(&mut event, "issuer", &issuer_text(issuer));
+        self.audited(event, self.access.unlink_somebody(&who.caller, account, issuer)).await
+    }
+
+    /// How directories are.
+    ///
+    /// # Errors
+    /// The caller may not see it.
+    pub(crate) async fn directories(&self, who: &Signed) -> Result<DirectoryList, Problem> {
+        self.audited(self.event_of(Action::DataRead, who), async {
+            who.caller.require(Permission::ViewHealth).map_err(crate::access::of_forbidden)?;
+            Ok(self.access.directory_list())
+        })
+        .await
+    }
+
+    /// Reads a directory now.
+    ///
+    /// # Errors
+    /// There is none of this name, or the caller may not.
+    pub(crate) fn read_directory(&self, who: &Signed, issuer: IssuerId) -> Result<(), Problem> {
+        self.access.hurry(&who.caller, issuer)
+    }
+
+    /// Lets happen what a directory was kept from.
+    ///
+    /// # Errors
+    /// Something else is held back, or the caller may not.
+    pub(crate) async fn release_directory(
+        &self,
+        who: &Signed,
+        issuer: IssuerId,
+        digest: zixt_types::Hash,
+    ) -> Result<(), Problem> {
+        let mut event = self.event_of(Action::DirectoryOverridden, who);
+        with_text(&mut event, "issuer", &issuer_text(issuer));
+        with(&mut event, "plan", Value::Digest(digest));
+        // What it lets happen comes after the record.
+        who.caller.require(Permission::ReleaseDirectoryPlans).map_err(crate::access::of_forbidden)?;
+        self.audit.record(event).await?;
+        self.access.release(&who.caller, issuer, digest)
     }
 
     /// The caller's vault.

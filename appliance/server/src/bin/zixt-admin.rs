@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use zixt_api::{
     AccountPage, AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, Checkpoint, Health,
-    Invitation, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
+    Invitation, InvitationLink, InvitationSeed, Problem, Receipt, SubmissionItem, endpoints,
 };
 use zixt_audit::Export;
 use zixt_audit::export::Finding;
@@ -56,6 +56,12 @@ enum Command {
         /// Where clients reach the appliance, if it is not the address that it listens at
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
+        /// The directory that the person is known at: the account is linked to them
+        #[arg(long, value_name = "NAME", requires = "login")]
+        directory: Option<String>,
+        /// Their login name there
+        #[arg(long, value_name = "LOGIN", requires = "directory")]
+        login: Option<String>,
         #[command(flatten)]
         sockets: Sockets,
         /// The custody daemon's socket [default: hsmd.sock in the folder for sockets]
@@ -240,9 +246,10 @@ async fn perform(command: Command, backend: &dyn Backend) -> Result<u8, AdminErr
         selftest::run(backend)?;
     }
     match command {
-        Command::Invite { name, valid_hours, address, sockets, hsmd, json } => {
+        Command::Invite { name, valid_hours, address, directory, login, sockets, hsmd, json } => {
             let hsmd = hsmd.unwrap_or_else(|| sockets.run.join("hsmd.sock"));
-            invite(&sockets.run, &hsmd, name, valid_hours, address, json).await
+            let link = directory.zip(login).map(|(directory, login)| InvitationLink { directory, login });
+            invite(&sockets.run, &hsmd, name, valid_hours, address, link, json).await
         }
         Command::Decide { transcript, key, sockets, json } => {
             decide(&sockets.run, &transcript, key.as_deref(), json).await
@@ -275,6 +282,7 @@ async fn invite(
     name: String,
     valid_hours: u64,
     address: Option<String>,
+    link: Option<InvitationLink>,
     json: bool,
 ) -> Result<u8, AdminError> {
     let status: AdminStatus = get(run, endpoints::ADMIN_STATUS).await?;
@@ -336,7 +344,7 @@ async fn invite(
         possession: None,
         attachments: Vec::new(),
     };
-    let request = AdminInvitation { submission, name: name.clone(), salt: salt.into() };
+    let request = AdminInvitation { submission, name: name.clone(), salt: salt.into(), link };
     let _: Receipt = call(run, "POST", endpoints::ADMIN_INVITATIONS, Some(&request)).await?;
 
     let text = invitation.to_text();
@@ -428,6 +436,7 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
                 status.connections, status.streams, status.queued
             );
             print_audit(status);
+            print_directories(status);
             println!("up           {} s, version {}", status.uptime_ms / 1000, status.version);
         }
     }
@@ -553,6 +562,30 @@ fn print_audit(status: &AdminStatus) {
             sink.events_behind,
             sink.seconds_behind
         );
+    }
+}
+
+fn print_directories(status: &AdminStatus) {
+    for directory in &status.directories {
+        let read = directory.last_success.map_or_else(
+            || "not read yet".to_owned(),
+            |at| format!("{} people, read {}", directory.people, Timestamp(at).utc()),
+        );
+        let error =
+            directory.last_error.as_ref().map(|error| format!(": FAILING: {error}")).unwrap_or_default();
+        println!("directory    {} ({}): {read}{error}", directory.name, directory.issuer);
+        for fault in &directory.faults {
+            println!("  fault      {fault}");
+        }
+        if let Some(held) = &directory.held {
+            println!(
+                "  HELD BACK  {}. If that is right, a security officer: zixt people release {} {}",
+                held.reasons.join("; "),
+                directory.issuer,
+                held.digest
+            );
+            println!("             would lose their access: {}", held.logins.join(", "));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::request::{Anybody, AtDoor, By, PathParts, SignedIn, id, json, query};
-use crate::access::Deed;
+use crate::access::{Deed, parse_issuer};
 use crate::app::App;
 use crate::room::ENROL_BYTES_MAX;
 use axum::body::Body;
@@ -13,9 +13,10 @@ use http::Uri;
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, Done, Me, NewPassword, NewRoles, PskVerifier,
-    RecoveryCode, RecoveryInfo, RecoveryList, Renewed, SessionList, SessionsEnded, SignInBegun, SignInProof,
-    SignInRequest, SignInStep, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, Me, NewLink,
+    NewPassword, NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, SessionList,
+    SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWays, TotpConfirmation,
+    TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
 };
 use zixt_types::{AccountId, limits};
 
@@ -31,6 +32,13 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(endpoints::SIGN_IN, post(begin))
         .route(endpoints::SIGN_IN_PROOF, post(prove))
         .route(endpoints::ACCEPT, post(accept))
+        .route(endpoints::SIGN_IN_WAYS, get(ways))
+        .route(endpoints::MY_LINKS, post(link))
+        .route(endpoints::MY_LINK, delete(unlink))
+        .route(endpoints::PERSON_LINK, delete(unlink_somebody))
+        .route(endpoints::DIRECTORIES, get(directories))
+        .route(endpoints::DIRECTORY_READ, post(read_directory))
+        .route(endpoints::DIRECTORY_RELEASE, post(release_directory))
         .route(endpoints::ME, get(me))
         .route(endpoints::SIGN_OUT, post(sign_out))
         .route(endpoints::MY_SESSIONS, get(my_sessions).delete(end_others))
@@ -169,6 +177,62 @@ async fn remove_psk(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<
 
 async fn lift_own(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<Done> {
     app.lift_lockout(&who, None).await?;
+    Ok(Json(Done {}))
+}
+
+async fn ways(State(app): Here) -> Json<SignInWays> {
+    Json(SignInWays { ways: app.access.ways() })
+}
+
+async fn link(
+    State(app): Here,
+    AtDoor(door): AtDoor,
+    SignedIn { who, sender }: SignedIn,
+    body: Body,
+) -> Answer<Renewed> {
+    let (new, _room) = json::<NewLink>(&app, body, ENROL_BYTES_MAX, sender).await?;
+    Ok(Json(app.link(&door, &who, &new).await?))
+}
+
+async fn unlink(
+    State(app): Here,
+    PathParts(issuer): PathParts<String>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<Renewed> {
+    Ok(Json(app.unlink(&who, parse_issuer(&issuer)?).await?))
+}
+
+async fn unlink_somebody(
+    State(app): Here,
+    PathParts((account, issuer)): PathParts<(String, String)>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<Done> {
+    app.unlink_somebody(&who, id(&account)?, parse_issuer(&issuer)?).await?;
+    Ok(Json(Done {}))
+}
+
+async fn directories(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<DirectoryList> {
+    Ok(Json(app.directories(&who).await?))
+}
+
+async fn read_directory(
+    State(app): Here,
+    PathParts(directory): PathParts<String>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<Done> {
+    app.read_directory(&who, parse_issuer(&directory)?)?;
+    Ok(Json(Done {}))
+}
+
+async fn release_directory(
+    State(app): Here,
+    PathParts(directory): PathParts<String>,
+    SignedIn { who, sender }: SignedIn,
+    body: Body,
+) -> Answer<Done> {
+    let issuer = parse_issuer(&directory)?;
+    let (release, _room) = json::<DirectoryRelease>(&app, body, ENROL_BYTES_MAX, sender).await?;
+    app.release_directory(&who, issuer, release.digest.0).await?;
     Ok(Json(Done {}))
 }
 

@@ -37,6 +37,7 @@ async fn accounts_and_devices_are_recorded_with_who_and_from_where() {
         submission: item(&submission),
         name: "ada".into(),
         salt: crate::testing::NAME_SALT.into(),
+        link: None,
     };
     let body = Body::from(serde_json::to_vec(&request).unwrap());
     let mut asked = Request::post(endpoints::ADMIN_INVITATIONS).body(body).unwrap();
@@ -95,6 +96,7 @@ async fn nothing_is_acknowledged_that_cannot_be_recorded() {
         submission: item(&submission),
         name: "bob".into(),
         salt: crate::testing::NAME_SALT.into(),
+        link: None,
     };
     let refused = stack.call_admin("POST", endpoints::ADMIN_INVITATIONS, &request).await;
     assert_eq!(refused.code(), "audit-unavailable");
@@ -114,6 +116,7 @@ async fn on_a_full_disk_nothing_is_begun_that_cannot_be_recorded() {
             submission: item(&submission),
             name: name.into(),
             salt: crate::testing::NAME_SALT.into(),
+            link: None,
         }
     };
     stack.disk.fill(true);

@@ -257,6 +257,7 @@ async fn an_invitation_works_once_and_names_are_unique() {
         submission: item(&again),
         name: "ADA".into(),
         salt: zixt_types::Salt([9; 32]).into(),
+        link: None,
     };
     for (name, code) in [("ADA", "name-taken"), ("other", "name-mismatch"), ("a\u{202e}b", "name-invalid")] {
         request.name = name.into();

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bad_input;
+mod directory;
 mod people;
 mod rotation;
 mod story;

@@ -24,7 +24,7 @@ use zixt_types::{AccountId, Hash, Role};
 
 const GOOD_PASSWORD: &str = "seven tall trees lean west";
 
-fn secret(text: &str) -> Secret {
+pub(super) fn secret(text: &str) -> Secret {
     zeroize::Zeroizing::new(text.to_owned()).into()
 }
 
@@ -53,14 +53,14 @@ impl Stack {
         }
     }
 
-    fn renew(&self, device: &SampleDevice, answer: &Answer) {
+    pub(super) fn renew(&self, device: &SampleDevice, answer: &Answer) {
         let renewed: Renewed = answer.json();
         self.show(tls_of(device), Some(renewed.token.expose().to_owned()));
     }
 
     /// Signs in with a key that is no device's, by proofs one after the other.
     async fn come(&self, tls: Hash, name: &str, proofs: &[SignInProof]) -> Vec<Answer> {
-        let request = SignInRequest { account: None, name: Some(name.to_owned()) };
+        let request = SignInRequest { account: None, name: Some(name.to_owned()), directory: None };
         let request = serde_json::to_vec(&request).unwrap();
         let begun: zixt_api::SignInBegun =
             self.call(Some(tls), "POST", endpoints::SIGN_IN, request).await.json();
@@ -78,13 +78,13 @@ fn password(text: &str) -> SignInProof {
     SignInProof::Password { password: secret(text) }
 }
 
-async fn next_line(body: &mut Body) -> Option<StreamLine> {
+pub(super) async fn next_line(body: &mut Body) -> Option<StreamLine> {
     let frame = tokio::time::timeout(Duration::from_secs(30), body.frame()).await.expect("in time")?;
     Some(serde_json::from_slice(&frame.unwrap().into_data().unwrap()).unwrap())
 }
 
 /// The problem with which a stream ends.
-async fn end_of(body: &mut Body) -> Problem {
+pub(super) async fn end_of(body: &mut Body) -> Problem {
     loop {
         if let StreamLine::End { problem } = next_line(body).await.expect("it says why it ends") {
             assert!(next_line(body).await.is_none());
@@ -643,15 +643,16 @@ async fn every_endpoint_knows_who_may() {
         }
         let verb = method(endpoint.method);
         // About an account that is there; what nobody has is not told to whoever may not know.
-        let path = fill(endpoint.path, &[&target, &"0", &"0"]);
-        let nowhere = fill(endpoint.path, &[&nobody, &"0", &"0"]);
+        let with_issuer = endpoint.path.replace("{issuer}", &nobody);
+        let path = fill(&with_issuer, &[&target, &"0", &"0"]);
+        let nowhere = fill(&with_issuer, &[&nobody, &"0", &"0"]);
         let bad_path = fill(endpoint.path, &[&"zz", &"zz", &"zz"]);
         let unsigned = stack.call(Some(Hash([8; 48])), verb, &path, Vec::new()).await;
         let expected = if endpoint.who == Who::Device { "unknown-caller" } else { "sign-in-needed" };
         assert_eq!(unsigned.code(), expected, "{verb} {path}");
         for (device, names) in &people {
             let may = allowed.iter().any(|role| names.contains(role));
-            let path = fill(endpoint.path, &[&target, &"0", &"0"]);
+            let path = fill(&with_issuer, &[&target, &"0", &"0"]);
             let (tls, name) = (Some(tls_of(device)), names[0].name());
             let body = match endpoint.request {
                 None => Vec::new(),
@@ -692,6 +693,8 @@ async fn every_endpoint_knows_who_may() {
                         "unknown-session",
                         "unknown-recovery",
                         "unknown-thread",
+                        "unknown-directory",
+                        "account-status",
                         "malformed-request",
                     ]
                 };
@@ -729,6 +732,10 @@ async fn every_endpoint_knows_who_may() {
         (endpoints::PERSON_LOCKOUT_LIFT, Method::Post, Permission::LiftLockouts),
         (endpoints::PERSON_RECOVERY, Method::Post, Permission::RequestRecovery),
         (endpoints::RECOVERY_APPROVE, Method::Post, Permission::ApproveRecovery),
+        (endpoints::PERSON_LINK, Method::Delete, Permission::ConfigureDirectories),
+        (endpoints::DIRECTORIES, Method::Get, Permission::ViewHealth),
+        (endpoints::DIRECTORY_READ, Method::Post, Permission::ConfigureDirectories),
+        (endpoints::DIRECTORY_RELEASE, Method::Post, Permission::ReleaseDirectoryPlans),
         (endpoints::MY_VAULT, Method::Get, Permission::UseOwnVault),
         (endpoints::MY_SESSIONS, Method::Get, Permission::ManageOwnAccess),
     ] {
