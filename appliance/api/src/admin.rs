@@ -40,6 +40,15 @@ pub struct AdminDecision {
     pub key: Option<Bytes64>,
 }
 
+/// Where browsers connect.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WebAddress {
+    /// `https://host:port`
+    pub origin: String,
+    /// SHA-256 of the certificate, as browsers show it: compare it when a browser asks.
+    pub fingerprint: String,
+}
+
 /// A header in short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct HeaderInfo {
@@ -177,6 +186,9 @@ pub struct AdminStatus {
     pub audit: AuditHealth,
     /// Where its records go beside it.
     pub audit_sinks: Vec<AuditSink>,
+    /// Where browsers connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<WebAddress>,
     /// How directories are.
     pub directories: Vec<DirectoryInfo>,
 }

@@ -29,7 +29,7 @@ pub use access::{
 pub use account::{AccountName, AccountView, PublicKey};
 pub use admin::{
     AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditPage, AuditSink, AuditSinkKind,
-    AuditSinkState, HeaderInfo, InvitationLink,
+    AuditSinkState, HeaderInfo, InvitationLink, WebAddress,
 };
 pub use endpoints::{ENDPOINTS, Endpoint, Listener, Method, Who};
 pub use error::{ErrorCode, PROBLEM_CONTENT_TYPE, Problem};

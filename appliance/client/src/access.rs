@@ -9,13 +9,13 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 use zixt_api::endpoints::{self, fill};
 use zixt_api::{
-    AccountInfo, AccountPage, BackupCodes, Done, ErrorCode, Hex, Me, Method, NewPassword, NewRoles,
-    PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionList,
-    SessionsEnded, TotpConfirmation, TotpEnrolment,
+    AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, ErrorCode, Hex, Me, Method,
+    NewLink, NewPassword, NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName,
+    Secret, SessionList, SessionsEnded, TotpConfirmation, TotpEnrolment,
 };
 use zixt_crypto::fill_random;
 use zixt_identity::Psk;
-use zixt_types::{AccountId, RecoveryId, SessionId};
+use zixt_types::{AccountId, Hash, RecoveryId, SessionId};
 
 use crate::connection::{ConnectionError, Factors};
 
@@ -158,6 +158,71 @@ impl Client {
         let path = endpoints::MY_PSK.to_owned();
         let renewed: Renewed = self.change(Method::Delete, path, None::<&()>).await?;
         self.renew(renewed.token);
+        Ok(())
+    }
+
+    /// Links the caller to who they are at a directory. All other sessions end.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn link(
+        &self,
+        directory: String,
+        login: String,
+        password: Zeroizing<String>,
+    ) -> Result<(), ClientError> {
+        let request = NewLink { directory, login, password: password.into() };
+        let path = endpoints::MY_LINKS.to_owned();
+        let renewed: Renewed = self.change(Method::Post, path, Some(&request)).await?;
+        self.renew(renewed.token);
+        Ok(())
+    }
+
+    /// Takes a link of the caller away, by its issuer. All other sessions end.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn unlink(&self, issuer: &str) -> Result<(), ClientError> {
+        let path = fill(endpoints::MY_LINK, &[&issuer]);
+        let renewed: Renewed = self.change(Method::Delete, path, None::<&()>).await?;
+        self.renew(renewed.token);
+        Ok(())
+    }
+
+    /// Takes a link of somebody away.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn unlink_somebody(&self, account: AccountId, issuer: &str) -> Result<(), ClientError> {
+        let Done {} = self.ask(Method::Delete, fill(endpoints::PERSON_LINK, &[&account, &issuer])).await?;
+        Ok(())
+    }
+
+    /// How directories are.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn directories(&self) -> Result<DirectoryList, ClientError> {
+        self.ask(Method::Get, endpoints::DIRECTORIES.to_owned()).await
+    }
+
+    /// Has a directory read now.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn read_directory(&self, issuer: &str) -> Result<(), ClientError> {
+        let Done {} = self.ask(Method::Post, fill(endpoints::DIRECTORY_READ, &[&issuer])).await?;
+        Ok(())
+    }
+
+    /// Lets happen what a directory was kept from, as a security officer.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn release_directory(&self, issuer: &str, digest: Hash) -> Result<(), ClientError> {
+        let path = fill(endpoints::DIRECTORY_RELEASE, &[&issuer]);
+        let Done {} =
+            self.change(Method::Post, path, Some(&DirectoryRelease { digest: Hex(digest) })).await?;
         Ok(())
     }
 

@@ -44,6 +44,38 @@ struct File {
     log: Option<String>,
     audit: AuditConfig,
     directory: Vec<DirectoryFiles>,
+    web: Option<WebConfig>,
+}
+
+/// Where browsers and other programs connect: `[web]` in the file. Nowhere, unless it says so.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WebConfig {
+    /// The loopback or an address of the management network. Not all addresses at once.
+    pub listen: SocketAddr,
+    /// The name in its URL; without it, the address.
+    pub host: Option<String>,
+    /// Its certificate and what leads to an authority, in PEM. Without one the appliance makes its own.
+    pub certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key: Option<PathBuf>,
+}
+
+impl WebConfig {
+    fn check(&self) -> Result<(), String> {
+        if self.listen.ip().is_unspecified() {
+            return Err(
+                "web: listen is every address; name the loopback or the management interface's".into()
+            );
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err("web: certificate and key belong together".into());
+        }
+        let named = self.host.as_ref().filter(|host| {
+            rustls::pki_types::DnsName::try_from(host.as_str()).is_err() || host.to_lowercase() != **host
+        });
+        named.map_or(Ok(()), |host| Err(format!("web: host = {host:?} is no host's name in small letters")))
+    }
 }
 
 /// A directory that people sign in with: `[[directory]]` in the file.
@@ -170,6 +202,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Directories that people sign in with.
     pub directories: Vec<DirectoryFiles>,
+    /// Where browsers connect.
+    pub web: Option<WebConfig>,
 }
 
 /// Why there is no configuration.
@@ -210,6 +244,9 @@ impl Config {
         if let (Err(why), Some(path)) = (file.audit.check(), &flags.config) {
             return Err(ConfigError::Parse { path: path.clone(), why });
         }
+        if let (Some(Err(why)), Some(path)) = (file.web.as_ref().map(WebConfig::check), &flags.config) {
+            return Err(ConfigError::Parse { path: path.clone(), why });
+        }
         let run = flags.run.or(file.run).unwrap_or_else(|| "/run/zixt".into());
         let listen = flags.listen.or(file.listen);
         Ok(Self {
@@ -221,6 +258,7 @@ impl Config {
             log: flags.log.or(level).unwrap_or(log::LevelFilter::Info),
             audit: file.audit,
             directories: file.directory,
+            web: file.web,
         })
     }
 
@@ -265,6 +303,30 @@ mod tests {
         std::fs::write(&path, "listne = \"[::1]:1\"\n").unwrap();
         let flags = Flags::parse_from(["zixtd", "--config", path.to_str().unwrap()]);
         assert!(matches!(Config::new(flags), Err(ConfigError::Parse { .. })));
+    }
+
+    #[test]
+    fn the_web_listener_is_where_the_file_says_and_not_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zixtd.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::new(Flags::parse_from(["zixtd", "--config", path.to_str().unwrap()]))
+        };
+        assert_eq!(read("").unwrap().web, None);
+        let web = read("[web]\nlisten = \"127.0.0.1:8443\"\nhost = \"zixt.test\"\n").unwrap().web.unwrap();
+        assert_eq!((web.listen.port(), web.host.as_deref()), (8443, Some("zixt.test")));
+        for (wrong, told) in [
+            ("listen = \"0.0.0.0:443\"", "every address"),
+            ("listen = \"[::]:443\"", "every address"),
+            ("listen = \"127.0.0.1:443\"\nkey = \"/k\"", "belong together"),
+            ("listen = \"127.0.0.1:443\"\nhost = \"a/b\"", "no host's name"),
+            ("listen = \"127.0.0.1:443\"\nhost = \"Zixt.test\"", "small letters"),
+            ("listen = \"127.0.0.1:443\"\nports = 1", "unknown field"),
+        ] {
+            let refused = read(&format!("[web]\n{wrong}\n")).unwrap_err().to_string();
+            assert!(refused.contains(told), "{told}: {refused}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::custody::{Custody, CustodyWatch, Hsmd, HsmdTlsKey};
 use crate::health::Vitals;
 use crate::http::listener::{self, AnyKey};
-use crate::http::{admin_router, starting_router};
+use crate::http::{Web, admin_router, starting_router};
 use crate::push::Push;
 use crate::sequencer::{Queue, Sequencer, SequencerError};
 use crate::view::View;
@@ -110,6 +110,9 @@ pub enum DaemonError {
     /// Who may come in cannot be read.
     #[error("nobody can be let in")]
     Access(#[from] AccessError),
+    /// The web listener.
+    #[error(transparent)]
+    Web(#[from] crate::web::WebError),
     /// A directory of the configuration is of no use.
     #[error(transparent)]
     Directory(#[from] crate::directories::DirectoryError),
@@ -237,7 +240,23 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     let tls_hash = digest::key_hash(suite, &tls_key);
     let signer = Arc::new(HsmdTlsKey::new(&config.hsmd, suite, tls_key));
     let server_config = tls::server_config(suite, signer, Arc::new(AnyKey))?;
-    let about = About { listen: listen.to_string(), tls: tls_hash, me };
+    let web = match &config.web {
+        None => None,
+        Some(web) => {
+            let server = crate::web::open(web, &config.server())?;
+            let bound = listener::bind_clients(web.listen).await;
+            let tcp =
+                bound.map_err(|source| DaemonError::Listen { address: web.listen.to_string(), source })?;
+            let origin = crate::web::origin(web, tcp.local_addr().unwrap_or(web.listen));
+            Some((tcp, server, origin))
+        }
+    };
+    let about = About {
+        listen: listen.to_string(),
+        tls: tls_hash,
+        me,
+        web: web.as_ref().map(|(_, server, origin)| (origin.clone(), server.fingerprint.clone())),
+    };
     let watched = Arc::clone(&custody);
     let access = Arc::new(Access::new(AccessParts {
         store: store.clone(),
@@ -276,6 +295,18 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         connections.clone(),
         shutdown.clone(),
     ));
+    if let Some((tcp, server, origin)) = web {
+        log::info!("web: {origin}, certificate {}", server.fingerprint);
+        let (web, config) = (Web { listener: server.id, origin: origin.into() }, server.config);
+        tokio::spawn(listener::serve_web(
+            tcp,
+            config,
+            web,
+            Arc::clone(&app),
+            connections.clone(),
+            shutdown.clone(),
+        ));
+    }
     crate::app::directories::watch(&app, &shutdown);
     tokio::spawn(crate::app::leavers::run(Arc::clone(&app), shutdown.clone()));
     tokio::spawn(crate::decisions::run(Arc::clone(&app), watched, shutdown.clone()));
@@ -462,6 +493,7 @@ mod tests {
             log: log::LevelFilter::Off,
             audit: crate::config::AuditConfig::default(),
             directories: Vec::new(),
+            web: None,
         };
         let stopped = run(config(), Arc::new(Broken)).await;
         assert!(

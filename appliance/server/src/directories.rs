@@ -84,10 +84,16 @@ pub fn open(files: &[DirectoryFiles]) -> Result<Vec<Directory>, DirectoryError> 
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, DirectoryError> {
+    bounded(path, FILE_BYTES_MAX).map_err(|source| DirectoryError::Read { path: path.to_owned(), source })
+}
+
+/// Reads a file that may be a secret, and not more of it than it can have.
+pub(crate) fn bounded(path: &Path, max: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
     use std::io::Read as _;
-    let failed = |source| DirectoryError::Read { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    let file = std::fs::File::open(path)?;
+    // As much as it has at once: what grows leaves copies behind.
+    let length = file.metadata()?.len().min(max);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+    file.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -24,3 +24,4 @@ mod sequencer;
 #[cfg(test)]
 mod testing;
 pub mod view;
+pub mod web;

@@ -311,7 +311,7 @@ impl Stack {
             vitals,
             audit,
             access,
-            about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me },
+            about: About { listen: "127.0.0.1:1".into(), tls: Hash([1; 48]), me, web: None },
             shutdown: shutdown.clone(),
         }));
         if with_custody {

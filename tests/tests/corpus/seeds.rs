@@ -11,7 +11,7 @@ use zixt_api::{
     EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, HeldPlanInfo, Hex, Invitation,
     InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network as ApiNetwork, Problem, PublicKey,
     Receipt, ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse,
-    SystemView, ThreadView,
+    SystemView, ThreadView, WebAddress,
 };
 use zixt_ceremony::file::{from_file, to_file};
 use zixt_ceremony::{
@@ -594,6 +594,7 @@ fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
             last_error: Some("refused".into()),
             since: Some(4),
         }],
+        web: Some(WebAddress { origin: "https://zixt.test".into(), fingerprint: "AA:BB".into() }),
         directories: vec![DirectoryInfo {
             issuer: "0a".repeat(16),
             name: "office".into(),

@@ -12,12 +12,14 @@ use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use zeroize::Zeroizing;
-use zixt_api::{AccountInfo, Bytes64, FactorKind, Hex, RoleName, SessionInfo, SignInProof};
+use zixt_api::{
+    AccountInfo, Bytes64, DirectoryInfo, FactorKind, Hex, LinkInfo, RoleName, SessionInfo, SignInProof,
+};
 use zixt_client::connection::Factors;
 use zixt_client::{Client, Deed};
 use zixt_crypto::fill_random;
 use zixt_identity::{Challenge, Psk, TotpCode};
-use zixt_types::{AccountId, Member, RecoveryId, SessionId, Timestamp};
+use zixt_types::{AccountId, Hash, Member, RecoveryId, SessionId, Timestamp};
 
 /// Asks the person at the terminal for what a sign-in wants more.
 pub struct Terminal;
@@ -125,6 +127,15 @@ pub async fn account(session: &Session, command: AccountCommand) -> Result<(), F
                 )
             })
         }
+        AccountCommand::Link { directory, login, directory_password_file } => {
+            let password = secret::of_directory(directory_password_file.as_deref())?;
+            session.wait(client.link(directory, login, password)).await?;
+            done(session, "The account is linked. All other sessions have ended.")
+        }
+        AccountCommand::Unlink { issuer } => {
+            session.wait(client.unlink(&issuer)).await?;
+            done(session, "The link is gone. All other sessions have ended.")
+        }
         AccountCommand::Psk { remove: true } => {
             session.wait(client.remove_psk()).await?;
             done(session, "The pre-shared key is removed. All other sessions have ended.")
@@ -154,6 +165,7 @@ async fn show(session: &Session) -> Result<(), Failure> {
         "factors": factors,
         "backup_codes_left": me.backup_codes_left,
         "failures": me.failures,
+        "links": me.links,
     });
     session.output.result(&document, || {
         let mut text = format!(
@@ -164,6 +176,9 @@ async fn show(session: &Session) -> Result<(), Failure> {
             factors.join(", "),
             me.backup_codes_left,
         );
+        for link in &me.links {
+            text.push_str(&format!("\n  linked to     {}", link_text(link)));
+        }
         if me.failures > 0 {
             text.push_str(&format!(
                 "\n  WARNING       {} failed attempts from unknown sources since the last good one",
@@ -251,6 +266,28 @@ pub async fn people(session: &Session, command: PeopleCommand) -> Result<(), Fai
             let account = find(session, &person).await?;
             let ended = session.wait(client.end_sessions_of(account)).await?;
             session.output.result(&json!({ "ended": ended }), || format!("{ended} session(s) ended."))
+        }
+        PeopleCommand::Unlink { person, issuer } => {
+            let account = find(session, &person).await?;
+            session.wait(client.unlink_somebody(account, &issuer)).await?;
+            done(session, "The link is gone. All sessions of the account have ended.")
+        }
+        PeopleCommand::Directories => {
+            let list = session.wait(client.directories()).await?;
+            let document = serde_json::to_value(&list)
+                .map_err(|error| Failure::new(Exit::Internal, error.to_string(), ""))?;
+            session.output.result(&document, || list.directories.iter().map(directory_lines).collect())
+        }
+        PeopleCommand::ReadDirectory { issuer } => {
+            session.wait(client.read_directory(&issuer)).await?;
+            done(session, "The directory is being read. `zixt people directories` shows how it went.")
+        }
+        PeopleCommand::Release { issuer, digest } => {
+            let digest = Hash::from_hex(&digest).ok_or_else(|| {
+                Failure::usage("a digest has 96 hexadecimal digits", "`zixt people directories` shows it.")
+            })?;
+            session.wait(client.release_directory(&issuer, digest)).await?;
+            done(session, "Released: it is done in the next round, if it is still the same.")
         }
         PeopleCommand::Recover { person } => {
             let account = find(session, &person).await?;
@@ -341,6 +378,52 @@ async fn find(session: &Session, person: &str) -> Result<AccountId, Failure> {
     }
 }
 
+/// An issuer, as it is written.
+pub fn issuer(text: &str) -> Result<String, String> {
+    if text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("an issuer has 32 hexadecimal digits".to_owned())
+    }
+}
+
+fn directory_lines(info: &DirectoryInfo) -> String {
+    let read = match info.last_success {
+        Some(at) => format!("{} people, read {}", info.people, Timestamp(at).utc()),
+        None => "not read yet".to_owned(),
+    };
+    let mut text = format!("{}  {}  {read}\n", info.issuer, escape_line(&info.name));
+    if let Some(error) = &info.last_error {
+        text.push_str(&format!("  FAILING since {} round(s): {}\n", info.failures, escape_line(error)));
+    }
+    for fault in &info.faults {
+        text.push_str(&format!("  wrong there: {}\n", escape_line(fault)));
+    }
+    if let Some(held) = &info.held {
+        text.push_str("  HELD BACK: it would take too much at once, and nothing of what it says is done.\n");
+        for reason in &held.reasons {
+            text.push_str(&format!("    {}\n", escape_line(reason)));
+        }
+        let logins: Vec<_> = held.logins.iter().map(|login| escape_line(login)).collect();
+        text.push_str(&format!("    {} would lose their access: {}\n", held.suspends, logins.join(", ")));
+        text.push_str(&format!(
+            "    If that is right: zixt people release {} {}\n",
+            info.issuer, held.digest
+        ));
+    }
+    text
+}
+
+/// Who else vouches for somebody.
+fn link_text(link: &LinkInfo) -> String {
+    format!(
+        "{} at {} ({})",
+        escape_line(link.login.as_deref().unwrap_or("somebody")),
+        escape_line(link.name.as_deref().unwrap_or("a directory that is not configured")),
+        link.issuer
+    )
+}
+
 fn session_id(text: &str) -> Result<SessionId, Failure> {
     SessionId::from_hex(text).ok_or_else(|| {
         Failure::usage("a session has 32 hexadecimal digits", "`zixt account sessions` lists them.")
@@ -384,6 +467,7 @@ fn info_json(info: &AccountInfo) -> Value {
         "devices": info.devices.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "sessions": info.sessions,
         "failures": info.failures,
+        "links": info.links,
     })
 }
 

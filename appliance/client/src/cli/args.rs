@@ -183,6 +183,24 @@ pub enum AccountCommand {
     },
     /// Make new backup codes; those of before are void.
     BackupCodes,
+    /// Link your account to who you are at a directory: its password then signs you in, and it can hold your account.
+    Link {
+        /// The directory, by its name or issuer.
+        #[arg(value_parser = text())]
+        directory: String,
+        /// Your login name there.
+        #[arg(value_parser = text())]
+        login: String,
+        /// Read the password from the first line of a file instead of asking.
+        #[arg(long, value_name = "FILE")]
+        directory_password_file: Option<PathBuf>,
+    },
+    /// Take a link away.
+    Unlink {
+        /// Whose, as `show` lists it: 32 hexadecimal digits.
+        #[arg(value_parser = super::access::issuer)]
+        issuer: String,
+    },
     /// Make a pre-shared key as a further factor.
     Psk {
         /// Remove it instead.
@@ -234,6 +252,31 @@ pub enum PeopleCommand {
         /// Whose.
         #[arg(value_parser = text())]
         person: String,
+    },
+    /// Take somebody's link to a directory away (administrators).
+    Unlink {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+        /// To which issuer: 32 hexadecimal digits.
+        #[arg(value_parser = super::access::issuer)]
+        issuer: String,
+    },
+    /// Show how directories are.
+    Directories,
+    /// Have a directory read now (administrators).
+    ReadDirectory {
+        /// Its issuer, as `directories` lists it.
+        #[arg(value_parser = super::access::issuer)]
+        issuer: String,
+    },
+    /// Let happen what a directory was kept from, because it takes much from many (security officers). Look first.
+    Release {
+        /// The directory's issuer, as `directories` lists it.
+        #[arg(value_parser = super::access::issuer)]
+        issuer: String,
+        /// The digest of what it would take, as `directories` shows it.
+        digest: String,
     },
     /// Forgive the failed attempts at an account.
     LiftLockout {

@@ -42,6 +42,17 @@ pub fn replacement(file: Option<&Path>, lab: bool) -> Result<Passphrase, Failure
     long_enough(passphrase, lab)
 }
 
+/// The password that a directory knows.
+pub fn of_directory(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let password = match file {
+        Some(path) => first_line(path)?,
+        None => ask("Password at the directory: ")?,
+    };
+    let text = String::from_utf8(password.to_vec());
+    text.map(Zeroizing::new)
+        .map_err(|_| Failure::usage("the password is not UTF-8", "Directories take no other."))
+}
+
 fn given(file: Option<&Path>) -> Result<Option<Passphrase>, Failure> {
     if let Some(path) = file {
         return first_line(path).map(Some);

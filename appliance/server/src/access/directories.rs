@@ -2,17 +2,19 @@
 
 use super::{Access, AccessKeys, account_row, problems, put};
 use crate::problem;
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use zixt_api::{
     DirectoryInfo, DirectoryList, ErrorCode, FactorKind, HeldPlanInfo, Hex, LinkInfo, Problem, Secret,
     SignInWay,
 };
 use zixt_crypto::fill_random;
-use zixt_directory::{BindError, Bound, Directory, HeldPlan, Person, Plan, Snapshot, WatchHandle, login_key};
+use zixt_directory::{
+    BindError, Bound, Directory, HeldPlan, Person, Plan, Snapshot, WatchHandle, What, login_key,
+};
 use zixt_identity::{
-    AccountError, Admitted, Authority, Caller, Change, Factor, Incoming, IssuerId, Link, Login, Named,
-    NotAdmitted, Permission, Proof, Roles, Start,
+    AccountError, AccountRecord, Admitted, Authority, Caller, Change, Factor, Incoming, IssuerId, Link,
+    Login, Named, NotAdmitted, Permission, Proof, Roles, Start,
 };
 use zixt_storage::AccessKind;
 use zixt_types::{AccountId, Canonical as _, Hash, Timestamp};
@@ -27,6 +29,8 @@ pub(crate) struct Here {
     pub(crate) directory: Arc<Directory>,
     known: RwLock<Known>,
     handle: OnceLock<WatchHandle>,
+    /// Accounts about which it was told that they do not follow.
+    told: Mutex<HashSet<AccountId>>,
 }
 
 #[derive(Default)]
@@ -39,7 +43,12 @@ struct Known {
 
 impl Here {
     pub(crate) fn new(directory: Directory) -> Self {
-        Self { directory: Arc::new(directory), known: RwLock::default(), handle: OnceLock::new() }
+        Self {
+            directory: Arc::new(directory),
+            known: RwLock::default(),
+            handle: OnceLock::new(),
+            told: Mutex::default(),
+        }
     }
 
     pub(crate) fn issuer(&self) -> IssuerId {
@@ -80,6 +89,16 @@ impl Here {
     /// The roles that groups stand for, if they stand for any.
     fn roles_of(&self, person: &Person) -> Option<Roles> {
         self.directory.config().maps_roles().then(|| person.wanted().roles().unwrap_or(Roles::USER))
+    }
+
+    /// Whether it is news that an account does not follow, or that it does.
+    pub(crate) fn is_news(&self, account: AccountId, follows: bool) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if follows {
+            told.remove(&account);
+            return true;
+        }
+        told.insert(account)
     }
 
     /// What the watch began with, and by which the rest speaks to it.
@@ -129,6 +148,10 @@ pub(crate) fn issuer_text(issuer: IssuerId) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+pub(super) fn taken() -> Problem {
+    Problem::new(ErrorCode::AccountStatusWrong, "another account is linked to this person")
 }
 
 fn unknown_directory() -> Problem {
@@ -228,9 +251,7 @@ impl Access {
     }
 
     fn linked_account(&self, link: &Link) -> Result<Option<AccountId>, Problem> {
-        let inner = self.inner()?;
-        let found = inner.accounts.values().find(|record| record.link_to(link.issuer) == Some(link));
-        Ok(found.map(zixt_identity::AccountRecord::id))
+        Ok(self.inner()?.accounts.linked(link))
     }
 
     /// Asks the directory whether this is the password. The attempt is admitted, and is given back where nobody could say.
@@ -258,7 +279,10 @@ impl Access {
             })
         };
         let asked = match named {
-            Some(named) => self.directory_of(named.issuer).map(|here| (here, named.login.clone())),
+            // Who has no account here is not tried there: a stranger could lock out whoever they like.
+            Some(named) => self
+                .directory_of(named.issuer)
+                .map(|here| (here, account.map_or_else(|| NOBODY.to_owned(), |_| named.login.clone()))),
             None => of_account().or_else(|| self.directories.first().map(|here| (here, NOBODY.to_owned()))),
         };
         let Some((here, login)) = asked else {
@@ -305,7 +329,7 @@ impl Access {
             factor: Factor::Directory,
             origin: door.origin(),
             channel: door.channel().binding(),
-            device: door.device,
+            device: door.device.is_some(),
         };
         let (login_under_way, admitted) = {
             let mut inner = self.inner()?;
@@ -338,22 +362,14 @@ impl Access {
             }
         };
         login_under_way.give_back(admitted, &mut self.inner()?.attempts);
-        self.link_bound(caller, here, &bound).await
+        self.link_bound(caller, &bound).await
     }
 
-    async fn link_bound(
-        &self,
-        caller: &Caller,
-        here: &Here,
-        bound: &Bound,
-    ) -> Result<zixt_api::Renewed, Problem> {
+    async fn link_bound(&self, caller: &Caller, bound: &Bound) -> Result<zixt_api::Renewed, Problem> {
         let link = bound.link();
         self.change_links(caller, |record, authority| {
             let change = record.link(authority, link)?;
-            Ok(match here.person(&link, |person| here.roles_of(person)).flatten() {
-                Some(roles) => change.record.map_roles(link.issuer, roles)?.unwrap_or(change),
-                None => change,
-            })
+            Ok(self.mapped(&change.record, &link).unwrap_or(change))
         })
         .await
     }
@@ -374,7 +390,7 @@ impl Access {
     async fn change_links(
         &self,
         caller: &Caller,
-        change: impl FnOnce(&zixt_identity::AccountRecord, &Authority<'_>) -> Result<Change, AccountError>,
+        change: impl FnOnce(&AccountRecord, &Authority<'_>) -> Result<Change, AccountError>,
     ) -> Result<zixt_api::Renewed, Problem> {
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
@@ -384,15 +400,9 @@ impl Access {
             let record = inner.own(caller)?;
             let actor = caller.acting(record, now.wall).map_err(problems::of_forbidden)?;
             let changed = change(record, &Authority::Caller(actor)).map_err(problems::of_account)?;
-            let taken = changed.record.links().iter().any(|link| {
-                let others = inner.accounts.values().filter(|other| other.id() != record.id());
-                others.into_iter().any(|other| other.link_to(link.issuer) == Some(link))
-            });
-            if taken {
-                return Err(Problem::new(
-                    ErrorCode::AccountStatusWrong,
-                    "another account is linked to this person",
-                ));
+            let others = changed.record.links().iter().filter_map(|link| inner.accounts.linked(link));
+            if others.into_iter().any(|other| other != record.id()) {
+                return Err(taken());
             }
             changed
         };
@@ -423,12 +433,32 @@ impl Access {
             || Problem::new(ErrorCode::UnknownPerson, "the directory has nobody of this login name");
         let link = here.link_of(login).ok_or_else(unknown)?;
         if self.linked_account(&link)?.is_some() {
-            return Err(Problem::new(
-                ErrorCode::AccountStatusWrong,
-                "another account is linked to this person",
-            ));
+            return Err(taken());
         }
         Ok(link)
+    }
+
+    /// The record with the roles that its person's groups stand for, if that changes it.
+    pub(super) fn mapped(&self, record: &AccountRecord, link: &Link) -> Option<Change> {
+        let here = self.directory_of(link.issuer)?;
+        let roles = here.person(link, |person| here.roles_of(person))??;
+        record.map_roles(link.issuer, roles).ok()?
+    }
+
+    /// Says which accounts nobody looks after any more: the configuration does not have whom they are linked to.
+    pub(super) fn name_unknown_issuers(&self, accounts: &super::People) {
+        let mut unknown: HashMap<IssuerId, usize> = HashMap::new();
+        for link in accounts.values().flat_map(AccountRecord::links) {
+            if self.directory_of(link.issuer).is_none() {
+                *unknown.entry(link.issuer).or_default() += 1;
+            }
+        }
+        for (issuer, count) in unknown {
+            let issuer = issuer_text(issuer);
+            log::warn!(
+                "{count} accounts are linked to {issuer}, which is not configured: it suspends none of them"
+            );
+        }
     }
 
     /// An account's links, with the login names that directories have for them.
@@ -516,7 +546,9 @@ impl Access {
             if change.what.resumes() && record.clone().resume(&Authority::Directory(plan.issuer())).is_ok() {
                 push(DueDeed::Resume);
             }
-            if let Some(roles) = change.person.as_ref().and_then(|person| here.roles_of(person))
+            // Only whose groups changed: what people have given or taken since stays as it is.
+            if change.what == What::Regrouped
+                && let Some(roles) = change.person.as_ref().and_then(|person| here.roles_of(person))
                 && matches!(record.map_roles(plan.issuer(), roles), Ok(Some(_)))
             {
                 push(DueDeed::Roles(roles));
@@ -546,6 +578,13 @@ impl Access {
         let outcome = match changed {
             Ok(Some(change)) => self.carry_out(&keys, change, Vec::new()).await.map(Ok)?,
             Ok(None) => Ok(()),
+            Err(error @ AccountError::LastOf(_)) => {
+                // Without its last administrator the appliance would be nobody's. What is open ends all the same.
+                self.inner()?.sessions.revoke_account(due.account, None);
+                self.ended.send_replace(());
+                self.write_pending(&keys, Vec::new()).await?;
+                Err(error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         Ok(Done { outcome })

@@ -104,13 +104,56 @@ pub struct Access {
 }
 
 struct Inner {
-    accounts: BTreeMap<AccountId, AccountRecord>,
+    accounts: People,
     sessions: Sessions,
     attempts: Attempts,
     logins: Logins,
     recoveries: BTreeMap<RecoveryId, Recovery>,
     /// Authenticator apps that have still to show a code.
     apps: HashMap<SessionId, TotpRecord>,
+}
+
+/// All accounts, found by their id and by whom they are linked to.
+#[derive(Default)]
+struct People {
+    records: BTreeMap<AccountId, AccountRecord>,
+    by_link: BTreeMap<Link, AccountId>,
+}
+
+impl People {
+    fn insert(&mut self, id: AccountId, record: AccountRecord) {
+        if let Some(before) = self.records.get(&id) {
+            for link in before.links() {
+                if self.by_link.get(link) == Some(&id) {
+                    self.by_link.remove(link);
+                }
+            }
+        }
+        for link in record.links() {
+            self.by_link.entry(*link).or_insert(id);
+        }
+        self.records.insert(id, record);
+    }
+
+    /// Whose this person of a directory or identity provider is.
+    fn linked(&self, link: &Link) -> Option<AccountId> {
+        self.by_link.get(link).copied()
+    }
+}
+
+impl Deref for People {
+    type Target = BTreeMap<AccountId, AccountRecord>;
+    fn deref(&self) -> &Self::Target {
+        &self.records
+    }
+}
+
+impl FromIterator<(AccountId, AccountRecord)> for People {
+    fn from_iter<I: IntoIterator<Item = (AccountId, AccountRecord)>>(records: I) -> Self {
+        let mut people = Self::default();
+        records.into_iter().for_each(|(id, record)| people.insert(id, record));
+        people
+    }
 }
 
 /// What everything here works with.
@@ -211,6 +254,8 @@ impl Access {
         let recoveries =
             recoveries.await?.into_iter().map(|recovery: Recovery| (recovery.id(), recovery)).collect();
         self.read_snapshots(keys).await?;
+        let accounts: People = accounts.into_iter().collect();
+        self.name_unknown_issuers(&accounts);
         let (logins, apps) = (Logins::default(), HashMap::new());
         Ok(Inner { accounts, sessions, attempts, logins, recoveries, apps })
     }
@@ -306,9 +351,18 @@ impl Access {
             if accounts.len() >= ACCOUNTS_MAX {
                 return Err(Problem::new(ErrorCode::Busy, "the appliance has as many accounts as it may"));
             }
+            if link.is_some_and(|link| accounts.linked(&link).is_some()) {
+                return Err(directories::taken());
+            }
         }
         let record = match link {
-            Some(link) => AccountRecord::of_the_ledger_linked(account, link),
+            Some(link) => {
+                let record = AccountRecord::of_the_ledger_linked(account, link);
+                match self.mapped(&record, &link) {
+                    Some(change) => change.record,
+                    None => record,
+                }
+            }
             None => AccountRecord::of_the_ledger(account),
         };
         self.write(&[account_row(&keys, &record)]).await?;

@@ -29,26 +29,43 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How somebody stands before the door: over what, from where, and with which key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Door {
-    /// The TLS key of the connection.
-    pub(crate) tls: Hash,
-    /// The network that it comes from.
+    /// What a session is bound to.
+    channel: Channel,
+    /// What whoever stands there has proven to hold.
+    held: Option<HeldSource>,
+    /// The network that the connection comes from.
     pub(crate) network: Option<Network>,
-    /// Whether the key is an active device's.
-    pub(crate) device: bool,
+    /// The connection's key, if it is an active device's.
+    pub(crate) device: Option<Hash>,
 }
 
 impl Door {
-    /// What a session is bound to.
-    pub(crate) const fn channel(&self) -> Channel {
-        Channel::ClientKey(self.tls)
+    /// On the clients' listener, with a TLS key.
+    pub(crate) fn of_client(tls: Hash, network: Option<Network>, is_device: bool) -> Self {
+        let held = Some(HeldSource::tls_key(&tls));
+        Self { channel: Channel::ClientKey(tls), held, network, device: is_device.then_some(tls) }
     }
 
-    pub(super) fn origin(&self) -> Origin {
-        Origin { network: self.network, held: Some(HeldSource::tls_key(&self.tls)) }
+    /// On the web listener, perhaps with a secret of before.
+    pub(crate) fn of_web(listener: Hash, network: Option<Network>, browser: Option<&[u8; 32]>) -> Self {
+        let held = browser.map(HeldSource::browser);
+        Self { channel: Channel::Listener(listener), held, network, device: None }
+    }
+
+    /// What a session is bound to.
+    pub(crate) const fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    pub(super) const fn origin(&self) -> Origin {
+        Origin { network: self.network, held: self.held }
     }
 
     const fn beginner(&self) -> Beginner {
-        if self.device { Beginner::Device(self.tls) } else { Beginner::Stranger(self.network) }
+        match self.device {
+            Some(device) => Beginner::Device(device),
+            None => Beginner::Stranger(self.network),
+        }
     }
 }
 
@@ -180,10 +197,11 @@ impl Access {
         };
         let now = self.now();
         let channel = door.channel().binding();
-        let incoming = Incoming { factor, origin: door.origin(), channel, device: door.device };
+        let incoming = Incoming { factor, origin: door.origin(), channel, device: door.device.is_some() };
         proven.unknown_source = !credentials
             .as_ref()
-            .is_some_and(|credentials| credentials.knows(&HeldSource::tls_key(&door.tls)));
+            .zip(door.origin().held.as_ref())
+            .is_some_and(|(credentials, held)| credentials.knows(held));
         let admitted = {
             let mut inner = self.inner()?;
             login.admit(&self.policy, &mut inner.attempts, credentials.as_ref(), &incoming, now)

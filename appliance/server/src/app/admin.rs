@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use zixt_api::{
     AdminDecision, AdminInvitation, AdminStatus, AuditPage, Bytes64, CustodyState, ErrorCode, HeaderInfo,
-    Problem, Receipt,
+    Problem, Receipt, WebAddress,
 };
 use zixt_audit::{self as audit, Actor, ExportError, Origin, Sequence, Target, Value};
 use zixt_ceremony::{CeremonyError, OfficerRule, judge};
@@ -398,6 +398,7 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             audit: self.audit.status(),
             audit_sinks: self.audit.sinks(),
+            web: self.about.web.clone().map(|(origin, fingerprint)| WebAddress { origin, fingerprint }),
             directories: self.access.directory_list().directories,
         }
     }

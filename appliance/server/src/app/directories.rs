@@ -107,7 +107,11 @@ impl App {
             event.target = Some(Target::Account(due.account));
             let _room = self.audit.room(due.action())?;
             let done = self.access.carry_out_due(due).await?;
+            let news = here.is_news(due.account, done.outcome.is_ok());
             if let Err(why) = done.outcome {
+                if !news {
+                    continue;
+                }
                 log::error!("directory {}: account {}: {why}", here.directory.config().name(), due.account);
                 event.outcome = Outcome::Refused(code("account-status"));
                 with_text(&mut event, "because", &why);

@@ -46,6 +46,8 @@ pub struct About {
     pub tls: Hash,
     /// This appliance.
     pub me: ApplianceId,
+    /// Where browsers connect, and the fingerprint of the certificate there.
+    pub web: Option<(String, String)>,
 }
 
 /// Everything that the application works with.

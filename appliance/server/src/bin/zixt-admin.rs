@@ -566,6 +566,9 @@ fn print_audit(status: &AdminStatus) {
 }
 
 fn print_directories(status: &AdminStatus) {
+    if let Some(web) = &status.web {
+        println!("web          {}, certificate SHA-256 {}", web.origin, web.fingerprint);
+    }
     for directory in &status.directories {
         let read = directory.last_success.map_or_else(
             || "not read yet".to_owned(),

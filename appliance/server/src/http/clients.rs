@@ -65,7 +65,7 @@ pub(super) fn health_answer(health: &zixt_api::Health) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }
 
-async fn network(State(app): State<Arc<App>>) -> Json<Network> {
+pub(super) async fn network(State(app): State<Arc<App>>) -> Json<Network> {
     Json(app.network())
 }
 

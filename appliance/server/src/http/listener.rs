@@ -2,7 +2,7 @@
 
 use super::patience::{Pace, Patient};
 use super::visitors::Visitors;
-use super::{LocalUser, Peer, Remote};
+use super::{LocalUser, Peer, Remote, Web};
 use crate::app::App;
 use crate::audit::Audit;
 use crate::room::{STRANGERS_MAX, Turns};
@@ -55,6 +55,8 @@ const PACE: Pace = Pace { window: Duration::from_secs(20), bytes_min: 20 * 64_00
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Fields of a request's head.
 const FIELDS_MAX: usize = 32;
+/// Connections of browsers and other programs.
+const WEB_CONNECTIONS_MAX: usize = 256;
 /// Connections of administrators.
 const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// After a failed accept (too many open files), others may close some.
@@ -131,6 +133,56 @@ pub async fn serve_clients(
                     () = serve => {}
                     () = place.shown_out() => log::debug!("connection: given up for another stranger's"),
                 }
+            }
+        });
+    }
+}
+
+/// Serves browsers and other programs until shutdown. Nobody is known before they have signed in, so that whoever opens most
+/// connections loses the oldest of them.
+pub async fn serve_web(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    web: Web,
+    app: Arc<App>,
+    connections: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let router = super::web_router(Arc::clone(&app));
+    let (handshakes, visitors) = (Visitors::new(HANDSHAKES_MAX), Visitors::new(WEB_CONNECTIONS_MAX));
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+    loop {
+        let (stream, from) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    log::warn!("web: accept: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = shutdown.cancelled() => return,
+        };
+        let place = handshakes.enter(from.ip());
+        let (router, app, visitors) = (router.clone(), Arc::clone(&app), Arc::clone(&visitors));
+        let (acceptor, web, shutdown) = (acceptor.clone(), web.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE_WAIT_MAX, acceptor.accept(stream)) => shaken,
+                () = place.shown_out() => return log::debug!("web: handshake given up for another"),
+                () = shutdown.cancelled() => return,
+            };
+            let Ok(Ok(stream)) = shaken else { return log::debug!("web: no handshake") };
+            drop(place);
+            let service = ServiceBuilder::new()
+                .layer(axum::Extension(web))
+                .layer(axum::Extension(Remote(from)))
+                .service(router);
+            let _counted = Counted::new(&app.vitals.connections);
+            let place = visitors.enter(from.ip());
+            tokio::select! {
+                () = serve(stream, service, &shutdown) => {}
+                () = place.shown_out() => log::debug!("web: connection given up for another's"),
             }
         });
     }

@@ -9,9 +9,11 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod visitors;
+mod web;
 
 pub use admin::{router as admin_router, starting_router};
 pub use clients::router as client_router;
+pub use web::router as web_router;
 
 use crate::app::App;
 use axum::body::Body;
@@ -31,6 +33,15 @@ pub struct Peer(pub Hash);
 /// From where a client connects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remote(pub SocketAddr);
+
+/// That a request came to the web listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Web {
+    /// What sessions there are bound to.
+    pub listener: Hash,
+    /// Where it is: `https://host:port`.
+    pub origin: Arc<str>,
+}
 
 /// The user at the other end of the admin socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,13 +1,13 @@
 //! Reading requests within bounds. Every fault is a typed problem.
 
-use super::{Failure, LocalUser, Peer, Remote};
+use super::{Failure, LocalUser, Peer, Remote, Web};
 use crate::access::{Door, sign_in_needed};
 use crate::app::{App, Signed};
 use crate::room::{ENROL_BYTES_MAX, Full, Held, LARGE_BYTES};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -51,8 +51,16 @@ impl FromRequestParts<Arc<App>> for Anybody {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        // Every connection has a key.
-        let tls = parts.extensions.get::<Peer>().map_or(Hash::ZERO, |Peer(tls)| *tls);
+        // Every connection has a key, or comes from a network.
+        let of_network = |Remote(from): &Remote| {
+            let mut place = Hash::ZERO;
+            place.0[..8].copy_from_slice(Network::of(from.ip()).as_bytes());
+            place
+        };
+        let tls = match parts.extensions.get::<Peer>() {
+            Some(Peer(tls)) => *tls,
+            None => parts.extensions.get::<Remote>().map_or(Hash::ZERO, of_network),
+        };
         // A device enrols again when it did not get the answer.
         Ok(Self(if app.knows(&tls) { Sender::Device(tls) } else { Sender::Stranger(tls) }))
     }
@@ -79,11 +87,18 @@ impl FromRequestParts<Arc<App>> for AtDoor {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let network = parts.extensions.get::<Remote>().map(|Remote(from)| Network::of(from.ip()));
+        if let Some(web) = parts.extensions.get::<Web>() {
+            return Ok(Self(Door::of_web(
+                web.listener,
+                network,
+                super::web::browser(&parts.headers).as_ref(),
+            )));
+        }
         let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
             return Err(Problem::new(ErrorCode::UnknownCaller, "the connection has no key").into());
         };
-        let network = parts.extensions.get::<Remote>().map(|Remote(from)| Network::of(from.ip()));
-        Ok(Self(Door { tls, network, device: app.knows(&tls) }))
+        Ok(Self(Door::of_client(tls, network, app.knows(&tls))))
     }
 }
 
@@ -102,18 +117,26 @@ impl FromRequestParts<Arc<App>> for SignedIn {
             Ok(by) => by,
             Err(never) => match never {},
         };
-        app.check_not_revoked(&door.tls)?;
-        let caller = app.access.check(bearer(parts)?, &door.channel().binding())?;
-        let member = app.caller(&door.tls).ok().filter(|member| member.account == caller.account());
-        let device = member.map(|member| member.device);
-        let sender = if door.device { Sender::Device(door.tls) } else { Sender::Stranger(door.tls) };
+        let tls = parts.extensions.get::<Peer>().map(|Peer(tls)| *tls);
+        tls.map_or(Ok(()), |tls| app.check_not_revoked(&tls))?;
+        let channel = door.channel().binding();
+        let caller = match parts.extensions.get::<Web>() {
+            Some(web) => app.access.check(super::web::token(parts, web)?, &channel)?,
+            None => app.access.check(bearer(&parts.headers)?, &channel)?,
+        };
+        let member = door.device.and_then(|tls| app.caller(&tls).ok());
+        let device = member.filter(|member| member.account == caller.account()).map(|member| member.device);
+        let Anybody(sender) = match Anybody::from_request_parts(parts, app).await {
+            Ok(anybody) => anybody,
+            Err(never) => match never {},
+        };
         Ok(Self { who: Signed { caller, device, by }, sender })
     }
 }
 
 /// The token that a request shows (RFC 6750 section 2.1).
-fn bearer(parts: &Parts) -> Result<&str, Problem> {
-    let shown = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -139,7 +162,7 @@ impl FromRequestParts<Arc<App>> for Device {
                 app.audit.refused_remotely(*from, problem);
             }
         })?;
-        let caller = app.access.check(bearer(parts)?, &Channel::ClientKey(tls).binding())?;
+        let caller = app.access.check(bearer(&parts.headers)?, &Channel::ClientKey(tls).binding())?;
         app.check_device(&caller, &member)?;
         Ok(Self { member, tls, session: caller.session() })
     }
