@@ -52,6 +52,8 @@ bench: ## Measure, and write target/bench/report.json (FULL=1: longer, and bench
 	$(RUST) scripts/build-kryoptic.sh || echo "custody.native_over_token will not be measured"
 	$(RUST) $(RELEASE)
 	$(RUST) cargo build --release --locked -p zixt-hsm-pkcs11 --example native_rate
+	$(RUST) cargo build --release --locked -p zixt-directory --example measure_sync
+	$(RUST) cargo build --release --locked -p zixt-sso --bins --example corpora
 	$(RUST) cargo run --release --locked -p zixt-tests --bin zixt-bench $(if $(FULL),-- --full)
 
 .PHONY: help

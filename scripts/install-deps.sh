@@ -30,6 +30,7 @@ packages_tpm=(
     tpm2-tools    # measures what firmware would; the independent witness of what is in a TPM
 )
 packages_test=(
+    curl          # a program of somebody else that calls the API
     clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
     iproute2      # brings up the loopback of the network in which the domain controller of the tests lives
     ldap-utils    # changes what is in the directories of the tests

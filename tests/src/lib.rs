@@ -5,6 +5,7 @@
 pub mod copy;
 pub mod custody;
 pub mod officers;
+pub mod people;
 pub mod story;
 /// The same TPM simulator that the TPM backend's own tests start.
 #[allow(dead_code, clippy::unwrap_used, reason = "test support; those tests use more of it")]
@@ -271,11 +272,21 @@ impl Appliance {
             .args(["--run".as_ref(), self.run().as_os_str()])
             .args(["--hsmd".as_ref(), self.hsmd_socket().as_os_str()])
             .args(["--listen", &self.listen.to_string()])
+            .envs(self.config_file().exists().then(|| ("ZIXTD_CONFIG", self.config_file())))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("zixtd starts");
         self.zixtd = Some(child);
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.folder.path().join("zixtd.toml")
+    }
+
+    /// What the server is configured with from its next start on.
+    pub fn configure(&self, toml: &str) {
+        fs::write(self.config_file(), toml).expect("a configuration");
     }
 
     fn log(&self, name: &str) -> fs::File {

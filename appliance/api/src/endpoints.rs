@@ -98,6 +98,12 @@ pub const PERSON_RECOVERY: &str = "/v1/people/{account}/recovery";
 pub const RECOVERIES: &str = "/v1/recoveries";
 /// `POST`: approve one.
 pub const RECOVERY_APPROVE: &str = "/v1/recoveries/{recovery}/approve";
+/// `GET`, `POST`: tokens of a program.
+pub const PERSON_TOKENS: &str = "/v1/people/{account}/tokens";
+/// `DELETE`: ends a token of a program.
+pub const PERSON_TOKEN: &str = "/v1/people/{account}/tokens/{token}";
+/// `GET ?after=&limit=`: what happened to accounts, devices and directories.
+pub const EVENTS: &str = "/v1/events";
 /// `GET`: what people who are known elsewhere can sign in with.
 pub const SIGN_IN_WAYS: &str = "/v1/sign-in/ways";
 /// `POST`: links the caller to who they are at a directory.
@@ -378,6 +384,22 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     bare(Method::Delete, MY_LINK, PEOPLE_ONLY, "Takes a link of the caller away", "Renewed"),
     bare(Method::Delete, PERSON_LINK, ADMINISTRATORS, "Takes a link of somebody away", "Done"),
+    get(PERSON_TOKENS, ADMINISTRATORS, "The tokens of a program", "ServiceTokenList"),
+    post(
+        PERSON_TOKENS,
+        ADMINISTRATORS,
+        "Makes a token for a program. It is shown once",
+        "NewServiceToken",
+        "ServiceTokenMade",
+    ),
+    bare(Method::Delete, PERSON_TOKEN, ADMINISTRATORS, "Ends a token of a program", "Done"),
+    with_query(
+        get(EVENTS, WATCHERS, "What happened to accounts, devices and directories, in order", "EventPage"),
+        &[
+            ("after", false, "the number after which it begins; 0 if absent"),
+            ("limit", false, "how many at most; 256 if absent or more"),
+        ],
+    ),
     get(DIRECTORIES, WATCHERS, "How directories are", "DirectoryList"),
     bare(Method::Post, DIRECTORY_READ, ADMINISTRATORS, "Reads a directory now", "Done"),
     post(

@@ -115,6 +115,10 @@ codes! {
     UnknownDirectory, "unknown-directory", 404, "There is no such directory or identity provider here.";
     /// Nobody of this name is at the directory.
     UnknownPerson, "unknown-person", 404, "The directory has nobody of this name, as far as it was read.";
+    /// A token cannot be like that.
+    TokenRefused, "token-refused", 400, "A token cannot be like that.";
+    /// Too many requests in a short time.
+    TooManyRequests, "too-many-requests", 429, "Too many requests in a short time. Slow down.";
     /// Nothing is held back, or something else.
     NothingHeld, "nothing-held", 409, "This is not what is held back now. Look at the directory again.";
     /// The user keeps no vault here.

@@ -14,6 +14,7 @@ mod invitation;
 mod key_package;
 mod ledger;
 pub mod openapi;
+mod service;
 mod stream;
 mod submission;
 mod text;
@@ -38,6 +39,9 @@ pub use invitation::{Checkpoint, Invitation, InvitationError, InvitationSeed};
 pub use key_package::{ClaimRequest, ClaimResponse, ClaimedKeyPackage, KeyPackageCounts, KeyPackageUpload};
 pub use ledger::{
     CertifiedHeader, Consistency, EntryProof, HeadProof, Network, ShardConsistency, ShardProof,
+};
+pub use service::{
+    EventInfo, EventPage, NewServiceToken, ServiceTokenInfo, ServiceTokenList, ServiceTokenMade,
 };
 pub use stream::{LINE_BYTES_MAX, StreamLine};
 pub use submission::{EnrolRequest, Receipt, SubmissionItem, SubmitRequest, SubmitResponse};

@@ -156,7 +156,7 @@ actions! {
     /// A token of a program was revoked.
     TokenRevoked = 92, "token-revoked", Security;
     /// The sealed vault of a user's keys was fetched.
-    VaultRead = 93, "vault-read", Security;
+    VaultRead = 93, "vault-read", Routine;
     /// The sealed vault of a user's keys was stored.
     VaultWritten = 94, "vault-written", Security;
 

@@ -41,6 +41,7 @@ mod rows;
 mod sample;
 mod secret;
 mod session;
+mod token;
 mod totp;
 mod vault;
 mod voucher;
@@ -77,12 +78,16 @@ pub use session::{
     Actor, Caller, Forbidden, RECENT_MS, RotateError, SessionChange, SessionError, SessionRow, Sessions,
     Token,
 };
+pub use token::{
+    NewToken, Scope, Scopes, ServiceTokens, TOKEN_DAYS_MAX, TOKENS_EACH_MAX, TokenChange, TokenError,
+    TokenRow,
+};
 pub use totp::{TotpCode, TotpError, TotpRecord};
 pub use vault::{
     ChangeVaultError, ExpectedVault, GiveShareError, OpenVaultError, SHARE_GIVEN_MAX, SHARE_WINDOW_MS,
     SealVaultError, Vault, VaultShare, VaultShareRecord,
 };
-pub use voucher::{ExternalSubject, Issuer, IssuerId, Link, Voucher};
+pub use voucher::{ExternalSubject, Issuer, IssuerId, Link, Vouched, Voucher};
 pub use webauthn::{WebAuthnCredential, WebAuthnError, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier};
 // The words that the ledger and the API share with this crate.
 pub use zixt_types::{EXCLUSIONS, LoginId, RecoveryId, Role, SessionId};

@@ -28,7 +28,7 @@ use crate::proof::{Desk, Incoming, Named, Proof, Start, Subject, Tools};
 use crate::random::{Random, draw};
 use crate::role::Roles;
 use crate::totp::{TotpError, TotpRecord};
-use crate::voucher::Link;
+use crate::voucher::Vouched;
 use crate::webauthn::{self, WebAuthnError};
 
 /// An attempt that has been counted, of one sign-in and for one kind of proof. Goes to [`Login::examine`]; if it is
@@ -61,7 +61,7 @@ pub enum NotAdmitted {
 #[derive(Debug)]
 enum Finding {
     Password { record: PasswordRecord, renewed: Option<PasswordRecord>, long_enough: bool },
-    Voucher(Link),
+    Voucher(Vouched),
     DeviceKey(DeviceId),
     Totp { seen: TotpRecord, step: u64 },
     Psk { id: Hash, confirmation: Hash },
@@ -105,6 +105,7 @@ pub struct Login {
     proofs_left: u8,
     stage: Stage,
     psk_confirmation: Option<Hash>,
+    vouched: Option<Vouched>,
 }
 
 impl Login {
@@ -142,6 +143,7 @@ impl Login {
             proofs_left: policy.login.proofs_max,
             stage: Stage::First,
             psk_confirmation: None,
+            vouched: None,
         })
     }
 
@@ -314,7 +316,7 @@ impl Login {
                 }
                 let link = voucher.link();
                 if subject.is_some_and(|subject| subject.record.link_to(link.issuer) == Some(&link)) {
-                    Verdict::Good(Finding::Voucher(link))
+                    Verdict::Good(Finding::Voucher(voucher.vouched()))
                 } else {
                     Verdict::Bad(Because::NotLinked)
                 }
@@ -501,6 +503,7 @@ impl Login {
                 channel: self.challenge.channel,
                 network: self.origin.network,
                 backup_low: credentials.backup().and_then(|set| set.low(policy)),
+                vouched: self.vouched,
                 at: now,
             })));
         }
@@ -538,10 +541,11 @@ impl Login {
                     credentials.set_password(renewed);
                 }
             }
-            Finding::Voucher(link) => {
-                if record.link_to(link.issuer) != Some(&link) {
+            Finding::Voucher(vouched) => {
+                if record.link_to(vouched.link.issuer) != Some(&vouched.link) {
                     return Err(Because::NotLinked);
                 }
+                self.vouched = Some(vouched);
             }
             Finding::DeviceKey(device) => {
                 if !devices.iter().any(|known| known.id == device) {

@@ -12,6 +12,7 @@ use crate::factor::{Factor, FactorSet};
 use crate::place::{ChannelBinding, Network, Now};
 use crate::role::Roles;
 use crate::totp::TotpError;
+use crate::voucher::Vouched;
 use crate::webauthn::WebAuthnError;
 
 /// What came of a proof.
@@ -132,6 +133,7 @@ pub struct Grant {
     pub(crate) channel: ChannelBinding,
     pub(crate) network: Option<Network>,
     pub(crate) backup_low: Option<u8>,
+    pub(crate) vouched: Option<Vouched>,
     pub(crate) at: Now,
 }
 
@@ -164,6 +166,12 @@ impl Grant {
     #[must_use]
     pub const fn further(&self) -> FactorSet {
         self.further
+    }
+
+    /// On whose word it rests, if it began with that.
+    #[must_use]
+    pub const fn vouched(&self) -> Option<Vouched> {
+        self.vouched
     }
 
     /// What the session is bound to.
@@ -200,6 +208,7 @@ impl Grant {
             further: FactorSet::EMPTY,
             channel,
             network: None,
+            vouched: None,
             backup_low: None,
             at,
         }

@@ -60,6 +60,8 @@ pub enum Permission {
     StartUpdates,
     /// See health, alerts and queues.
     ViewHealth,
+    /// Follow what happens to accounts, devices and directories.
+    ReadEvents,
     /// Acknowledge alerts.
     AcknowledgeAlerts,
     /// Set up where the audit record is copied to.
@@ -99,6 +101,7 @@ pub const PERMISSIONS: &[(Permission, &[Role])] = {
         (P::ManageBackups, &[Administrator, Operator]),
         (P::StartUpdates, &[Administrator, Operator]),
         (P::ViewHealth, &[SecurityOfficer, Administrator, Operator, Auditor]),
+        (P::ReadEvents, &[SecurityOfficer, Administrator, Operator, Auditor]),
         (P::AcknowledgeAlerts, &[Administrator, Operator]),
         (P::ConfigureAuditSinks, &[SecurityOfficer]),
         (P::ReadAudit, &[Auditor]),
@@ -117,6 +120,7 @@ impl Permission {
                 | Self::CallApi
                 | Self::ListAccounts
                 | Self::ViewHealth
+                | Self::ReadEvents
                 | Self::AcknowledgeAlerts
                 | Self::ReadAudit
         )

@@ -18,6 +18,7 @@ use crate::attempts::{AttemptKey, AttemptRow};
 use crate::recovery::Recovery;
 use crate::secret::{Secret, SecretForm};
 use crate::session::SessionRow;
+use crate::token::TokenRow;
 use zixt_types::{AccountId, RecoveryId, SessionId};
 
 /// What rows are authenticated under: 32 bytes of custody's, and a key for each kind of row from it.
@@ -111,6 +112,7 @@ macro_rules! sealed_rows {
 sealed_rows! {
     AccountRecord, AccountId, AccountId::as_bytes, Self::id;
     SessionRow, SessionId, SessionId::as_bytes, Self::id;
+    TokenRow, SessionId, SessionId::as_bytes, Self::id;
     Recovery, RecoveryId, RecoveryId::as_bytes, Self::id;
     AttemptRow, AttemptKey, AttemptKey::as_bytes, Self::key;
 }

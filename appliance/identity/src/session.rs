@@ -21,6 +21,8 @@ use crate::policy::{Policy, Span};
 use crate::random::Random;
 use crate::role::{Permission, Roles};
 use crate::secret::{Secret, SecretForm, for_people, from_people};
+use crate::token::Scopes;
+use crate::voucher::{IssuerId, Link, Vouched};
 
 /// The wall clock may be set back by so much without ending the sessions that were opened before: the steps of a
 /// disciplined clock, not the hand of an officer.
@@ -45,7 +47,11 @@ impl Token {
         from_people(text).map(Self)
     }
 
-    fn hash(&self) -> Hash {
+    pub(crate) fn draw(random: &mut dyn Random) -> Result<Self, RandomError> {
+        Secret::draw(random).map(Self)
+    }
+
+    pub(crate) fn hash(&self) -> Hash {
         hash::sha384(labels::SESSION_TOKEN, &[self.0.as_bytes()])
     }
 }
@@ -86,12 +92,14 @@ pub struct SessionRow {
     used_wall: Timestamp,
     #[n(12)]
     used_ledger: Timestamp,
+    #[n(13)]
+    vouched: Option<Vouched>,
 }
 
 // Read and written by this crate only, authenticated: see `rows`.
 impl SecretForm for SessionRow {
     const WHAT: &'static str = "session row";
-    const BYTES_MAX: usize = 256;
+    const BYTES_MAX: usize = 512;
 
     fn check(&self) -> Result<(), &'static str> {
         if self.version != 1 {
@@ -156,7 +164,7 @@ impl SessionRow {
     }
 }
 
-fn id_of(token: &Hash) -> SessionId {
+pub(crate) fn id_of(token: &Hash) -> SessionId {
     let mut id = [0; 16];
     id.copy_from_slice(&token.as_bytes()[..16]);
     SessionId(id)
@@ -228,6 +236,8 @@ pub struct Caller {
     own_proof: bool,
     epoch: u64,
     signed_in: Timestamp,
+    /// What a program's token is for; a person's session has none.
+    scopes: Option<Scopes>,
 }
 
 /// A caller whose access is still what it was when their session was checked. Holds their record, so that it cannot
@@ -290,6 +300,10 @@ impl Caller {
     /// # Errors
     /// [`Forbidden`]
     pub fn require(&self, permission: Permission) -> Result<(), Forbidden> {
+        if let Some(scopes) = self.scopes {
+            let may = self.roles.may(Permission::CallApi) && scopes.allow(permission);
+            return if may { Ok(()) } else { Err(Forbidden::Role(permission)) };
+        }
         if !self.roles.may(permission) {
             return Err(Forbidden::Role(permission));
         }
@@ -303,7 +317,20 @@ impl Caller {
     pub(crate) fn sample(record: &AccountRecord, own_proof: bool) -> Self {
         let (account, roles, epoch) = (record.id(), record.roles(), record.epoch());
         let (session, signed_in) = (SessionId([0; 16]), Timestamp(0));
-        Self { account, session, roles, own_proof, epoch, signed_in }
+        Self { account, session, roles, own_proof, epoch, signed_in, scopes: None }
+    }
+
+    /// A program that shows a token. It has signed in at no time, so nothing that needs a recent sign-in is its.
+    pub(crate) fn of_token(record: &AccountRecord, token: SessionId, scopes: Scopes) -> Self {
+        Self {
+            account: record.id(),
+            session: token,
+            roles: record.roles(),
+            own_proof: false,
+            epoch: record.epoch(),
+            signed_in: Timestamp(0),
+            scopes: Some(scopes),
+        }
     }
 
     /// The caller as somebody who changes things. `record` is their own record as it is now, under the lock under which
@@ -395,6 +422,7 @@ impl Sessions {
             signed_in_ledger: grant.at().ledger,
             used_wall: grant.at().wall,
             used_ledger: grant.at().ledger,
+            vouched: grant.vouched(),
         };
         let id = row.id();
         self.put(row);
@@ -472,6 +500,7 @@ impl Sessions {
             own_proof,
             epoch: row.epoch,
             signed_in: row.signed_in_wall,
+            scopes: None,
         };
         let touched = now.wall.0.abs_diff(row.used_wall.0) >= TOUCH_MS
             || now.ledger.0.abs_diff(row.used_ledger.0) >= TOUCH_MS;
@@ -562,6 +591,28 @@ impl Sessions {
     pub fn revoke_account(&mut self, account: AccountId, keep: Option<SessionId>) -> Vec<SessionId> {
         let ids: Vec<_> =
             self.of.get(&account).into_iter().flatten().copied().filter(|id| Some(*id) != keep).collect();
+        ids.into_iter().filter(|id| self.revoke(*id)).collect()
+    }
+
+    /// Ends what rests on the word of this issuer about this person, about this session there, or, where both are named,
+    /// about both together. Gives those that ended. Done again, it ends nothing more.
+    pub fn revoke_vouched(
+        &mut self,
+        issuer: IssuerId,
+        subject: Option<&Link>,
+        session: Option<&Hash>,
+    ) -> Vec<SessionId> {
+        if subject.is_none() && session.is_none() {
+            return Vec::new();
+        }
+        let rests = |row: &SessionRow| {
+            row.vouched.is_some_and(|vouched| {
+                vouched.link.issuer == issuer
+                    && subject.is_none_or(|link| vouched.link == *link)
+                    && session.is_none_or(|session| vouched.session.as_ref() == Some(session))
+            })
+        };
+        let ids: Vec<_> = self.rows.iter().filter(|(_, row)| rests(row)).map(|(id, _)| *id).collect();
         ids.into_iter().filter(|id| self.revoke(*id)).collect()
     }
 

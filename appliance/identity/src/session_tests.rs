@@ -369,3 +369,41 @@ proptest! {
         let _ = Token::parse(&text);
     }
 }
+
+#[test]
+fn what_rests_on_an_issuers_word_ends_with_it() {
+    use crate::voucher::{Issuer, IssuerId, Vouched};
+    let (policy, record) = (policy(), record(1));
+    let now = at(1_000_000, 500_000);
+    let (here, there) = (Issuer::sso(IssuerId([1; 16])), Issuer::sso(IssuerId([2; 16])));
+    let mut all = Sessions::default();
+    let mut open = |issuer: &Issuer, subject: &[u8], session: Option<&[u8]>| {
+        let mut grant = grant(&record, Factor::Sso, now);
+        let session = session.map(|name| issuer.session(name));
+        grant.vouched = Some(Vouched { link: issuer.link(subject), session });
+        all.open(grant, &mut fill_random).unwrap()
+    };
+    let (token, first) = open(&here, b"ada", Some(b"1"));
+    let (_, second) = open(&here, b"ada", Some(b"2"));
+    let (_, bobs) = open(&here, b"bob", Some(b"1"));
+    let (_, elsewhere) = open(&there, b"ada", Some(b"1"));
+    let (_, own) = all.open(grant(&record, Factor::DeviceKey, now), &mut fill_random).unwrap();
+    assert_eq!(all.revoke_vouched(here.id(), None, None), []);
+    let (ada, one) = (here.link(b"ada"), here.session(b"1"));
+    // By both: the one. By another provider's word: nobody's here.
+    assert_eq!(all.revoke_vouched(there.id(), Some(&ada), None), []);
+    assert_eq!(all.revoke_vouched(here.id(), Some(&ada), Some(&one)), [first]);
+    assert!(all.check(&policy, &token, &channel(1), now, |_| Some(&record)).is_err());
+    assert_eq!(all.revoke_vouched(here.id(), None, Some(&one)), [bobs]);
+    assert_eq!(all.revoke_vouched(here.id(), Some(&ada), None), [second]);
+    assert!(all.is_open(elsewhere) && all.is_open(own));
+
+    // It is kept with the row, and a row of before it had it is read.
+    let key = crate::RowKey::from_bytes(&[7; 32]);
+    for change in all.changes().changes {
+        if let SessionChange::Put(row) = change {
+            let sealed = row.seal(&key);
+            assert_eq!(SessionRow::open(&key, row.id(), &sealed).unwrap(), row);
+        }
+    }
+}

@@ -75,7 +75,13 @@ impl Issuer {
     #[must_use]
     pub fn vouch(&self, admitted: &Admitted, unchanging_id: &[u8], wall: Timestamp) -> Voucher {
         let (kind, link) = (self.kind, self.link(unchanging_id));
-        Voucher { kind, link, login: admitted.login(), at: wall }
+        Voucher { kind, vouched: Vouched { link, session: None }, login: admitted.login(), at: wall }
+    }
+
+    /// The hash by which a session at the issuer is named here (`sid` of OpenID Connect, `SessionIndex` of SAML).
+    #[must_use]
+    pub fn session(&self, name: &[u8]) -> Hash {
+        hash::sha384(labels::EXTERNAL_SUBJECT, &[&self.id.0, b"session", name])
     }
 
     /// Says that a bind failed, or that an assertion did not verify.
@@ -85,19 +91,39 @@ impl Issuer {
     }
 }
 
+/// On whose word a session here rests: it ends when they say that it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct Vouched {
+    /// Who vouched, and for whom.
+    #[n(0)]
+    pub link: Link,
+    /// The session there, by [`Issuer::session`].
+    #[n(1)]
+    pub session: Option<Hash>,
+}
+
 /// The word of an issuer about one person, now. Not `Clone`, and nothing reads or writes one.
 #[derive(Debug)]
 pub struct Voucher {
     kind: Factor,
-    link: Link,
+    vouched: Vouched,
     login: LoginId,
     at: Timestamp,
 }
 
 impl Voucher {
+    /// Names the session at the issuer that it rests on.
+    #[must_use]
+    pub const fn of_session(mut self, session: Hash) -> Self {
+        self.vouched.session = Some(session);
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn sample(issuer: &Issuer, unchanging_id: &[u8], login: LoginId, at: Timestamp) -> Self {
-        Self { kind: issuer.kind, link: issuer.link(unchanging_id), login, at }
+        let vouched = Vouched { link: issuer.link(unchanging_id), session: None };
+        Self { kind: issuer.kind, vouched, login, at }
     }
 
     /// For which sign-in.
@@ -115,7 +141,13 @@ impl Voucher {
     /// About whom: the server finds the account by it.
     #[must_use]
     pub const fn link(&self) -> Link {
-        self.link
+        self.vouched.link
+    }
+
+    /// What a session that comes of it rests on.
+    #[must_use]
+    pub const fn vouched(&self) -> Vouched {
+        self.vouched
     }
 
     /// When it was given.

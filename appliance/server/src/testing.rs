@@ -5,7 +5,7 @@ use crate::app::{About, App, Parts};
 use crate::audit::{self, Audit};
 use crate::custody::{Custody, CustodyKey, CustodyWatch, NotNow};
 use crate::health::{Vitals, now};
-use crate::http::{Peer, admin_router, client_router};
+use crate::http::{Peer, Remote, Web, admin_router, client_router, web_router};
 use crate::push::Push;
 use crate::sequencer::{Queue, Sequencer, SequencerError};
 use crate::view::View;
@@ -170,6 +170,7 @@ pub struct Stack {
     pub app: Arc<App>,
     pub clients: Router,
     pub admin: Router,
+    pub web: Router,
     watch: Arc<CustodyWatch>,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<Result<(), SequencerError>>>,
@@ -240,6 +241,7 @@ impl Stack {
         let started = Self::start(&net, &custody, folder.path(), audit, directories()).await;
         let (app, watch, shutdown, thread) = started;
         let (clients, admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
+        let web = web_router(Arc::clone(&app));
         let tokens = Mutex::default();
         Self {
             net,
@@ -247,6 +249,7 @@ impl Stack {
             app,
             clients,
             admin,
+            web,
             watch,
             shutdown,
             thread: Some(thread),
@@ -346,6 +349,7 @@ impl Stack {
         let (app, watch, shutdown, thread) =
             Self::start(&self.net, &self.custody, self.folder.path(), audit, (self.directories)()).await;
         (self.clients, self.admin) = (client_router(Arc::clone(&app)), admin_router(Arc::clone(&app)));
+        self.web = web_router(Arc::clone(&app));
         (self.app, self.watch, self.shutdown, self.thread) = (app, watch, shutdown, Some(thread));
     }
 
@@ -379,6 +383,37 @@ impl Stack {
             self.sign(&mut request, tls);
         }
         read(self.clients.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// A request to the web listener, with a token in the head if there is one.
+    pub async fn web(&self, token: &str, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.web_from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)), token, method, path, fields).await
+    }
+
+    /// The same from this address.
+    pub async fn web_from(
+        &self,
+        from: std::net::SocketAddr,
+        token: &str,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !fields.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "zixt.test");
+        }
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(HttpBody::empty()).unwrap();
+        let web = Web { listener: Hash([8; 48]), origin: "https://zixt.test".into() };
+        request.extensions_mut().insert(web);
+        request.extensions_mut().insert(Remote(from));
+        read(self.web.clone().oneshot(request).await.unwrap()).await
     }
 
     /// Says that a request comes over this key, and shows the session that was opened on it.

@@ -253,6 +253,8 @@ pub enum AccessKind {
     VaultShare = 7,
     /// A setting of sign-in, by its name. Sealed.
     Setting = 8,
+    /// A token of a program, by its id.
+    ServiceToken = 9,
 }
 
 /// A change of one row about who may come in.

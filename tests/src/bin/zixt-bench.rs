@@ -35,6 +35,9 @@ async fn main() {
         println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
         return;
     }
+    let people =
+        zixt_tests::people::measure(programs.as_deref(), Duration::from_secs(if full { 20 } else { 5 }))
+            .await;
     let mut appliance = Appliance::lab_of(programs, &[]);
 
     let alice = enrol(&appliance, "alice").await;
@@ -141,7 +144,7 @@ async fn main() {
         "run.commit": output_of("git", &["rev-parse", "HEAD"]),
         "run.date": output_of("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
     });
-    for (name, value) in custody {
+    for (name, value) in custody.into_iter().chain(people) {
         report[name] = value;
     }
     let text = format!("{}\n", serde_json::to_string_pretty(&report).expect("JSON"));

@@ -120,6 +120,7 @@ mod tests {
             ErrorCode::SignInUnavailable,
             ErrorCode::SignInNotRecent,
             ErrorCode::VaultShareSpent,
+            ErrorCode::TooManyRequests,
             ErrorCode::Busy,
             ErrorCode::CustodyLocked,
             ErrorCode::CustodyUnavailable,

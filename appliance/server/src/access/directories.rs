@@ -367,11 +367,16 @@ impl Access {
 
     async fn link_bound(&self, caller: &Caller, bound: &Bound) -> Result<zixt_api::Renewed, Problem> {
         let link = bound.link();
-        self.change_links(caller, |record, authority| {
-            let change = record.link(authority, link)?;
-            Ok(self.mapped(&change.record, &link).unwrap_or(change))
-        })
-        .await
+        let renewed = self.change_links(caller, |record, authority| record.link(authority, link)).await?;
+        // Other roles are not had in a session of before: then it ends, and the next sign-in has them.
+        let keys = self.keys()?;
+        let _alone = self.writing.lock().await;
+        let mapped =
+            self.inner()?.accounts.get(&caller.account()).and_then(|record| self.mapped(record, &link));
+        if let Some(change) = mapped {
+            self.carry_out(&keys, change, Vec::new()).await?;
+        }
+        Ok(renewed)
     }
 
     /// Takes the caller's link away.

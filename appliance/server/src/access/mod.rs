@@ -11,6 +11,7 @@ mod me;
 mod people;
 mod problems;
 mod sign_in;
+mod tokens;
 
 pub(crate) use directories::{Here, issuer_text, parse_issuer};
 pub(crate) use keys::AccessKeys;
@@ -34,8 +35,8 @@ use zixt_crypto::{Backend, RandomError, digest, fill_random};
 use zixt_directory::Directory;
 use zixt_identity::{
     AccountRecord, Approved, AttemptChange, AttemptKey, AttemptRow, Attempts, Authority, Blocklist, Caller,
-    Change, ChannelBinding, Credentials, Effect, KnownDevice, Link, Now, Policy, PolicyDocument, Population,
-    Recovery, Roles, SessionChange, SessionRow, Sessions, Token, TotpRecord,
+    Change, Credentials, Effect, KnownDevice, Link, Now, Policy, PolicyDocument, Population, Recovery, Roles,
+    ServiceTokens, SessionChange, SessionRow, Sessions, Token, TokenRow, TotpRecord,
 };
 use zixt_storage::{AccessChange, AccessKind, Store, StoreError};
 use zixt_types::{
@@ -44,6 +45,8 @@ use zixt_types::{
 
 /// Accounts that one appliance keeps.
 const ACCOUNTS_MAX: usize = 200_000;
+/// Tokens of programs.
+const TOKENS_MAX: usize = 10_000;
 /// Requests to recover an account that wait.
 const RECOVERIES_MAX: usize = 1_000;
 /// The setting that is the key of the counts of failures.
@@ -51,17 +54,17 @@ const ATTEMPT_KEY: &[u8] = b"attempt-key";
 /// The setting that says how far the officers' decisions are carried out.
 const DECISIONS: &[u8] = b"decisions";
 
-/// What became of a decision about roles.
+/// A decision about roles.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Carried {
+pub(crate) struct Undone {
+    /// Behind it in the system thread.
+    next: Seq,
     /// The hash of the action.
     pub(crate) decision: Hash,
     /// Whose roles.
     pub(crate) account: AccountId,
     /// Which.
     pub(crate) roles: Vec<Role>,
-    /// Why not, if it was not carried out. It never will be.
-    pub(crate) outcome: Result<(), String>,
 }
 
 /// Why nobody can be let in.
@@ -106,6 +109,7 @@ pub struct Access {
 struct Inner {
     accounts: People,
     sessions: Sessions,
+    tokens: ServiceTokens,
     attempts: Attempts,
     logins: Logins,
     recoveries: BTreeMap<RecoveryId, Recovery>,
@@ -244,6 +248,10 @@ impl Access {
             SessionRow::open(&keys.rows, SessionId::try_from(id).ok()?, row).ok()
         });
         let sessions = Sessions::load(sessions.await?);
+        let tokens = rows(store, AccessKind::ServiceToken, TOKENS_MAX, |id, row| {
+            TokenRow::open(&keys.rows, SessionId::try_from(id).ok()?, row).ok()
+        });
+        let tokens = ServiceTokens::load(tokens.await?);
         let attempts = rows(store, AccessKind::Attempts, 4 * limits::ATTEMPT_ROWS_MAX, |id, row| {
             AttemptRow::open(&keys.rows, AttemptKey::from_bytes(id)?, row).ok()
         });
@@ -257,7 +265,7 @@ impl Access {
         let accounts: People = accounts.into_iter().collect();
         self.name_unknown_issuers(&accounts);
         let (logins, apps) = (Logins::default(), HashMap::new());
-        Ok(Inner { accounts, sessions, attempts, logins, recoveries, apps })
+        Ok(Inner { accounts, sessions, tokens, attempts, logins, recoveries, apps })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
@@ -297,15 +305,19 @@ impl Access {
             .collect()
     }
 
-    /// Who shows this token on this channel.
+    /// Who shows this token at this door: a person's session, or a program's token.
     ///
     /// # Errors
     /// [`ErrorCode::SignInNeeded`], whatever is wrong with it.
-    pub(crate) fn check(&self, token: &str, channel: &ChannelBinding) -> Result<Caller, Problem> {
+    pub(crate) fn check(&self, token: &str, door: &Door) -> Result<Caller, Problem> {
+        let channel = &door.channel().binding();
         let Some(token) = Token::parse(token) else { return Err(problems::sign_in_needed()) };
         let now = self.now();
         let mut inner = self.inner()?;
-        let Inner { accounts, sessions, .. } = &mut *inner;
+        let Inner { accounts, sessions, tokens, .. } = &mut *inner;
+        if let Ok(caller) = tokens.check(&token, door.network, now, |account| accounts.get(&account)) {
+            return Ok(caller);
+        }
         let before = sessions.len();
         let checked = sessions.check(&self.policy, &token, channel, now, |account| accounts.get(&account));
         let ended = sessions.len() != before;
@@ -445,13 +457,12 @@ impl Access {
         Ok(())
     }
 
-    /// Carries out what officers decided about roles, in order, as far as the ledger has it, and tells what became of each.
+    /// The first decision of officers about roles that is not carried out yet, as far as the ledger has them.
     ///
     /// # Errors
     /// Custody is locked, or the store failed: then it is done later.
-    pub(crate) async fn follow_decisions(&self) -> Result<Vec<Carried>, Problem> {
+    pub(crate) async fn next_decision(&self) -> Result<Option<Undone>, Problem> {
         let keys = self.keys()?;
-        let _alone = self.writing.lock().await;
         let store_failed = |error: StoreError| problem::of_store(&error);
         let row = self.store.access(AccessKind::Setting, DECISIONS).await.map_err(store_failed)?;
         let mut next = match row {
@@ -465,16 +476,17 @@ impl Access {
                 Seq(number.ok_or_else(damaged)?)
             }
         };
-        let (thread, mut carried) = (digest::system_thread(self.genesis), Vec::new());
+        let (thread, marked) = (digest::system_thread(self.genesis), next);
         loop {
             let entries = self.store.entries(&thread, next, limits::ENTRIES_PAGE_MAX).await;
             let entries = entries.map_err(store_failed)?;
             if entries.is_empty() {
+                if next != marked {
+                    self.write(&[decisions_mark(&keys, next)?]).await?;
+                }
                 self.followed.store(next.0, Ordering::Relaxed);
-                return Ok(carried);
+                return Ok(None);
             }
-            let before = next;
-            let mut marked = before;
             for entry in &entries {
                 next = entry.place.seq.next();
                 if let Payload::Decision { action } = &entry.body.payload
@@ -482,16 +494,19 @@ impl Access {
                     && action.appliance == self.me
                 {
                     let (decision, account) = (digest::action_hash(action), *account);
-                    let mark = decisions_mark(&keys, next)?;
-                    let outcome = self.set_roles_by_ceremony(&keys, account, roles, decision, mark).await?;
-                    marked = next;
-                    carried.push(Carried { decision, account, roles: roles.clone(), outcome });
+                    return Ok(Some(Undone { next, decision, account, roles: roles.clone() }));
                 }
             }
-            if marked != next {
-                self.write(&[decisions_mark(&keys, next)?]).await?;
-            }
         }
+    }
+
+    /// Says that it is carried out and recorded, so that it is not again.
+    ///
+    /// # Errors
+    /// Custody is locked, or the store failed: then it is done once more, which changes nothing.
+    pub(crate) async fn mark_decision(&self, undone: &Undone) -> Result<(), Problem> {
+        let keys = self.keys()?;
+        self.write(&[decisions_mark(&keys, undone.next)?]).await
     }
 
     /// Whether the ledger has decisions that were not looked at.
@@ -532,6 +547,12 @@ impl Access {
         }
         let Ok(keys) = self.keys() else { return Ok(()) };
         let _alone = self.writing.lock().await;
+        {
+            let mut inner = self.inner()?;
+            let Inner { tokens, accounts, .. } = &mut *inner;
+            tokens.sweep(now, |account| accounts.get(&account));
+        }
+        self.write_tokens(&keys).await?;
         self.write_pending(&keys, Vec::new()).await
     }
 }
@@ -579,7 +600,7 @@ impl Inner {
 
     /// The record of who asks, whose session is still open: a request that waited does nothing that was ended meanwhile.
     fn own(&self, caller: &Caller) -> Result<&AccountRecord, Problem> {
-        if !self.sessions.is_open(caller.session()) {
+        if !self.sessions.is_open(caller.session()) && !self.tokens.is_open(caller.session()) {
             return Err(sign_in_needed());
         }
         self.record(caller.account())

@@ -1,7 +1,7 @@
 //! What administrators and officers do about other people's accounts.
 
 use super::sign_in::{role_names, roles_of};
-use super::{Access, AccessKeys, RECOVERIES_MAX, problems, put, remove};
+use super::{Access, RECOVERIES_MAX, Undone, problems, put, remove};
 use zixt_api::{
     AccountInfo, AccountStatus, ErrorCode, Hex, NewRoles, Problem, RecoveryCode, RecoveryInfo, RecoveryList,
     Secret,
@@ -11,8 +11,8 @@ use zixt_identity::{
     Accepted, AccountError, AccountRecord, Approved, Authority, Caller, Change, CredentialChange,
     InvitationCode, Network, Now, Password, Permission, Population, Recovery, RecoveryError, Roles, Status,
 };
-use zixt_storage::{AccessChange, AccessKind};
-use zixt_types::{AccountId, Hash, RecoveryId, RevokeReason, Role, Timestamp};
+use zixt_storage::AccessKind;
+use zixt_types::{AccountId, RecoveryId, RevokeReason, Timestamp};
 
 /// For how long the code of a recovery is good: a person comes for it by hand.
 const RECOVERY_CODE_MS: u64 = 3 * 86_400_000;
@@ -125,25 +125,24 @@ impl Access {
         self.carry_out(&keys, changed.map_err(problems::of_account)?, Vec::new()).await
     }
 
-    /// Gives an account the roles that officers decided, with the mark that says so, in one step. What cannot be is told,
-    /// and does not keep later decisions back. Under [`Self::writing`].
-    pub(super) async fn set_roles_by_ceremony(
-        &self,
-        keys: &AccessKeys,
-        account: AccountId,
-        roles: &[Role],
-        decided: Hash,
-        mark: AccessChange,
-    ) -> Result<Result<(), String>, Problem> {
+    /// Gives an account the roles that officers decided. What cannot be is told, and does not keep later decisions back. Done
+    /// again, it changes nothing.
+    ///
+    /// # Errors
+    /// Custody is locked, or the store failed.
+    pub(crate) async fn carry_out_decision(&self, undone: &Undone) -> Result<Result<(), String>, Problem> {
+        let keys = self.keys()?;
+        let _alone = self.writing.lock().await;
+        let Undone { account, roles, decision, .. } = undone;
         let changed = {
             let inner = self.inner()?;
-            match (Roles::new(roles), inner.accounts.get(&account)) {
+            match (Roles::new(roles), inner.accounts.get(account)) {
                 (Err(error), _) => Err(error.to_string()),
                 (_, None) => Err("there is no such account".to_owned()),
                 (Ok(roles), Some(record)) if record.roles() == roles => Ok(None),
                 (Ok(roles), Some(record)) => {
                     // The ledger has this very action with the approvals of enough officers.
-                    let by = Authority::Ceremony(Approved::danger_of(decided));
+                    let by = Authority::Ceremony(Approved::danger_of(*decision));
                     record
                         .change_roles(&by, roles, inner.population())
                         .map(Some)
@@ -153,16 +152,16 @@ impl Access {
         };
         match changed {
             Ok(Some(change)) => {
-                log::info!("account {account} has roles {roles:?} by decision {decided}");
-                self.carry_out(keys, change, vec![mark]).await?;
+                log::info!("account {account} has roles {roles:?} by decision {decision}");
+                self.carry_out(&keys, change, Vec::new()).await?;
                 Ok(Ok(()))
             }
-            Ok(None) => self.write(&[mark]).await.map(Ok),
+            Ok(None) => Ok(Ok(())),
             Err(why) => {
                 log::error!(
-                    "decision {decided} about the roles of account {account} is not carried out: {why}"
+                    "decision {decision} about the roles of account {account} is not carried out: {why}"
                 );
-                self.write(&[mark]).await.map(|()| Err(why))
+                Ok(Err(why))
             }
         }
     }

@@ -98,10 +98,27 @@ impl App {
             crate::audit::with_text(&mut event, "decision", action.decision.name());
             crate::audit::with(&mut event, "number", Value::Number(action.sequence));
         }
-        self.audited(event, self.record_decision(request)).await
+        let _room = self.audit.room(audit::Action::OfficersDecided)?;
+        let done = self.record_decision(request).await;
+        event.outcome = crate::audit::outcome(&done);
+        let again = matches!(done, Ok((_, true)));
+        if by == Origin::Inside && (again || done.is_err()) {
+            // The appliance hands in everything that custody has, again and again. That something waits is told once.
+            let waits =
+                done.is_err() && self.repeats.tell((audit::Action::OfficersDecided, None, None)).is_some();
+            if !waits {
+                return done.map(|(receipt, _)| receipt);
+            }
+        }
+        crate::audit::with(&mut event, "again", Value::Flag(again));
+        match self.audit.record(event).await {
+            Err(problem) if done.is_ok() => Err(problem),
+            _ => done.map(|(receipt, _)| receipt),
+        }
     }
 
-    async fn record_decision(&self, request: AdminDecision) -> Result<Receipt, Problem> {
+    /// Its receipt, and whether the ledger had it already.
+    async fn record_decision(&self, request: AdminDecision) -> Result<(Receipt, bool), Problem> {
         let asked = self.judged(request.transcript.0).await?;
         let action = asked.action.clone();
         let _alone = self.deciding.lock().await;
@@ -118,7 +135,7 @@ impl App {
             && matches!(&entry.body.payload, Payload::Decision { action: recorded } if *recorded == action)
         {
             self.follow(&action).await?;
-            return self.receipt((&entry).into()).await;
+            return self.receipt((&entry).into()).await.map(|receipt| (receipt, true));
         }
         let custody = Arc::clone(&self.custody);
         // What was last seen may be some seconds old.
@@ -163,7 +180,7 @@ impl App {
         }
         let receipt = self.receipt(recorded.map_err(|why| problem::of_unrecorded(&why))?).await?;
         self.follow(&action).await?;
-        Ok(receipt)
+        Ok((receipt, false))
     }
 
     /// Carries out what an action that is recorded says about roles.

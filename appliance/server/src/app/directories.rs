@@ -2,14 +2,14 @@
 
 use super::App;
 use crate::access::Here;
-use crate::audit::{with, with_text};
+use crate::audit::{self, with, with_text};
 use crate::health::now;
 use async_trait::async_trait;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zixt_api::Problem;
-use zixt_audit::{Action, Actor, Code, Event, Origin, Outcome, Target, Value};
+use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
 use zixt_directory::{Accounts, ApplyError, Clock, HeldPlan, Plan, Snapshot, Watch};
 use zixt_identity::Link;
 use zixt_types::Timestamp;
@@ -80,15 +80,8 @@ impl Accounts for Linked {
         let mut event = app.event_of_directory(Action::DirectoryHeld, &self.here);
         with(&mut event, "plan", Value::Digest(held.digest()));
         with(&mut event, "suspends", Value::Number(held.suspends().count() as u64));
-        event.outcome = Outcome::Refused(code("held-back"));
+        event.outcome = Outcome::Refused(audit::code("held-back"));
         app.audit.record(event).await.map_err(failed)
-    }
-}
-
-fn code(text: &str) -> Code {
-    match Code::new(text) {
-        Ok(code) => code,
-        Err(error) => unreachable!("a word of ours: {error}"),
     }
 }
 
@@ -113,7 +106,7 @@ impl App {
                     continue;
                 }
                 log::error!("directory {}: account {}: {why}", here.directory.config().name(), due.account);
-                event.outcome = Outcome::Refused(code("account-status"));
+                event.outcome = Outcome::Refused(audit::code("account-status"));
                 with_text(&mut event, "because", &why);
             }
             self.audit.record(event).await?;

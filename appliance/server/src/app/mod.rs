@@ -74,6 +74,8 @@ pub struct App {
     pub(crate) tasks: TaskTracker,
     /// What anybody can do as often as they like, for the journal.
     repeats: people::Repeats,
+    /// One request at a time carries out decisions about roles.
+    following: Mutex<()>,
     /// One task at a time ends devices of who has left.
     leaving: Mutex<()>,
     /// One export of the audit journal at a time: it is made in memory.
@@ -144,6 +146,7 @@ impl App {
             deciding: Mutex::new(()),
             tasks: TaskTracker::new(),
             repeats: people::Repeats::default(),
+            following: Mutex::new(()),
             leaving: Mutex::new(()),
             exporting: Mutex::new(()),
         }

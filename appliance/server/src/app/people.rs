@@ -4,13 +4,15 @@ use super::App;
 use crate::access::{Deed, Door, issuer_text};
 use crate::audit::{self, with, with_text};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, DirectoryList, Hex, Me, NewLink, Problem,
-    PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, Secret, SessionList, SignInBegun,
-    SignInProof, SignInRequest, SignInStep, TotpEnrolment, VaultShareGiven,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, DirectoryList, EventPage, Hex, Me, NewLink,
+    NewServiceToken, Problem, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, Secret,
+    ServiceTokenList, ServiceTokenMade, SessionList, SignInBegun, SignInProof, SignInRequest, SignInStep,
+    TotpEnrolment, VaultShareGiven,
 };
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
 use zixt_identity::{Caller, IssuerId, Permission};
@@ -28,28 +30,42 @@ pub(super) type Repeated = (Action, Option<AccountId>, Option<zixt_identity::Net
 
 /// Tells of what repeats once in a while.
 #[derive(Default)]
-pub(super) struct Repeats(Mutex<HashMap<Repeated, (Instant, u64)>>);
+pub(super) struct Repeats(Mutex<HashMap<Repeated, Told>>);
+
+/// When something was told last, and how many times it was since.
+struct Told {
+    at: Instant,
+    since: u64,
+}
 
 impl Repeats {
     /// How many times it was since it was told last, if it is to be told now.
     pub(super) fn tell(&self, what: Repeated) -> Option<u64> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if told.len() >= REPEATS_MAX && !told.contains_key(&what) {
-            told.retain(|_, (last, _)| now.duration_since(*last) < REPEAT);
-            // Too many places at once: they share one.
-        }
         let full = told.len() >= REPEATS_MAX && !told.contains_key(&what);
         // Too many places at once share one.
         let what = if full { (what.0, None, None) } else { what };
-        let (last, count) = told.entry(what).or_insert((now, 0));
-        *count += 1;
-        if *count > 1 && now.duration_since(*last) < REPEAT {
-            return None;
+        match told.entry(what) {
+            Entry::Vacant(new) => {
+                new.insert(Told { at: Instant::now(), since: 0 });
+                Some(1)
+            }
+            Entry::Occupied(mut known) if known.get().at.elapsed() >= REPEAT => {
+                let Told { since, .. } = known.insert(Told { at: Instant::now(), since: 0 });
+                Some(since + 1)
+            }
+            Entry::Occupied(mut known) => {
+                known.get_mut().since += 1;
+                None
+            }
         }
-        let repeats = std::mem::replace(count, 1);
-        *last = now;
-        Some(repeats)
+    }
+
+    /// What was not told so far and is not going on any more, or of which it is time to tell.
+    fn close(&self, all: bool) -> Vec<(Repeated, u64)> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = told.extract_if(|_, told| all || told.at.elapsed() >= REPEAT);
+        over.filter(|(_, told)| told.since > 0).map(|(what, told)| (what, told.since)).collect()
     }
 }
 
@@ -180,7 +196,7 @@ impl App {
         event.outcome = audit::outcome(&done);
         if let Err(problem) = &done {
             // Anybody can try as often as they like.
-            match self.repeats.tell((Action::PasswordChanged, None, door.network)) {
+            match self.repeats.tell((Action::PasswordChanged, Some(account), door.network)) {
                 Some(repeats) => with(&mut event, "repeats", Value::Number(repeats)),
                 None => return Err(problem.clone()),
             }
@@ -197,18 +213,22 @@ impl App {
     /// # Errors
     /// It cannot be done now, or the decision that was asked for is refused.
     pub(crate) async fn follow_decisions(&self, asked: Option<zixt_types::Hash>) -> Result<(), Problem> {
+        let _alone = self.following.lock().await;
         let mut refused = None;
-        for carried in self.access.follow_decisions().await? {
+        // One after the other, and each marked as done only when the journal has it: a crash loses none.
+        while let Some(undone) = self.access.next_decision().await? {
+            let _room = self.audit.room(Action::RoleGranted)?;
+            let outcome = self.access.carry_out_decision(&undone).await?;
             let mut event = self.audit.event(Action::RoleGranted, Actor::Appliance, Origin::Inside);
-            event.target = Some(Target::Account(carried.account));
-            let names: Vec<_> = carried.roles.iter().map(|role| role.name()).collect();
+            event.target = Some(Target::Account(undone.account));
+            let names: Vec<_> = undone.roles.iter().map(|role| role.name()).collect();
             with_text(&mut event, "roles", &names.join(" "));
-            with(&mut event, "decision", Value::Digest(carried.decision));
-            let problem =
-                carried.outcome.err().map(|why| Problem::new(zixt_api::ErrorCode::AccountStatusWrong, why));
+            with(&mut event, "decision", Value::Digest(undone.decision));
+            let problem = outcome.err().map(|why| Problem::new(zixt_api::ErrorCode::AccountStatusWrong, why));
             event.outcome = problem.as_ref().map_or(Outcome::Ok, audit::outcome_of);
             self.audit.record(event).await?;
-            if asked == Some(carried.decision) {
+            self.access.mark_decision(&undone).await?;
+            if asked == Some(undone.decision) {
                 refused = problem;
             }
         }
@@ -227,13 +247,29 @@ impl App {
             {
                 log::warn!("officers' decisions about roles are not carried out yet: {}", problem.detail);
             }
-            if shutdown.is_cancelled() {
+            let stops = shutdown.is_cancelled();
+            self.tell_of_repeats(stops);
+            if stops {
                 return;
             }
             tokio::select! {
                 () = tokio::time::sleep(TEND) => {}
                 () = shutdown.cancelled() => {}
             }
+        }
+    }
+
+    /// Records how many times something was, of which only the first was recorded.
+    fn tell_of_repeats(&self, all: bool) {
+        for ((action, account, network), times) in self.repeats.close(all) {
+            let mut event = self.audit.event(action, Actor::Nobody, Origin::Inside);
+            event.target = account.map(Target::Account);
+            event.outcome = Outcome::Refused(audit::code("repeated"));
+            with(&mut event, "repeats", Value::Number(times));
+            if let Some(network) = network {
+                with_text(&mut event, "network", &network.to_string());
+            }
+            self.audit.note(event);
         }
     }
 
@@ -437,6 +473,63 @@ impl App {
         with_text(&mut event, "factor", "link");
         with_text(&mut event, "issuer", &issuer_text(issuer));
         self.audited(event, self.access.unlink_somebody(&who.caller, account, issuer)).await
+    }
+
+    /// Makes a token for a program.
+    ///
+    /// # Errors
+    /// The caller may not now, or the token cannot be like that.
+    pub(crate) async fn make_token(
+        &self,
+        who: &Signed,
+        account: AccountId,
+        new: NewServiceToken,
+    ) -> Result<ServiceTokenMade, Problem> {
+        let mut event = self.event_on(Action::TokenIssued, who, account);
+        with_text(&mut event, "name", &new.name);
+        with_text(&mut event, "scopes", &new.scopes.join(" "));
+        self.audited(event, self.access.make_token(&who.caller, account, new)).await
+    }
+
+    /// The tokens of a program.
+    ///
+    /// # Errors
+    /// The caller may not see them.
+    pub(crate) async fn tokens(&self, who: &Signed, account: AccountId) -> Result<ServiceTokenList, Problem> {
+        let event = self.event_on(Action::DataRead, who, account);
+        self.audited(event, async { self.access.tokens(&who.caller, account) }).await
+    }
+
+    /// Ends a token of a program.
+    ///
+    /// # Errors
+    /// The caller may not, or there is none.
+    pub(crate) async fn end_token(
+        &self,
+        who: &Signed,
+        account: AccountId,
+        token: SessionId,
+    ) -> Result<(), Problem> {
+        let mut event = self.event_on(Action::TokenRevoked, who, account);
+        with_text(&mut event, "token", &token.to_hex());
+        self.audited(event, self.access.end_token(&who.caller, account, token)).await
+    }
+
+    /// What happened to accounts, devices and directories after a number.
+    ///
+    /// # Errors
+    /// The caller may not see it, or the journal cannot be read.
+    pub(crate) async fn happened(
+        &self,
+        who: &Signed,
+        after: u64,
+        limit: Option<usize>,
+    ) -> Result<EventPage, Problem> {
+        who.caller.require(Permission::ReadEvents).map_err(crate::access::of_forbidden)?;
+        let (audit, limit) = (Arc::clone(&self.audit), limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX));
+        let read = tokio::task::spawn_blocking(move || audit.happened(after, limit)).await;
+        let failed = |why: String| Problem::new(zixt_api::ErrorCode::AuditUnavailable, why);
+        read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     /// How directories are.

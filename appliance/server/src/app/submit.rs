@@ -110,7 +110,15 @@ impl App {
         };
         let mut event = self.audit.event(Action::DeviceAdded, Actor::Account(account), by);
         event.target = Some(Target::Device(account, *device));
-        self.audited(event, self.enrol_first(account, request.name, submission)).await
+        let _room = self.audit.room(Action::DeviceAdded)?;
+        match self.enrol_first(account, request.name, submission).await {
+            Ok(receipt) => self.audit.record(event).await.map(|()| receipt),
+            Err(problem) => {
+                // Nobody has shown who they are, and anybody can have as many refused as they like.
+                self.audit.refused_from(by, &problem);
+                Err(problem)
+            }
+        }
     }
 
     async fn enrol_first(

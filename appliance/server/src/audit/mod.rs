@@ -21,12 +21,14 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zixt_api::{AuditHealth, AuditPage, AuditSink, CustodyState, ErrorCode, Problem};
+use zixt_api::{
+    AuditHealth, AuditPage, AuditSink, CustodyState, ErrorCode, EventInfo, EventPage, Hex, Problem,
+};
 use zixt_audit::folder::{DiskFolder, Folder};
 use zixt_audit::lines::Form;
 use zixt_audit::{
     Action, Actor, AppendError, Code, Delivery, Event, Export, Journal, JournalHealth, Key, LedgerTime,
-    OpenError, Origin, Outcome, Read, Room, Sequence, Settings, Text, Value, Weight, When,
+    OpenError, Origin, Outcome, Read, Room, Sequence, Settings, Target, Text, Value, Weight, When,
 };
 use zixt_crypto::{RandomError, fill_random};
 
@@ -36,6 +38,29 @@ pub const FOLDER: &str = "audit";
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Records that one answer shows at most.
 pub const PAGE_MAX: usize = 256;
+
+/// Records that are looked at for one answer about what happened.
+const FOLLOWED_MAX: usize = 4096;
+/// What programs can follow.
+const FOLLOWED: &[Action] = &[
+    Action::SessionsRevoked,
+    Action::LockedOut,
+    Action::AccountInvited,
+    Action::AccountCreated,
+    Action::AccountSuspended,
+    Action::AccountResumed,
+    Action::AccountRemoved,
+    Action::AccountRecovered,
+    Action::DeviceAdded,
+    Action::DeviceRevoked,
+    Action::RoleGranted,
+    Action::RoleRevoked,
+    Action::DirectorySynced,
+    Action::DirectoryHeld,
+    Action::DirectoryOverridden,
+    Action::TokenIssued,
+    Action::TokenRevoked,
+];
 
 /// Why there is no journal.
 #[derive(Debug, Error)]
@@ -117,21 +142,38 @@ impl Audit {
         Event::new(action, actor, origin, zixt_audit::Clock::now(&*self.clock))
     }
 
-    /// Records an event, and returns when it is durable.
+    /// Records how something ended, and returns when that is durable. Where it is not in time, it is not acknowledged; it is
+    /// still written, as soon as it can be, and says that it is late.
     ///
     /// # Errors
     /// [`ErrorCode::AuditUnavailable`]: what it says is not to be acknowledged.
     pub(crate) async fn record(self: &Arc<Self>, event: Event) -> Result<(), Problem> {
         let audit = Arc::clone(self);
-        let recorded = tokio::task::spawn_blocking(move || audit.journal.append(&event, WAIT_MAX));
-        match recorded.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
+        // The bound holds from here: a thread for it may be long in coming.
+        let until = Instant::now() + WAIT_MAX;
+        let recorded = tokio::task::spawn_blocking(move || {
+            let left = until.saturating_duration_since(Instant::now());
+            audit.journal.append(&event, left).map(drop).inspect_err(|_| {
+                let mut late = event;
+                with(&mut late, "late", Value::Flag(true));
+                audit.journal.note(late);
+            })
+        });
+        let unavailable = |why: String| Problem::new(ErrorCode::AuditUnavailable, why);
+        match tokio::time::timeout(WAIT_MAX, recorded).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => {
                 log::error!("audit journal: {error}");
-                Err(Problem::new(ErrorCode::AuditUnavailable, error.to_string()))
+                Err(unavailable(error.to_string()))
             }
-            Err(error) => Err(Problem::new(ErrorCode::AuditUnavailable, error.to_string())),
+            Ok(Err(error)) => Err(unavailable(error.to_string())),
+            Err(_) => Err(unavailable("the audit journal did not take the event in time".to_owned())),
         }
+    }
+
+    /// Records something that nobody waits for.
+    pub(crate) fn note(&self, event: Event) {
+        self.journal.note(event);
     }
 
     /// Asks for room before something is done that has to be recorded: on a full disk first what is routine has none, and
@@ -156,6 +198,14 @@ impl Audit {
     /// Notes that a user of this machine was refused at the admin socket.
     pub(crate) fn refused_locally(self: &Arc<Self>, uid: u32) {
         self.refused(Refused::Local(uid), Actor::LocalUser(uid), Origin::Socket(uid), "not-an-administrator");
+    }
+
+    /// The same for whoever a request comes from.
+    pub(crate) fn refused_from(self: &Arc<Self>, from: Origin, problem: &Problem) {
+        if let Origin::Network(address) = from {
+            let who = Refused::Remote(address.ip());
+            self.refused(who, Actor::Nobody, from, problem.code.code());
+        }
     }
 
     /// Notes that a caller whom nobody knows, or knows no more, was refused.
@@ -312,6 +362,38 @@ impl Audit {
         Ok(AuditPage { lines, next: next.0, more: next <= self.journal.head().sequence })
     }
 
+    /// What happened to accounts, devices and directories after a record, for programs that follow it: what, when, and to
+    /// whom, and neither who did it nor from where.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(crate) fn happened(&self, after: u64, limit: usize) -> io::Result<EventPage> {
+        let mut reader = self.journal.reader(Sequence(after.saturating_add(1)));
+        let (mut events, mut looked_at) = (Vec::new(), 0);
+        while events.len() < limit && looked_at < FOLLOWED_MAX {
+            let Some(read) = reader.read_next()? else { break };
+            looked_at += 1;
+            let Read::Record(record) = read else { continue };
+            let Ok(event) = record.event() else { continue };
+            if FOLLOWED.contains(&event.action) {
+                let (account, device) = match event.target {
+                    Some(Target::Account(account)) => (Some(Hex(account)), None),
+                    Some(Target::Device(account, device)) => (Some(Hex(account)), Some(Hex(device))),
+                    _ => (None, None),
+                };
+                let outcome = match &event.outcome {
+                    Outcome::Ok => "ok".to_owned(),
+                    Outcome::Refused(code) | Outcome::Failed(code) => code.as_str().to_owned(),
+                };
+                let (sequence, at) = (record.sequence.0, event.when.wall.0);
+                let action = event.action.name().to_owned();
+                events.push(EventInfo { sequence, at, action, outcome, account, device });
+            }
+        }
+        let next = reader.position().0.saturating_sub(1);
+        Ok(EventPage { events, next, more: next < self.journal.head().sequence.0 })
+    }
+
     /// Every event so far, for tests.
     #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
@@ -352,6 +434,14 @@ pub(crate) fn outcome_of(problem: &Problem) -> Outcome {
 /// Adds a detail. Its key is one of ours, given once.
 pub(crate) fn with_text(event: &mut Event, key: &'static str, text: &str) {
     with(event, key, Value::Text(Text::escaped(text)));
+}
+
+/// A word of ours.
+pub(crate) fn code(word: &'static str) -> Code {
+    match Code::new(word) {
+        Ok(code) => code,
+        Err(error) => unreachable!("{word}: {error}"),
+    }
 }
 
 /// Adds a detail. Its key is one of ours, given once.

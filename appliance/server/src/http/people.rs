@@ -13,10 +13,11 @@ use http::Uri;
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, Me, NewLink,
-    NewPassword, NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, SessionList,
-    SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWays, TotpConfirmation,
-    TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, EventPage, Me,
+    NewLink, NewPassword, NewRoles, NewServiceToken, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList,
+    Renewed, ServiceTokenList, ServiceTokenMade, SessionList, SessionsEnded, SignInBegun, SignInProof,
+    SignInRequest, SignInStep, SignInWays, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
+    endpoints,
 };
 use zixt_types::{AccountId, limits};
 
@@ -36,6 +37,9 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(endpoints::MY_LINKS, post(link))
         .route(endpoints::MY_LINK, delete(unlink))
         .route(endpoints::PERSON_LINK, delete(unlink_somebody))
+        .route(endpoints::PERSON_TOKENS, get(tokens).post(make_token))
+        .route(endpoints::PERSON_TOKEN, delete(end_token))
+        .route(endpoints::EVENTS, get(events))
         .route(endpoints::DIRECTORIES, get(directories))
         .route(endpoints::DIRECTORY_READ, post(read_directory))
         .route(endpoints::DIRECTORY_RELEASE, post(release_directory))
@@ -209,6 +213,46 @@ async fn unlink_somebody(
 ) -> Answer<Done> {
     app.unlink_somebody(&who, id(&account)?, parse_issuer(&issuer)?).await?;
     Ok(Json(Done {}))
+}
+
+async fn make_token(
+    State(app): Here,
+    PathParts(account): PathParts<String>,
+    SignedIn { who, sender }: SignedIn,
+    body: Body,
+) -> Answer<ServiceTokenMade> {
+    let account = id(&account)?;
+    let (new, _room) = json::<NewServiceToken>(&app, body, ENROL_BYTES_MAX, sender).await?;
+    Ok(Json(app.make_token(&who, account, new).await?))
+}
+
+async fn tokens(
+    State(app): Here,
+    PathParts(account): PathParts<String>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<ServiceTokenList> {
+    Ok(Json(app.tokens(&who, id(&account)?).await?))
+}
+
+async fn end_token(
+    State(app): Here,
+    PathParts((account, token)): PathParts<(String, String)>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<Done> {
+    app.end_token(&who, id(&account)?, id(&token)?).await?;
+    Ok(Json(Done {}))
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+async fn events(State(app): Here, SignedIn { who, .. }: SignedIn, uri: Uri) -> Answer<EventPage> {
+    let EventsQuery { after, limit } = query(&uri)?;
+    Ok(Json(app.happened(&who, after, limit).await?))
 }
 
 async fn directories(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<DirectoryList> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroize as _;
 use zixt_api::{ErrorCode, HexId, Problem, endpoints};
 use zixt_audit::Origin;
-use zixt_identity::{Channel, Network};
+use zixt_identity::Network;
 use zixt_types::{Hash, Member, SessionId};
 
 /// A request that holds one entry without envelope, or ids.
@@ -118,12 +118,13 @@ impl FromRequestParts<Arc<App>> for SignedIn {
             Err(never) => match never {},
         };
         let tls = parts.extensions.get::<Peer>().map(|Peer(tls)| *tls);
-        tls.map_or(Ok(()), |tls| app.check_not_revoked(&tls))?;
-        let channel = door.channel().binding();
-        let caller = match parts.extensions.get::<Web>() {
-            Some(web) => app.access.check(super::web::token(parts, web)?, &channel)?,
-            None => app.access.check(bearer(&parts.headers)?, &channel)?,
+        let refused = |problem: &Problem| app.audit.refused_from(by, problem);
+        tls.map_or(Ok(()), |tls| app.check_not_revoked(&tls)).inspect_err(refused)?;
+        let token = match parts.extensions.get::<Web>() {
+            Some(web) => super::web::token(parts, web)?,
+            None => bearer(&parts.headers)?,
         };
+        let caller = app.access.check(token, &door).inspect_err(refused)?;
         let member = door.device.and_then(|tls| app.caller(&tls).ok());
         let device = member.filter(|member| member.account == caller.account()).map(|member| member.device);
         let Anybody(sender) = match Anybody::from_request_parts(parts, app).await {
@@ -157,13 +158,15 @@ impl FromRequestParts<Arc<App>> for Device {
         let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
             return Err(Problem::new(ErrorCode::UnknownCaller, "the connection has no key").into());
         };
-        let member = app.caller(&tls).inspect_err(|problem| {
+        let refused = |problem: &Problem| {
             if let Some(Remote(from)) = parts.extensions.get::<Remote>() {
                 app.audit.refused_remotely(*from, problem);
             }
-        })?;
-        let caller = app.access.check(bearer(&parts.headers)?, &Channel::ClientKey(tls).binding())?;
-        app.check_device(&caller, &member)?;
+        };
+        let member = app.caller(&tls).inspect_err(refused)?;
+        let token = bearer(&parts.headers)?;
+        let caller = app.access.check(token, &Door::of_client(tls, None, true)).inspect_err(refused)?;
+        app.check_device(&caller, &member).inspect_err(refused)?;
         Ok(Self { member, tls, session: caller.session() })
     }
 }

@@ -5,20 +5,26 @@
 //! no name of somebody else's leads here.
 
 use super::request::{bearer, method_not_allowed, unknown_endpoint};
-use super::{Failure, Web, to_the_end};
+use super::{Failure, Remote, Web, to_the_end};
 use crate::access::sign_in_needed;
 use crate::app::App;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use governor::clock::DefaultClock;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 use zixt_api::{ErrorCode, Problem, endpoints};
+use zixt_crypto::{hash, labels};
+use zixt_identity::Network;
 
 /// The session's token. `__Host-`: from this host alone, over TLS, for every path (RFC 6265bis section 4.1.3.2).
 pub(super) const SESSION_COOKIE: &str = "__Host-zixt-session";
@@ -41,6 +47,8 @@ const HEADERS: [(&str, &str); 6] = [
 
 /// The router of the web listener. Each request carries [`Web`] and its [`super::Remote`] as extensions.
 pub fn router(app: Arc<App>) -> Router {
+    let quota = Quota::per_second(EACH_SECOND).allow_burst(BURST);
+    let limiter = Arc::new(Limiter::new(quota, HashMapStateStore::default(), DefaultClock::default()));
     Router::new()
         .route(endpoints::HEALTHZ, get(super::clients::healthz))
         .route(endpoints::NETWORK, get(super::clients::network))
@@ -48,8 +56,65 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), to_the_end))
+        .layer(middleware::from_fn(tag))
+        .layer(middleware::from_fn_with_state(limiter, limit))
         .layer(middleware::from_fn(guard))
         .with_state(app)
+}
+
+/// Bytes of an answer that gets an entity tag.
+const TAGGED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names what an answer says (RFC 9110 section 8.8.3), and says no more than that to whoever has it already.
+async fn tag(request: Request, next: Next) -> Response {
+    let (is_get, known) =
+        (*request.method() == Method::GET, request.headers().get(header::IF_NONE_MATCH).cloned());
+    let response = next.run(request).await;
+    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == super::request::JSON);
+    if !is_get || !json || response.status() != StatusCode::OK {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(bytes) = axum::body::to_bytes(body, TAGGED_BYTES_MAX).await else {
+        return Failure(Problem::new(ErrorCode::StoreFailed, "the answer is too large")).into_response();
+    };
+    let tag = hash::sha384(labels::ENTITY_TAG, &[&bytes]).to_hex();
+    let tag = format!("\"{}\"", &tag[..32]);
+    let Ok(value) = HeaderValue::from_str(&tag) else { return Response::from_parts(head, bytes.into()) };
+    head.headers.insert(header::ETAG, value);
+    let known = known.as_ref().and_then(|known| known.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
+        head.status = StatusCode::NOT_MODIFIED;
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(header::CONTENT_TYPE);
+        return Response::from_parts(head, axum::body::Body::empty());
+    }
+    Response::from_parts(head, bytes.into())
+}
+
+/// Requests that one network has at once, and each second.
+const BURST: NonZeroU32 = NonZeroU32::new(400).unwrap();
+const EACH_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// Networks that are counted before those that rest are forgotten.
+const COUNTED_MAX: usize = 10_000;
+
+type Limiter = RateLimiter<Network, HashMapStateStore<Network>, DefaultClock>;
+
+/// Keeps one network from taking all turns (GCRA).
+async fn limit(State(limiter): State<Arc<Limiter>>, request: Request, next: Next) -> Response {
+    let network = request.extensions().get::<Remote>().map(|Remote(from)| Network::of(from.ip()));
+    if let Some(network) = network {
+        if limiter.len() > COUNTED_MAX {
+            limiter.retain_recent();
+        }
+        if limiter.check_key(&network).is_err() {
+            let mut problem =
+                Problem::new(ErrorCode::TooManyRequests, "the network has used up its requests");
+            problem.retry_after = Some(1);
+            return Failure(problem).into_response();
+        }
+    }
+    next.run(request).await
 }
 
 /// Refuses requests for other hosts, and says to browsers what they may do with the answer.

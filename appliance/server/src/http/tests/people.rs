@@ -463,8 +463,8 @@ async fn officers_and_administrators_are_made_by_a_ceremony_alone() {
 async fn a_request_that_waited_acts_for_nobody_who_was_thrown_out() {
     let mut stack = Stack::new().await;
     let ada = stack.person("ada").await;
-    let channel = zixt_identity::Channel::ClientKey(tls_of(&ada)).binding();
-    let waits = stack.app.access.check(&stack.token(tls_of(&ada)).unwrap(), &channel).unwrap();
+    let door = crate::access::Door::of_client(tls_of(&ada), None, true);
+    let waits = stack.app.access.check(&stack.token(tls_of(&ada)).unwrap(), &door).unwrap();
     assert_eq!(stack.post(&ada, endpoints::SIGN_OUT, &()).await.status, StatusCode::OK);
     let late = stack.app.access.set_password(&waits, None, Some(&secret(GOOD_PASSWORD))).await;
     assert_eq!(late.unwrap_err().code.code(), "sign-in-needed");
@@ -605,6 +605,116 @@ async fn a_vault_is_replaced_by_its_next_generation_and_its_share_given_a_few_ti
     stack.stop().await;
 }
 
+/// A program of somebody else's, with a token, on the web listener.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_does_what_its_token_is_for_and_nothing_else() {
+    let mut stack = Stack::new().await;
+    let root = stack.person_as("root", &[Role::Administrator]).await;
+    let robot = stack.person_as("robot", &[Role::Service]).await.member.account;
+    let ada = stack.person("ada").await;
+    let tokens = fill(endpoints::PERSON_TOKENS, &[&robot.to_hex()]);
+    let new = |scopes: &[&str]| zixt_api::NewServiceToken {
+        name: "scanner".into(),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        days: 30,
+        networks: vec![],
+    };
+    assert_eq!(stack.post(&root, &tokens, &new(&[])).await.code(), "token-refused");
+    assert_eq!(stack.post(&root, &tokens, &new(&["everything"])).await.code(), "token-refused");
+    let of_ada = fill(endpoints::PERSON_TOKENS, &[&ada.member.account.to_hex()]);
+    assert_eq!(stack.post(&root, &of_ada, &new(&["health:read"])).await.code(), "account-status");
+    assert_eq!(stack.post(&ada, &tokens, &new(&["health:read"])).await.code(), "forbidden");
+    let made: zixt_api::ServiceTokenMade =
+        stack.post(&root, &tokens, &new(&["accounts:read", "accounts:hold", "events:read"])).await.json();
+    let token = made.token.expose().to_owned();
+
+    let page = stack.web(&token, "GET", endpoints::PEOPLE, &[]).await;
+    let tag = page.head.headers["etag"].clone();
+    let people: AccountPage = page.json();
+    assert!(people.accounts.iter().any(|info| info.name.as_deref() == Some("ada")));
+    // What has not changed is not sent again.
+    let again =
+        stack.web(&token, "GET", endpoints::PEOPLE, &[("if-none-match", tag.to_str().unwrap())]).await;
+    assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    let held = fill(endpoints::PERSON_SUSPEND, &[&ada.member.account.to_hex()]);
+    let info: AccountInfo = stack.web(&token, "POST", &held, &[]).await.json();
+    assert_eq!(info.status, AccountStatus::Suspended);
+    let changed =
+        stack.web(&token, "GET", endpoints::PEOPLE, &[("if-none-match", tag.to_str().unwrap())]).await;
+    assert_eq!(changed.status, StatusCode::OK);
+    for (verb, path) in [
+        ("GET", endpoints::DIRECTORIES.to_owned()),
+        ("GET", endpoints::RECOVERIES.to_owned()),
+        ("GET", endpoints::MY_SESSIONS.to_owned()),
+        ("POST", fill(endpoints::PERSON_OFFBOARD, &[&ada.member.account.to_hex()])),
+        ("GET", tokens.clone()),
+    ] {
+        assert_eq!(stack.web(&token, verb, &path, &[]).await.code(), "forbidden", "{verb} {path}");
+    }
+    // It follows what happens, from where it was.
+    let mut after = 0;
+    let mut seen = Vec::new();
+    loop {
+        let path = format!("{}?after={after}&limit=2", endpoints::EVENTS);
+        let page: zixt_api::EventPage = stack.web(&token, "GET", &path, &[]).await.json();
+        assert!(page.next >= after && page.events.len() <= 2);
+        after = page.next;
+        seen.extend(page.events);
+        if !page.more {
+            break;
+        }
+    }
+    assert!(seen.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+    let suspended = seen.iter().find(|event| event.action == "account-suspended").unwrap();
+    assert_eq!(suspended.account.map(|account| account.0), Some(ada.member.account));
+    assert!(seen.iter().any(|event| event.action == "token-issued"));
+    assert!(seen.iter().all(|event| event.action != "sign-in" && event.action != "data-read"));
+    // Another host's name leads nowhere, and a token that nobody has neither.
+    let elsewhere = stack.web(&token, "GET", endpoints::PEOPLE, &[("host", "evil.test")]).await;
+    assert_eq!(elsewhere.code(), "malformed-request");
+    assert_eq!(stack.web("AAAA", "GET", endpoints::PEOPLE, &[]).await.code(), "sign-in-needed");
+    // A browser's cookie is no token of a program's, and changes nothing from elsewhere.
+    let cookie = format!("__Host-zixt-session={token}");
+    let shown = stack.web("", "POST", &held, &[("cookie", &cookie), ("origin", "https://evil.test")]).await;
+    assert_eq!(shown.code(), "forbidden");
+
+    // It is there after a start, listed without what it says, and ends at once.
+    stack.stop().await;
+    stack.start_again().await;
+    assert_eq!(stack.web(&token, "GET", endpoints::PEOPLE, &[]).await.status, StatusCode::OK);
+    let list: zixt_api::ServiceTokenList = stack.get(&root, &tokens).await.json();
+    assert_eq!((list.tokens.len(), list.tokens[0].id), (1, made.id));
+    let one = fill(endpoints::PERSON_TOKEN, &[&robot.to_hex(), &made.id]);
+    assert_eq!(stack.delete(&root, &one).await.status, StatusCode::OK);
+    assert_eq!(stack.delete(&root, &one).await.code(), "unknown-session");
+    assert_eq!(stack.web(&token, "GET", endpoints::PEOPLE, &[]).await.code(), "sign-in-needed");
+    // Suspended, the program waits with all its tokens.
+    let made: zixt_api::ServiceTokenMade = stack.post(&root, &tokens, &new(&["accounts:read"])).await.json();
+    let token = made.token.expose().to_owned();
+    assert_eq!(stack.does(&root, endpoints::PERSON_SUSPEND, robot).await.status, StatusCode::OK);
+    assert_eq!(stack.web(&token, "GET", endpoints::PEOPLE, &[]).await.code(), "sign-in-needed");
+    assert_eq!(stack.does(&root, endpoints::PERSON_RESUME, robot).await.status, StatusCode::OK);
+    assert_eq!(stack.web(&token, "GET", endpoints::PEOPLE, &[]).await.status, StatusCode::OK);
+    stack.stop().await;
+}
+
+/// Whoever asks without end is told to slow down; another network is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_network_does_not_take_all_turns() {
+    let stack = Stack::new().await;
+    let mut slowed = 0;
+    for _ in 0..2_000 {
+        let answer = stack.web("AAAA", "GET", endpoints::ME, &[]).await;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            assert_eq!(answer.head.headers["retry-after"], "1");
+            slowed += 1;
+        }
+    }
+    assert!(slowed > 0);
+    let from = std::net::SocketAddr::from(([192, 0, 2, 77], 1));
+    assert_eq!(stack.web_from(from, "AAAA", "GET", endpoints::ME, &[]).await.code(), "sign-in-needed");
+}
+
 /// Every endpoint with a role, asked by everybody, badly and about what is not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_endpoint_knows_who_may() {
@@ -659,6 +769,7 @@ async fn every_endpoint_knows_who_may() {
                 Some("NewRoles") if name == "security-officer" => br#"{"roles":["auditor"]}"#.to_vec(),
                 Some("NewRoles") => br#"{"roles":["user"]}"#.to_vec(),
                 Some("NewPassword") => format!(r#"{{"password":"{GOOD_PASSWORD}"}}"#).into_bytes(),
+                Some("NewServiceToken") => br#"{"name":"n","scopes":["health:read"],"days":1}"#.to_vec(),
                 Some("PskVerifier") => {
                     format!(r#"{{"id":"{}","verifier":"{}="}}"#, "0a".repeat(48), "A".repeat(43)).into_bytes()
                 }
