@@ -110,7 +110,7 @@ impl RelyingParty {
         };
         let result = self.library.authenticate_single_credential(&answer, &state, &credential);
         match result {
-            Ok(result) if result.user_verified => Ok(result.counter),
+            Ok(result) if result.user_verified() => Ok(result.counter()),
             Ok(_) => Err(Refused::UserNotVerified),
             Err(Library::CredentialPossibleCompromise) => Err(Refused::CounterWentBack),
             Err(Library::AuthenticationFailure | Library::SignatureInvalid) => Err(Refused::Signature),

@@ -63,7 +63,7 @@ impl<'a> AuthenticatorData<'a> {
         }
         if flags & EXTENSIONS != 0 {
             let (extensions, after) = item(rest).ok_or_else(cut_off)?;
-            let is_map = Decoder::new(extensions).datatype() == Ok(Type::Map);
+            let is_map = matches!(Decoder::new(extensions).datatype(), Ok(Type::Map));
             if !is_map || extensions.len() > EXTENSION_BYTES_MAX {
                 return Err(cut_off());
             }
@@ -158,15 +158,16 @@ fn item(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn algorithm_of(key: &[u8]) -> Result<Algorithm, Refused> {
     let malformed = |_| Refused::NotAKey;
     let mut decoder = Decoder::new(key);
-    let count = decoder.map().map_err(malformed)?.ok_or(Refused::NotAKey)?;
+    // The largest has kind, algorithm, curve and two coordinates.
+    let count = decoder.map().map_err(malformed)?.filter(|count| *count <= 5).ok_or(Refused::NotAKey)?;
     let (mut kind, mut number, mut curve) = (None, None, None);
     let (mut first, mut second, mut third) = (None, None, None);
     // The label -1 is a curve, or the modulus of an RSA key.
-    for _ in 0..count.min(6) {
+    for _ in 0..count {
         let once = match decoder.i64().map_err(malformed)? {
             1 => kind.replace(decoder.i64().map_err(malformed)?).is_none(),
             3 => number.replace(decoder.i64().map_err(malformed)?).is_none(),
-            -1 if decoder.datatype() == Ok(Type::Bytes) => {
+            -1 if matches!(decoder.datatype(), Ok(Type::Bytes)) => {
                 first.replace(decoder.bytes().map_err(malformed)?).is_none()
             }
             -1 => curve.replace(decoder.i64().map_err(malformed)?).is_none(),
@@ -191,7 +192,6 @@ fn algorithm_of(key: &[u8]) -> Result<Algorithm, Refused> {
             let sound = n.len() == 256 && n[0] & 0x80 != 0 && n[255] & 1 == 1 && *e == [1, 0, 1];
             if sound { Ok(Algorithm::Rs256) } else { Err(Refused::NotAKey) }
         }
-        (Some(-7 | -35 | -257), Some(2 | 3), ..) if count == 4 || count == 5 => Err(Refused::OtherAlgorithm),
         (Some(_), Some(_), ..) => Err(Refused::OtherAlgorithm),
         _ => Err(Refused::NotAKey),
     }
