@@ -186,13 +186,19 @@ mod tests {
 
     #[test]
     fn a_copied_authenticator_is_noticed() {
-        let new = |sign_count| WebAuthnCredential::new(b"id", b"key", sign_count, "blue key", Timestamp(3)).unwrap();
+        let new = |sign_count| {
+            WebAuthnCredential::new(b"id", b"key", sign_count, "blue key", Timestamp(3)).unwrap()
+        };
         let mut credential = new(5);
         assert_eq!((credential.created_at(), credential.last_used_at()), (Timestamp(3), None));
         assert!(credential.advance(6, Timestamp(9)));
         assert_eq!(credential.last_used_at(), Some(Timestamp(9)));
         assert!(!credential.advance(6, Timestamp(10)) && !credential.advance(0, Timestamp(10)));
-        assert_eq!((credential.sign_count(), credential.last_used_at()), (6, Some(Timestamp(9))), "nothing moved");
+        assert_eq!(
+            (credential.sign_count(), credential.last_used_at()),
+            (6, Some(Timestamp(9))),
+            "nothing moved"
+        );
         let mut without = new(0);
         let mut to = |sign_count| without.advance(sign_count, Timestamp(9));
         assert!(to(0) && to(0) && to(1) && !to(0));
@@ -200,7 +206,8 @@ mod tests {
 
     #[test]
     fn what_is_no_credential_is_not_made() {
-        let new = |id: &[u8], state: &[u8], name: &str| WebAuthnCredential::new(id, state, 0, name, Timestamp(0));
+        let new =
+            |id: &[u8], state: &[u8], name: &str| WebAuthnCredential::new(id, state, 0, name, Timestamp(0));
         assert!(new(&[1; 1023], &[1; 4096], &"n".repeat(64)).is_some());
         assert!(new(b"", b"", "key").is_none());
         assert!(new(&[1; 1024], b"", "key").is_none());

@@ -22,6 +22,8 @@ const EXTENSIONS: u8 = 1 << 7;
 /// Outputs of extensions. None is asked for; browsers and authenticators add some unasked (`credProtect`), which have few
 /// bytes.
 const EXTENSION_BYTES_MAX: usize = 1024;
+/// Maps and lists inside of each other.
+const DEPTH_MAX: usize = 4;
 /// A signature: RSA of 2048 bits has 256 bytes, ECDSA with P-384 at most 104.
 pub(crate) const SIGNATURE_BYTES_MAX: usize = 256;
 
@@ -105,7 +107,7 @@ pub(crate) fn attestation_object(bytes: &[u8]) -> Result<(&[u8], Attestation), R
             "fmt" => format.replace(decoder.str().map_err(malformed)?).is_none(),
             "attStmt" => {
                 let from = decoder.position();
-                decoder.skip().map_err(malformed)?;
+                skip(&mut decoder, DEPTH_MAX).ok_or(Refused::NotAnAttestation)?;
                 statement.replace(&bytes[from..decoder.position()]).is_none()
             }
             "authData" => data.replace(decoder.bytes().map_err(malformed)?).is_none(),
@@ -141,7 +143,7 @@ fn members(statement: &[u8]) -> Result<Vec<&str>, Refused> {
     let mut names = Vec::new();
     for _ in 0..count {
         names.push(decoder.str().map_err(malformed)?);
-        decoder.skip().map_err(malformed)?;
+        skip(&mut decoder, DEPTH_MAX).ok_or(Refused::NotAnAttestation)?;
     }
     Ok(names)
 }
@@ -149,8 +151,22 @@ fn members(statement: &[u8]) -> Result<Vec<&str>, Refused> {
 /// The first item of CBOR, and what is behind it.
 fn item(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut decoder = Decoder::new(bytes);
-    decoder.skip().ok()?;
+    skip(&mut decoder, DEPTH_MAX)?;
     bytes.split_at_checked(decoder.position())
+}
+
+/// Goes past one item. Authenticators write neither tags nor lengths that are not said at the beginning, and nest at most
+/// [`DEPTH_MAX`] deep (CTAP 2.1 section 8).
+fn skip(decoder: &mut Decoder<'_>, depth_left: usize) -> Option<()> {
+    // An item has at least one byte, so no count makes this longer than what came.
+    let items = match decoder.datatype().ok()? {
+        Type::Map => decoder.map().ok()??.checked_mul(2)?,
+        Type::Array => decoder.array().ok()??,
+        Type::MapIndef | Type::ArrayIndef | Type::BytesIndef | Type::StringIndef | Type::Tag => return None,
+        _ => return decoder.skip().ok(),
+    };
+    let depth_left = depth_left.checked_sub(1)?;
+    (0..items).try_for_each(|_| skip(decoder, depth_left))
 }
 
 /// The algorithm of a public key that has exactly the parameters of its kind (section 6.5.1.1). Whether the numbers are a

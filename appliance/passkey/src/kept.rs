@@ -81,7 +81,14 @@ impl Kept {
         aaguid: [u8; 16],
         credential: Credential,
     ) -> Self {
-        Self { version: Self::VERSION, user: BASE64URL.encode(user), algorithm, attestation, aaguid, credential }
+        Self {
+            version: Self::VERSION,
+            user: BASE64URL.encode(user),
+            algorithm,
+            attestation,
+            aaguid,
+            credential,
+        }
     }
 
     pub(crate) fn write(&self) -> Result<Vec<u8>, Refused> {

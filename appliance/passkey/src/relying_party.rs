@@ -107,9 +107,8 @@ impl RelyingParty {
         if origins.is_empty() || origins.len() > ORIGINS_MAX || !origins.iter().enumerate().all(once) {
             return Err(SettingsError::Origins);
         }
-        let parse = |origin: &String| {
-            origin_at(rp_id, origin).ok_or_else(|| SettingsError::Origin(origin.clone()))
-        };
+        let parse =
+            |origin: &String| origin_at(rp_id, origin).ok_or_else(|| SettingsError::Origin(origin.clone()));
         let urls = origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let timeout = Duration::from_millis(u64::from(TIMEOUT_MS));
         // Exact origins: no sub-domains, no other ports.
@@ -228,7 +227,9 @@ mod tests {
 
     #[test]
     fn other_settings_are_refused() {
-        for rp_id in ["", "zixt", "Zixt.test", "127.0.0.1", "[::1]", "zixt.test.", ".test", "a b.test", "-a.test"] {
+        for rp_id in
+            ["", "zixt", "Zixt.test", "127.0.0.1", "[::1]", "zixt.test.", ".test", "a b.test", "-a.test"]
+        {
             assert_eq!(with(rp_id, &["https://zixt.test"]).unwrap_err(), SettingsError::RpId(rp_id.into()));
         }
         for origin in [

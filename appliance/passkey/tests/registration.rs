@@ -7,8 +7,8 @@ use lab::{ADA, AT, BE, BS, ED, Made, Server, Soft, UP, UV, cbor, ec_key, encode,
 use zixt_crypto::fill_random;
 use zixt_identity::{CredentialChange, Forbidden, Role, WebAuthnCredential};
 use zixt_passkey::{
-    Algorithm, Attestation, BeginError, FinishError, Passkey, Person, REGISTRATION_MS, Refused, Registrations,
-    Requirement,
+    Algorithm, Attestation, BeginError, FinishError, Passkey, Person, REGISTRATION_MS, Refused,
+    Registrations, Requirement,
 };
 use zixt_types::Timestamp;
 
@@ -73,7 +73,16 @@ fn what_a_page_asks_for_is_what_is_demanded() {
 fn a_statement_of_the_own_key_is_recorded() {
     let statement = |signature: &[u8]| {
         cbor(|e| {
-            e.map(2).unwrap().str("alg").unwrap().i64(-7).unwrap().str("sig").unwrap().bytes(signature).unwrap();
+            e.map(2)
+                .unwrap()
+                .str("alg")
+                .unwrap()
+                .i64(-7)
+                .unwrap()
+                .str("sig")
+                .unwrap()
+                .bytes(signature)
+                .unwrap();
         })
     };
     let mut soft = Soft::es256();
@@ -132,15 +141,23 @@ fn hostile_answers_are_refused_for_what_is_wrong_with_them() {
         ("no challenge", |_, m| m.challenge.clear(), Refused::OtherChallenge),
         ("client data is no JSON", |_, m| m.client_data = Some(b"{".to_vec()), Refused::NotClientData),
         ("client data is empty", |_, m| m.client_data = Some(Vec::new()), Refused::NotClientData),
-        ("a member twice", |_, m| {
-            let text = String::from_utf8(m.client_data()).unwrap();
-            let origin = ",\"origin\":\"https://evil.test\"}";
-            m.client_data = Some(text.replace('}', origin).into_bytes());
-        }, Refused::NotClientData),
-        ("cross-origin is text", |_, m| {
-            let text = String::from_utf8(m.client_data()).unwrap();
-            m.client_data = Some(text.replace("false", "\"false\"").into_bytes());
-        }, Refused::NotClientData),
+        (
+            "a member twice",
+            |_, m| {
+                let text = String::from_utf8(m.client_data()).unwrap();
+                let origin = ",\"origin\":\"https://evil.test\"}";
+                m.client_data = Some(text.replace('}', origin).into_bytes());
+            },
+            Refused::NotClientData,
+        ),
+        (
+            "cross-origin is text",
+            |_, m| {
+                let text = String::from_utf8(m.client_data()).unwrap();
+                m.client_data = Some(text.replace("false", "\"false\"").into_bytes());
+            },
+            Refused::NotClientData,
+        ),
         ("relying party", |_, m| m.rp_id = "evil.test".into(), Refused::OtherRelyingParty),
         ("nobody present", |_, m| m.flags = AT | UV, Refused::UserNotPresent),
         ("nobody verified", |_, m| m.flags = AT | UP, Refused::UserNotVerified),
@@ -150,18 +167,32 @@ fn hostile_answers_are_refused_for_what_is_wrong_with_them() {
         ("no key", |_, m| m.flags &= !AT, Refused::NotAuthenticatorData),
         ("bytes behind the key", |_, m| m.tail = vec![0xa0], Refused::NotAuthenticatorData),
         ("extensions announced only", |_, m| m.flags |= ED, Refused::NotAuthenticatorData),
-        ("extensions are no map", |_, m| {
-            m.flags |= ED;
-            m.tail = vec![0x01];
-        }, Refused::NotAuthenticatorData),
-        ("huge extensions", |_, m| {
-            m.flags |= ED;
-            m.tail = cbor(|e| { e.map(1).unwrap().str("x").unwrap().bytes(&[0; 4096]).unwrap(); });
-        }, Refused::NotAuthenticatorData),
-        ("bytes behind extensions", |_, m| {
-            m.flags |= ED;
-            m.tail = vec![0xa0, 0x00];
-        }, Refused::NotAuthenticatorData),
+        (
+            "extensions are no map",
+            |_, m| {
+                m.flags |= ED;
+                m.tail = vec![0x01];
+            },
+            Refused::NotAuthenticatorData,
+        ),
+        (
+            "huge extensions",
+            |_, m| {
+                m.flags |= ED;
+                m.tail = cbor(|e| {
+                    e.map(1).unwrap().str("x").unwrap().bytes(&[0; 4096]).unwrap();
+                });
+            },
+            Refused::NotAuthenticatorData,
+        ),
+        (
+            "bytes behind extensions",
+            |_, m| {
+                m.flags |= ED;
+                m.tail = vec![0xa0, 0x00];
+            },
+            Refused::NotAuthenticatorData,
+        ),
         ("cut in the flags", |_, m| m.cut = Some(32), Refused::NotAuthenticatorData),
         ("cut in the counter", |_, m| m.cut = Some(36), Refused::NotAuthenticatorData),
         ("cut in the id", |_, m| m.cut = Some(60), Refused::NotAuthenticatorData),
@@ -172,104 +203,187 @@ fn hostile_answers_are_refused_for_what_is_wrong_with_them() {
         ("an id beyond the end", |_, m| m.id_length = Some(900), Refused::NotAuthenticatorData),
         ("another id inside", |_, m| m.id[0] ^= 1, Refused::IdsDiffer),
         ("two ids outside", |_, m| m.outer_id = encode(b"other"), Refused::IdsDiffer),
-        ("another id outside", |_, m| {
-            m.outer_id = encode(b"other");
-            m.outer_raw_id = encode(b"other");
-        }, Refused::IdsDiffer),
+        (
+            "another id outside",
+            |_, m| {
+                m.outer_id = encode(b"other");
+                m.outer_raw_id = encode(b"other");
+            },
+            Refused::IdsDiffer,
+        ),
         ("another type", |_, m| m.outer_kind = "password".into(), Refused::NotAnAnswer),
-        ("an id that is padded", |_, m| {
-            m.outer_id.push('=');
-            m.outer_raw_id.push('=');
-        }, Refused::NotAnAnswer),
-        ("key of another curve", |_, m| {
-            let (x, y) = Soft::es384().point();
-            m.key = ec_key(-7, 2, &x, &y);
-        }, Refused::OtherAlgorithm),
-        ("curve of another key", |other, m| {
-            let (x, y) = other.point();
-            m.key = ec_key(-35, 1, &x, &y);
-        }, Refused::OtherAlgorithm),
-        ("coordinates of another length", |other, m| {
-            let (x, y) = other.point();
-            m.key = ec_key(-7, 1, &x[..31], &y);
-        }, Refused::OtherAlgorithm),
-        ("Ed25519, which is not offered", |_, m| m.key = Soft::ed25519().public_key(), Refused::OtherAlgorithm),
-        ("no algorithm of signatures", |other, m| {
-            let (x, y) = other.point();
-            m.key = ec_key(-25, 1, &x, &y);
-        }, Refused::OtherAlgorithm),
-        ("RSA with SHA-1", |_, m| {
-            let key = Soft::rs256().public_key();
-            // {1: 3, 3: -257} becomes {1: 3, 3: -65535}.
-            assert_eq!(key[..7], [0xa4, 1, 3, 3, 0x39, 1, 0]);
-            m.key = [&[0xa4, 1, 3, 3, 0x39, 0xff, 0xfe], &key[7..]].concat();
-        }, Refused::OtherAlgorithm),
+        (
+            "an id that is padded",
+            |_, m| {
+                m.outer_id.push('=');
+                m.outer_raw_id.push('=');
+            },
+            Refused::NotAnAnswer,
+        ),
+        (
+            "key of another curve",
+            |_, m| {
+                let (x, y) = Soft::es384().point();
+                m.key = ec_key(-7, 2, &x, &y);
+            },
+            Refused::OtherAlgorithm,
+        ),
+        (
+            "curve of another key",
+            |other, m| {
+                let (x, y) = other.point();
+                m.key = ec_key(-35, 1, &x, &y);
+            },
+            Refused::OtherAlgorithm,
+        ),
+        (
+            "coordinates of another length",
+            |other, m| {
+                let (x, y) = other.point();
+                m.key = ec_key(-7, 1, &x[..31], &y);
+            },
+            Refused::OtherAlgorithm,
+        ),
+        (
+            "Ed25519, which is not offered",
+            |_, m| m.key = Soft::ed25519().public_key(),
+            Refused::OtherAlgorithm,
+        ),
+        (
+            "no algorithm of signatures",
+            |other, m| {
+                let (x, y) = other.point();
+                m.key = ec_key(-25, 1, &x, &y);
+            },
+            Refused::OtherAlgorithm,
+        ),
+        (
+            "RSA with SHA-1",
+            |_, m| {
+                let key = Soft::rs256().public_key();
+                // {1: 3, 3: -257} becomes {1: 3, 3: -65535}.
+                assert_eq!(key[..7], [0xa4, 1, 3, 3, 0x39, 1, 0]);
+                m.key = [&[0xa4, 1, 3, 3, 0x39, 0xff, 0xfe], &key[7..]].concat();
+            },
+            Refused::OtherAlgorithm,
+        ),
         ("RSA of 1024 bits", |_, m| m.key = rsa_key(&[0xff; 128], &[1, 0, 1]), Refused::NotAKey),
         ("RSA of 2047 bits", |_, m| m.key = rsa_key(&[0x7f; 256], &[1, 0, 1]), Refused::NotAKey),
         ("RSA with the exponent 3", |_, m| m.key = rsa_key(&[0xff; 256], &[0, 0, 3]), Refused::NotAKey),
         ("no point of the curve", |_, m| m.key = ec_key(-7, 1, &[1; 32], &[1; 32]), Refused::NotAKey),
         ("key without numbers", |_, m| m.key = vec![0xa0], Refused::NotAKey),
         ("key is a list", |_, m| m.key = vec![0x80], Refused::NotAKey),
-        ("key says its kind twice", |other, m| {
-            let (x, y) = other.point();
-            let mut key = ec_key(-7, 1, &x, &y);
-            key[3] = 1;
-            m.key = key;
-        }, Refused::NotAKey),
-        ("key of a million members", |_, m| {
-            m.key = vec![0xba, 0, 0x0f, 0x42, 0x40];
-        }, Refused::NotAuthenticatorData),
-        ("key with a member more", |other, m| {
-            let (x, y) = other.point();
-            let mut key = ec_key(-7, 1, &x, &y);
-            key[0] = 0xa6;
-            key.extend([0x02, 0x41, 0x00]);
-            m.key = key;
-        }, Refused::NotAKey),
-        ("statement with certificates", |_, m| {
-            m.format = "packed".into();
-            m.statement = cbor(|e| {
-                e.map(3).unwrap().str("alg").unwrap().i64(-7).unwrap().str("sig").unwrap().bytes(&[1; 70]).unwrap();
-                e.str("x5c").unwrap().array(1).unwrap().bytes(&[0x30; 500]).unwrap();
-            });
-        }, Refused::AttestationNotAsked),
-        ("statement of certificates alone", |_, m| {
-            m.format = "packed".into();
-            m.statement = cbor(|e| {
-                e.map(2).unwrap().str("sig").unwrap().bytes(&[1; 70]).unwrap();
-                e.str("x5c").unwrap().array(1).unwrap().bytes(b"garbage").unwrap();
-            });
-        }, Refused::AttestationNotAsked),
+        (
+            "key says its kind twice",
+            |other, m| {
+                let (x, y) = other.point();
+                let mut key = ec_key(-7, 1, &x, &y);
+                key[3] = 1;
+                m.key = key;
+            },
+            Refused::NotAKey,
+        ),
+        (
+            "key of a million members",
+            |_, m| {
+                m.key = vec![0xba, 0, 0x0f, 0x42, 0x40];
+            },
+            Refused::NotAuthenticatorData,
+        ),
+        (
+            "key with a member more",
+            |other, m| {
+                let (x, y) = other.point();
+                let mut key = ec_key(-7, 1, &x, &y);
+                key[0] = 0xa6;
+                key.extend([0x02, 0x41, 0x00]);
+                m.key = key;
+            },
+            Refused::NotAKey,
+        ),
+        (
+            "statement with certificates",
+            |_, m| {
+                m.format = "packed".into();
+                m.statement = cbor(|e| {
+                    e.map(3)
+                        .unwrap()
+                        .str("alg")
+                        .unwrap()
+                        .i64(-7)
+                        .unwrap()
+                        .str("sig")
+                        .unwrap()
+                        .bytes(&[1; 70])
+                        .unwrap();
+                    e.str("x5c").unwrap().array(1).unwrap().bytes(&[0x30; 500]).unwrap();
+                });
+            },
+            Refused::AttestationNotAsked,
+        ),
+        (
+            "statement of certificates alone",
+            |_, m| {
+                m.format = "packed".into();
+                m.statement = cbor(|e| {
+                    e.map(2).unwrap().str("sig").unwrap().bytes(&[1; 70]).unwrap();
+                    e.str("x5c").unwrap().array(1).unwrap().bytes(b"garbage").unwrap();
+                });
+            },
+            Refused::AttestationNotAsked,
+        ),
         ("statement of a TPM", |_, m| m.format = "tpm".into(), Refused::AttestationNotAsked),
         ("statement of U2F", |_, m| m.format = "fido-u2f".into(), Refused::AttestationNotAsked),
         ("statement of nobody", |_, m| m.format = "x".repeat(300), Refused::AttestationNotAsked),
-        ("none with a statement", |_, m| m.statement = vec![0xa1, 0x61, b'x', 0x00], Refused::AttestationNotAsked),
+        (
+            "none with a statement",
+            |_, m| m.statement = vec![0xa1, 0x61, b'x', 0x00],
+            Refused::AttestationNotAsked,
+        ),
         ("statement is no map", |_, m| m.statement = vec![0x00], Refused::NotAnAttestation),
         ("bytes behind the object", |_, m| m.object_tail = vec![0x00], Refused::NotAnAttestation),
         ("object is empty", |_, m| m.object = Some(Vec::new()), Refused::NotAnAttestation),
         ("object is a list", |_, m| m.object = Some(vec![0x83, 0, 0, 0]), Refused::NotAnAttestation),
         ("object without an end", |_, m| m.object = Some(vec![0xbf]), Refused::NotAnAttestation),
-        ("object with a member twice", |_, m| {
-            m.object = Some(cbor(|e| {
-                e.map(3).unwrap();
-                for _ in 0..3 {
-                    e.str("fmt").unwrap().str("none").unwrap();
-                }
-            }));
-        }, Refused::NotAnAttestation),
-        ("object with a member more", |_, m| {
-            let mut object = m.attestation_object();
-            object[0] = 0xa4;
-            object.extend(cbor(|e| { e.str("epAtt").unwrap().bool(true).unwrap(); }));
-            m.object = Some(object);
-        }, Refused::NotAnAttestation),
-        ("object cut off", |_, m| {
-            let object = m.attestation_object();
-            m.object = Some(object[..object.len() - 1].to_vec());
-        }, Refused::NotAnAttestation),
-        ("object nested a thousand times", |_, m| {
-            m.statement = [vec![0xa1, 0x61, b'x'], vec![0x81; 1000], vec![0x00]].concat();
-        }, Refused::AttestationNotAsked),
+        (
+            "object with a member twice",
+            |_, m| {
+                m.object = Some(cbor(|e| {
+                    e.map(3).unwrap();
+                    for _ in 0..3 {
+                        e.str("fmt").unwrap().str("none").unwrap();
+                    }
+                }));
+            },
+            Refused::NotAnAttestation,
+        ),
+        (
+            "object with a member more",
+            |_, m| {
+                let mut object = m.attestation_object();
+                object[0] = 0xa4;
+                object.extend(cbor(|e| {
+                    e.str("epAtt").unwrap().bool(true).unwrap();
+                }));
+                m.object = Some(object);
+            },
+            Refused::NotAnAttestation,
+        ),
+        (
+            "object cut off",
+            |_, m| {
+                let object = m.attestation_object();
+                m.object = Some(object[..object.len() - 1].to_vec());
+            },
+            Refused::NotAnAttestation,
+        ),
+        (
+            "object nested a thousand times",
+            |_, m| {
+                m.statement = [vec![0xa1, 0x61, b'x'], vec![0x81; 1000], vec![0x00]].concat();
+            },
+            Refused::NotAnAttestation,
+        ),
     ];
     for (name, change, expected) in cases {
         assert_eq!(refused(change), Some(*expected), "{name}");

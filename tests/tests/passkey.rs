@@ -1,0 +1,1 @@
+//! Passkeys in a real browser.
