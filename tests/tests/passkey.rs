@@ -62,7 +62,9 @@ impl Desk {
                 let login = self.login.as_mut().unwrap();
                 match self.server.step(login, Proof::WebAuthn(proof)) {
                     Step::Done(grant) => json!(format!("signed in, account {}", grant.account().0[0])),
-                    Step::Refused { because: Because::WebAuthn(WebAuthnError::Rejected(code)), .. } => json!(code),
+                    Step::Refused { because: Because::WebAuthn(WebAuthnError::Rejected(code)), .. } => {
+                        json!(code)
+                    }
                     Step::Refused { because, .. } => json!(because.to_string()),
                     step => panic!("{step:?}"),
                 }
@@ -79,7 +81,9 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
     let desk = Arc::new(Mutex::new(Desk { server, caller: None, login: None }));
     let behind = Arc::clone(&desk);
     let answer: Arc<Answer> = Arc::new(move |method, path, body| match (method, path) {
-        ("GET", "/") => ("text/html", b"<!doctype html><title>Lab</title><script src=/page.js></script>".to_vec()),
+        ("GET", "/") => {
+            ("text/html", b"<!doctype html><title>Lab</title><script src=/page.js></script>".to_vec())
+        }
         ("GET", "/page.js") => ("text/javascript", include_bytes!("passkey/page.js").to_vec()),
         ("POST", path) => {
             let mut desk = behind.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,10 +115,14 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
 
     // It signs in; what it said is good once.
     assert_eq!(page.run("signIn()"), Ok(json!("signed in, account 7")));
-    assert!(page.run("ask().then((said) => { window.said = said; return post('/sign-in/end', said) })").is_ok());
+    assert!(
+        page.run("ask().then((said) => { window.said = said; return post('/sign-in/end', said) })").is_ok()
+    );
     let replayed = page.run("post('/sign-in/begin').then(() => post('/sign-in/end', said))");
     assert_eq!(replayed, Ok(json!("other-challenge")));
-    let again = page.run("ask().then(async (said) => [await post('/sign-in/end', said), await post('/sign-in/end', said)])");
+    let again = page.run(
+        "ask().then(async (said) => [await post('/sign-in/end', said), await post('/sign-in/end', said)])",
+    );
     assert_eq!(again, Ok(json!(["signed in, account 7", "the sign-in is over"])));
 
     // Nobody gives the PIN. A browser then gives nothing; a page that asks for less gets something that is worth nothing.
@@ -148,10 +156,14 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
     let none = page.run(&format!("signIn({own_name})")).unwrap_err();
     assert!(none.starts_with("NotAllowedError"), "{none}");
     // It registers a key for itself and relays our challenge: what it gets says where it was made.
-    let own_key = "(options) => ({ ...options, rp: { id: 'evil.test', name: 'Zixt' }, excludeCredentials: [] })";
+    let own_key =
+        "(options) => ({ ...options, rp: { id: 'evil.test', name: 'Zixt' }, excludeCredentials: [] })";
     assert_eq!(page.run(&format!("register({own_key})")), Ok(json!("other-origin")));
     let relayed = "(options) => ({ ...options, rpId: 'evil.test', allowCredentials: [] })";
-    assert_eq!(page.run(&format!("signIn({relayed})")), Ok(json!(WebAuthnError::UnknownCredential.to_string())));
+    assert_eq!(
+        page.run(&format!("signIn({relayed})")),
+        Ok(json!(WebAuthnError::UnknownCredential.to_string()))
+    );
 
     let groups = site.groups.lock().unwrap();
     assert!(groups.iter().all(|group| *group == rustls::NamedGroup::X25519MLKEM768) && !groups.is_empty());

@@ -75,7 +75,7 @@ impl<'a> AuthenticatorData<'a> {
     }
 
     /// Sections 7.1 and 7.2, steps about the authenticator's data, and our own: keys that leave their authenticator are
-    /// not taken (SP 800-63B-4 section 2.3.2: non-exportable keys).
+    /// not taken (SP 800-63B-4 section 2.3: non-exportable keys).
     pub(crate) fn check(&self, party: &RelyingParty) -> Result<(), Refused> {
         if self.rp_id_hash != party.id_hash() {
             return Err(Refused::OtherRelyingParty);

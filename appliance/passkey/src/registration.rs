@@ -80,7 +80,6 @@ pub enum FinishError {
 struct Open {
     session: SessionId,
     challenge: [u8; 32],
-    registered: Vec<Vec<u8>>,
     begun_at: Timestamp,
 }
 
@@ -126,16 +125,14 @@ impl Registrations {
         }
         let mut challenge = [0; 32];
         random.fill(&mut challenge)?;
-        let ids: Vec<_> = registered.iter().map(|credential| credential.id().to_vec()).collect();
-        let options = creation_options(party, account, person, &challenge, &ids);
-        let open = Open { session: actor.session(), challenge, registered: ids, begun_at: wall };
-        self.0.insert(account, open);
+        let options = creation_options(party, account, person, &challenge, registered);
+        self.0.insert(account, Open { session: actor.session(), challenge, begun_at: wall });
         Ok(options)
     }
 
     /// Takes what the browser sent (`RegistrationResponseJSON`, section 5.1) and makes a credential of it, which the
-    /// caller adds by [`zixt_identity::CredentialChange::AddWebAuthn`]. The registration is closed by it, whatever
-    /// comes out. `name` is what the owner calls it.
+    /// caller adds by [`zixt_identity::CredentialChange::AddWebAuthn`]. An answer that is looked at closes the registration,
+    /// whatever comes out. `name` is what the owner calls it, `registered` are the account's credentials now.
     ///
     /// # Errors
     /// [`FinishError`]
@@ -145,6 +142,7 @@ impl Registrations {
         actor: &Actor<'_>,
         text: &[u8],
         name: &str,
+        registered: &[WebAuthnCredential],
     ) -> Result<WebAuthnCredential, FinishError> {
         require_own(actor)?;
         if !is_name(name, limits::WEBAUTHN_NAME_BYTES_MAX) {
@@ -155,7 +153,12 @@ impl Registrations {
             return Err(FinishError::NotOpen);
         }
         let open = self.0.remove(&account).filter(|open| !open.ended(wall)).ok_or(FinishError::NotOpen)?;
-        Ok(party.register(&open, account, text, name, wall)?)
+        let made = party.register(&open, account, text, name, wall)?;
+        // The browser was given the list, and is not trusted to have read it.
+        if registered.iter().any(|credential| credential.id() == made.id()) {
+            return Err(Refused::Registered.into());
+        }
+        Ok(made)
     }
 
     /// Closes what a session has open, at its end.
@@ -179,7 +182,7 @@ fn creation_options(
     account: AccountId,
     person: Person<'_>,
     challenge: &[u8; 32],
-    registered: &[Vec<u8>],
+    registered: &[WebAuthnCredential],
 ) -> CreationOptions {
     let settings = party.settings();
     let parameter = |algorithm: Algorithm| CredentialParameters {
@@ -196,7 +199,7 @@ fn creation_options(
         challenge: BASE64URL.encode(challenge),
         pub_key_cred_params: Algorithm::OFFERED.map(parameter).to_vec(),
         timeout: TIMEOUT_MS,
-        exclude_credentials: registered.iter().map(|id| descriptor(id)).collect(),
+        exclude_credentials: registered.iter().map(|credential| descriptor(credential.id())).collect(),
         authenticator_selection: AuthenticatorSelection {
             resident_key: Requirement::Preferred,
             require_resident_key: false,
@@ -223,9 +226,6 @@ impl RelyingParty {
         let attested = data.attested.ok_or(Refused::NotAuthenticatorData)?;
         if attested.id != registration.id {
             return Err(Refused::IdsDiffer);
-        }
-        if open.registered.iter().any(|id| id == attested.id) {
-            return Err(Refused::Registered);
         }
         let (aaguid, algorithm) = (attested.aaguid, attested.algorithm);
         let credential = self.register_again(open, registration)?;

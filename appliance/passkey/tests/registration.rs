@@ -493,7 +493,7 @@ fn names_and_numbers_are_bounded() {
     }
     for name in ["", "two\nlines", &"n".repeat(65)] {
         registrations.begin(&server.party, &actor, ADA, &[], &mut fill_random).unwrap();
-        let finished = registrations.finish(&server.party, &actor, b"{}", name);
+        let finished = registrations.finish(&server.party, &actor, b"{}", name, &[]);
         assert_eq!(finished, Err(FinishError::Name), "{name:?}");
     }
 }

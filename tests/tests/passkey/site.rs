@@ -85,7 +85,8 @@ fn serve(
         let end = request.windows(4).position(|window| window == b"\r\n\r\n");
         if let Some(end) = end {
             let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let length: usize = length.unwrap_or(0);
             if request.len() >= end + 4 + length {
                 break (end, length);

@@ -15,7 +15,8 @@ pub(crate) fn licences(deny: &str, built: &BTreeSet<Built>) -> Vec<String> {
     let finding = |built: &Built| format!("{} {} has licence '{}'", built.name, built.version, built.licence);
     let mut findings: Vec<String> = built.iter().filter(refused).map(finding).collect();
     for (name, _) in &exceptions {
-        let needs_it = |built: &Built| built.name == *name && !Expression::new(&built.licence).allowed(&allowed);
+        let needs_it =
+            |built: &Built| built.name == *name && !Expression::new(&built.licence).allowed(&allowed);
         if !built.iter().any(needs_it) {
             findings.push(format!("deny.toml has an exception for {name}, which needs none"));
         }
@@ -217,10 +218,8 @@ mod tests {
 
     #[test]
     fn an_exception_is_for_one_crate_that_needs_it() {
-        let deny = DENY.replace(
-            "[sources]",
-            "exceptions = [{ crate = \"a\", allow = [\"MPL-2.0\"] }]\n[sources]",
-        );
+        let deny =
+            DENY.replace("[sources]", "exceptions = [{ crate = \"a\", allow = [\"MPL-2.0\"] }]\n[sources]");
         let findings = |crates: &[(&str, &str, &str)]| licences(&deny, &built(crates)).len();
         assert_eq!(findings(&[("a", "1.0.0", "MPL-2.0"), ("b", "1.0.0", "MIT")]), 0);
         assert_eq!(findings(&[("a", "1.0.0", "MPL-2.0"), ("b", "1.0.0", "MPL-2.0")]), 1, "another crate");

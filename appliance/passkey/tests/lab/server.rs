@@ -133,7 +133,8 @@ impl Server {
 
     pub fn finish(&mut self, caller: &Caller, text: &[u8]) -> Result<WebAuthnCredential, FinishError> {
         let actor = caller.acting(&self.record, Timestamp(self.wall)).unwrap();
-        self.registrations.finish(&self.party, &actor, text, "blue key")
+        let registered = self.credentials.webauthn();
+        self.registrations.finish(&self.party, &actor, text, "blue key", registered)
     }
 
     /// Changes what the account signs in with, as its owner.
