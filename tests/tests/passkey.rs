@@ -81,7 +81,7 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
     let desk = Arc::new(Mutex::new(Desk { server, caller: None, login: None }));
     let behind = Arc::clone(&desk);
     let answer: Arc<Answer> = Arc::new(move |method, path, body| match (method, path) {
-        ("GET", "/") => {
+        ("GET", "/" | "/inside") => {
             ("text/html", b"<!doctype html><title>Lab</title><script src=/page.js></script>".to_vec())
         }
         ("GET", "/page.js") => ("text/javascript", include_bytes!("passkey/page.js").to_vec()),
@@ -146,7 +146,6 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
     // A page below our host: the browser lets it use the key, and the appliance takes nothing from it.
     page.open(&format!("{}/", at("login.zixt.test")));
     assert_eq!(page.run("signIn()"), Ok(json!("other-origin")));
-    // One inside of ours would say `crossOrigin`; the policy of the answers keeps it out, so it is tested without a browser.
 
     // A page elsewhere: the browser does not let it ask for our keys, and has none for its own name.
     page.open(&format!("{}/", at("evil.test")));
@@ -164,6 +163,20 @@ fn an_officer_registers_and_signs_in_with_a_browser_and_nobody_else_does() {
         page.run(&format!("signIn({relayed})")),
         Ok(json!(WebAuthnError::UnknownCredential.to_string()))
     );
+
+    // It shows our page inside of itself, and lets it use keys: what our page then sends says where it was.
+    let inside = format!("{}/inside", at("zixt.test"));
+    let around = format!(
+        "new Promise((done) => {{
+            addEventListener('message', (event) => done(event.data));
+            const frame = document.createElement('iframe');
+            frame.allow = 'publickey-credentials-get *';
+            frame.src = {};
+            document.body.append(frame);
+        }})",
+        json!(inside)
+    );
+    assert_eq!(page.run(&around), Ok(json!("cross-origin")));
 
     let groups = site.groups.lock().unwrap();
     assert!(groups.iter().all(|group| *group == rustls::NamedGroup::X25519MLKEM768) && !groups.is_empty());

@@ -103,7 +103,7 @@ fn serve(
     write!(
         stream,
         "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\
-         content-security-policy: default-src 'none'; script-src 'self'; connect-src 'self'\r\n\r\n",
+         content-security-policy: default-src 'none'; script-src 'self'; connect-src 'self'; frame-src *\r\n\r\n",
         body.len()
     )?;
     stream.write_all(&body)?;
