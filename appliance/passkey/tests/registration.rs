@@ -4,6 +4,8 @@
 mod lab;
 
 use lab::{ADA, AT, BE, BS, ED, Made, Server, Soft, UP, UV, cbor, ec_key, encode, rsa_key};
+use proptest::prelude::*;
+use std::sync::{LazyLock, Mutex};
 use zixt_crypto::fill_random;
 use zixt_identity::{CredentialChange, Forbidden, Role, WebAuthnCredential};
 use zixt_passkey::{
@@ -520,4 +522,79 @@ fn removing_a_passkey_ends_every_session() {
     assert!(server.record.epoch() > epoch);
     assert!(server.credentials.webauthn().is_empty());
     assert_eq!(caller.acting(&server.record, Timestamp(server.wall)).unwrap_err(), Forbidden::Ended);
+}
+
+/// One edit of some bytes.
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(prop::sample::Index, u8),
+    Insert(prop::sample::Index, Vec<u8>),
+    Remove(prop::sample::Index, u8),
+}
+
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    let index = any::<prop::sample::Index>;
+    let edit = prop_oneof![
+        (index(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        (index(), prop::collection::vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Edit::Insert(at, bytes)),
+        (index(), 1..40_u8).prop_map(|(at, count)| Edit::Remove(at, count)),
+    ];
+    prop::collection::vec(edit, 1..6)
+}
+
+fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
+    for edit in edits {
+        let length = bytes.len();
+        match edit {
+            Edit::Set(at, byte) if length > 0 => bytes[at.index(length)] = *byte,
+            Edit::Insert(at, more) => {
+                let at = at.index(length + 1);
+                bytes.splice(at..at, more.iter().copied());
+            }
+            Edit::Remove(at, count) if length > 0 => {
+                let at = at.index(length);
+                bytes.drain(at..(at + usize::from(*count)).min(length));
+            }
+            Edit::Set(..) | Edit::Remove(..) => {}
+        }
+    }
+    bytes
+}
+
+/// A server and two authenticators, for many answers.
+static SHARED: LazyLock<Mutex<(Server, [Soft; 2])>> =
+    LazyLock::new(|| Mutex::new((server(), [Soft::es384(), Soft::rs256()])));
+
+proptest! {
+    /// Without attestation nothing of a registration is signed, so what was edited can be another good one. It has the id
+    /// that it says, a key that can be read, and nothing else is taken.
+    #[test]
+    fn edited_answers_are_taken_for_what_they_are_or_refused(edits in edits(), rsa: bool, own_key: bool) {
+        let (server, softs) = &mut *SHARED.lock().unwrap();
+        let caller = server.session();
+        let options = server.options(&caller);
+        let soft = &mut softs[usize::from(rsa)];
+        let mut good = Vec::new();
+        soft.create(&options, |made| {
+            if own_key {
+                made.format = "packed".into();
+                made.statement = cbor(|e| {
+                    e.map(2).unwrap().str("alg").unwrap().i64(-7).unwrap().str("sig").unwrap();
+                    e.bytes(&[1; 70]).unwrap();
+                });
+            }
+            good = made.attestation_object();
+        });
+        let object = edited(good, &edits);
+        let text = soft.create(&options, |made| made.object = Some(object));
+        match server.finish(&caller, &text) {
+            Ok(credential) => {
+                prop_assert!(!own_key, "a statement that nobody signed");
+                prop_assert_eq!(credential.id(), &*soft.id);
+                prop_assert!(Passkey::of(&credential).is_ok());
+            }
+            Err(FinishError::Refused(_)) => {}
+            Err(other) => prop_assert!(false, "{:?}", other),
+        }
+    }
 }
