@@ -1,5 +1,7 @@
 //! Signing in: section 7.2.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use serde_json::json;
 use webauthn_rs_core::error::WebauthnError as Library;
 use webauthn_rs_core::proto::{
@@ -9,9 +11,6 @@ use zixt_identity::{
     Challenge, WebAuthnCredential, WebAuthnError, WebAuthnProof, WebAuthnVerdict, WebAuthnVerifier,
 };
 use zixt_types::limits;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 
 use crate::authenticator::{AuthenticatorData, SIGNATURE_BYTES_MAX};
 use crate::browser::{Assertion, Ceremony, check_client_data};

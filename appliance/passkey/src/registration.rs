@@ -227,12 +227,16 @@ impl RelyingParty {
         if attested.id != registration.id {
             return Err(Refused::IdsDiffer);
         }
-        let (aaguid, algorithm) = (attested.aaguid, attested.algorithm);
+        let (id, aaguid, algorithm) = (attested.id.to_vec(), attested.aaguid, attested.algorithm);
         let credential = self.register_again(open, registration)?;
-        if credential.cred.type_ != algorithm.of_library() || credential.backup_eligible {
+        // Two readers of one text have to have read the same.
+        if credential.cred_id != id
+            || credential.cred.type_ != algorithm.of_library()
+            || credential.backup_eligible
+        {
             return Err(Refused::SecondVerifier);
         }
-        let (id, sign_count) = (credential.cred_id.clone(), credential.counter);
+        let sign_count = credential.counter;
         let kept = Kept::new(&self.user(account), algorithm, attestation, aaguid, credential).write()?;
         WebAuthnCredential::new(&id, &kept, sign_count, name, wall).ok_or(Refused::TooLong)
     }
