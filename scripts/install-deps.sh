@@ -30,11 +30,13 @@ packages_tpm=(
     tpm2-tools    # measures what firmware would; the independent witness of what is in a TPM
 )
 packages_test=(
-    curl          # a program of somebody else that calls the API
+    chromium      # the browser of the tests of passkeys, with its virtual authenticator
     clang         # Kryoptic's build reads C headers (scripts/build-kryoptic.sh)
+    curl          # a program of somebody else that calls the API
     iproute2      # brings up the loopback of the network in which the domain controller of the tests lives
     ldap-utils    # changes what is in the directories of the tests
     libclang-dev  # as clang
+    libnss3-tools # certutil, which gives that browser the authority of the tests
     libsqlite3-dev # Kryoptic keeps its objects in SQLite
     openssl       # makes the certificates that tests of syslog over TLS need
     opensc        # pkcs11-tool, the independent witness of what is in a token

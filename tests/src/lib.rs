@@ -2,6 +2,7 @@
 //! a person's hands. Every appliance has folders, a token and a port of its own and goes away with its value.
 #![expect(clippy::expect_used, clippy::panic, reason = "test support: a failure here is a failed test")]
 
+pub mod browser;
 pub mod copy;
 pub mod custody;
 pub mod officers;

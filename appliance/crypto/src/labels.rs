@@ -218,6 +218,12 @@ labels! {
     SSO_REPLAY = "sso-replay";
     /// Hash of an API client's token, by which an answer about it is remembered.
     SSO_API_TOKEN = "sso-api-token";
+    /// Hash of a sign-in's challenge, which an authenticator signs.
+    WEBAUTHN_CHALLENGE = "webauthn/challenge";
+    /// Derivation of the ids of authenticators that nobody has.
+    WEBAUTHN_DECOY = "webauthn/decoy";
+    /// Derivation of the name of an account for authenticators.
+    WEBAUTHN_USER = "webauthn/user";
     /// AAD of an account's credentials at rest.
     CREDENTIALS = "credentials";
     /// Derivation of the keys under which rows of sign-in are authenticated, from the row key.

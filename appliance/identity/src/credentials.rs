@@ -302,7 +302,10 @@ mod tests {
         all.set_psk(Some(Psk::generate(&mut fill_random).unwrap().verifier()));
         all.set_backup(Some(BackupRecord::generate(&policy, &mut fill_random).unwrap().0));
         for n in 0..8u8 {
-            assert!(all.add_webauthn(WebAuthnCredential::new(&[n; 1023], &[n; 4096], 0).unwrap()));
+            let name = "n".repeat(limits::WEBAUTHN_NAME_BYTES_MAX);
+            let largest =
+                WebAuthnCredential::new(&[n; 1023], &[n; 4096], u32::MAX, &name, Timestamp(u64::MAX));
+            assert!(all.add_webauthn(largest.unwrap()));
         }
         for n in 0..12u8 {
             all.remember(HeldSource::tls_key(&Hash([n; 48])), Timestamp(u64::from(n)));

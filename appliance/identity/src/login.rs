@@ -577,7 +577,7 @@ impl Login {
                 if known.state() != state {
                     return Err(Because::Changed);
                 }
-                if !known.advance(sign_count) {
+                if !known.advance(sign_count, now.wall) {
                     return Err(WebAuthnError::CounterWentBack.into());
                 }
             }

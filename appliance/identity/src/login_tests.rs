@@ -40,7 +40,7 @@ impl WebAuthnVerifier for Authenticator {
             Some((nonce, &[count])) if *nonce == challenge.nonce => {
                 Ok(WebAuthnVerdict { sign_count: u32::from(count) })
             }
-            _ => Err(WebAuthnError::Rejected),
+            _ => Err(WebAuthnError::Rejected("challenge")),
         }
     }
 }
@@ -91,7 +91,8 @@ fn person() -> &'static Person {
         credentials.set_psk(Some(psk.verifier()));
         let (set, codes) = BackupRecord::generate(&policy, &mut fill_random).unwrap();
         credentials.set_backup(Some(set));
-        assert!(credentials.add_webauthn(WebAuthnCredential::new(b"id", b"public key", 1).unwrap()));
+        let passkey = WebAuthnCredential::new(b"id", b"public key", 1, "blue key", Timestamp(0)).unwrap();
+        assert!(credentials.add_webauthn(passkey));
         let suite = SuiteId::Standard;
         let key = Reference.signing_key(suite, &SigningSeed::from_bytes(&[9; 32])).unwrap();
         let identity = digest::key_hash(suite, key.public_key());

@@ -256,6 +256,18 @@ impl Actor<'_> {
         self.caller.account
     }
 
+    /// The session.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.caller.session
+    }
+
+    /// When they act, by the wall clock.
+    #[must_use]
+    pub const fn wall(&self) -> Timestamp {
+        self.wall
+    }
+
     /// Demands a permission.
     ///
     /// # Errors

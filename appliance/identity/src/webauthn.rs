@@ -3,7 +3,7 @@
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;
-use zixt_types::limits;
+use zixt_types::{Timestamp, limits};
 
 use crate::challenge::Challenge;
 
@@ -33,9 +33,10 @@ pub struct WebAuthnVerdict {
 /// Why an assertion was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WebAuthnError {
-    /// Not an assertion, or not about this challenge, origin or credential.
-    #[error("the assertion does not verify")]
-    Rejected,
+    /// Not an assertion, or not about this challenge, origin or credential. The verifier's word for what is wrong with
+    /// it, for the audit record.
+    #[error("the assertion does not verify: {0}")]
+    Rejected(&'static str),
     /// The authenticator did not verify its user.
     #[error("the authenticator did not verify its user")]
     UserNotVerified,
@@ -60,14 +61,41 @@ pub struct WebAuthnCredential {
     state: Vec<u8>,
     #[n(2)]
     sign_count: u32,
+    #[n(3)]
+    name: String,
+    #[n(4)]
+    created_at: Timestamp,
+    #[n(5)]
+    last_used_at: Option<Timestamp>,
 }
 
 impl WebAuthnCredential {
-    /// A credential that the verifier has registered, with what it wants kept. `None` if it is larger than any.
+    /// A credential that the verifier has registered, with what it wants kept, and the name by which its owner knows
+    /// it. `created_at` is by the wall clock. `None` if it is larger than any, or if the name is none: 1 to 64 bytes
+    /// without control characters.
     #[must_use]
-    pub fn new(id: &[u8], state: &[u8], sign_count: u32) -> Option<Self> {
-        let credential = Self { id: id.to_vec(), state: state.to_vec(), sign_count };
+    pub fn new(id: &[u8], state: &[u8], sign_count: u32, name: &str, created_at: Timestamp) -> Option<Self> {
+        let (id, state, name) = (id.to_vec(), state.to_vec(), name.to_owned());
+        let credential = Self { id, state, sign_count, name, created_at, last_used_at: None };
         credential.check().ok().map(|()| credential)
+    }
+
+    /// What its owner calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When it was registered, by the wall clock.
+    #[must_use]
+    pub const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When it was last taken for a sign-in, by the wall clock.
+    #[must_use]
+    pub const fn last_used_at(&self) -> Option<Timestamp> {
+        self.last_used_at
     }
 
     /// The authenticator's name for it.
@@ -90,10 +118,11 @@ impl WebAuthnCredential {
 
     /// Takes a new counter, unless it went back. An authenticator without a counter always says 0.
     #[must_use]
-    pub(crate) fn advance(&mut self, sign_count: u32) -> bool {
+    pub(crate) fn advance(&mut self, sign_count: u32, wall: Timestamp) -> bool {
         let forward = self.goes_forward(sign_count);
         if forward {
             self.sign_count = sign_count;
+            self.last_used_at = Some(wall);
         }
         forward
     }
@@ -108,6 +137,13 @@ impl WebAuthnCredential {
         }
         if self.state.len() > limits::WEBAUTHN_STATE_BYTES_MAX {
             return Err("the state of a WebAuthn credential is too long");
+        }
+        // A control character in a name could forge what a list of credentials shows.
+        if self.name.is_empty()
+            || self.name.len() > limits::WEBAUTHN_NAME_BYTES_MAX
+            || self.name.chars().any(char::is_control)
+        {
+            return Err("the name of a WebAuthn credential has 1 to 64 bytes without control characters");
         }
         Ok(())
     }
@@ -150,12 +186,34 @@ mod tests {
 
     #[test]
     fn a_copied_authenticator_is_noticed() {
-        let mut credential = WebAuthnCredential::new(b"id", b"key", 5).unwrap();
-        assert!(credential.advance(6));
-        assert!(!credential.advance(6) && !credential.advance(0) && credential.sign_count() == 6);
-        let mut without = WebAuthnCredential::new(b"id", b"key", 0).unwrap();
-        assert!(without.advance(0) && without.advance(0) && without.advance(1) && !without.advance(0));
-        assert!(WebAuthnCredential::new(b"", b"", 0).is_none());
-        assert!(WebAuthnCredential::new(&[1; 1024], b"", 0).is_none());
+        let new = |sign_count| {
+            WebAuthnCredential::new(b"id", b"key", sign_count, "blue key", Timestamp(3)).unwrap()
+        };
+        let mut credential = new(5);
+        assert_eq!((credential.created_at(), credential.last_used_at()), (Timestamp(3), None));
+        assert!(credential.advance(6, Timestamp(9)));
+        assert_eq!(credential.last_used_at(), Some(Timestamp(9)));
+        assert!(!credential.advance(6, Timestamp(10)) && !credential.advance(0, Timestamp(10)));
+        assert_eq!(
+            (credential.sign_count(), credential.last_used_at()),
+            (6, Some(Timestamp(9))),
+            "nothing moved"
+        );
+        let mut without = new(0);
+        let mut to = |sign_count| without.advance(sign_count, Timestamp(9));
+        assert!(to(0) && to(0) && to(1) && !to(0));
+    }
+
+    #[test]
+    fn what_is_no_credential_is_not_made() {
+        let new =
+            |id: &[u8], state: &[u8], name: &str| WebAuthnCredential::new(id, state, 0, name, Timestamp(0));
+        assert!(new(&[1; 1023], &[1; 4096], &"n".repeat(64)).is_some());
+        assert!(new(b"", b"", "key").is_none());
+        assert!(new(&[1; 1024], b"", "key").is_none());
+        assert!(new(b"id", &[1; 4097], "key").is_none());
+        for name in ["", "a\u{1b}[2J", "two\nlines", &"n".repeat(65)] {
+            assert!(new(b"id", b"", name).is_none(), "{name:?}");
+        }
     }
 }

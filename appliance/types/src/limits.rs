@@ -75,6 +75,10 @@ pub const WEBAUTHN_CREDENTIALS_MAX: usize = 8;
 pub const WEBAUTHN_ID_BYTES_MAX: usize = 1023;
 /// What the WebAuthn verifier keeps of a credential: a public key and flags.
 pub const WEBAUTHN_STATE_BYTES_MAX: usize = 4 * 1024;
+/// What a person calls a WebAuthn credential.
+pub const WEBAUTHN_NAME_BYTES_MAX: usize = 64;
+/// What a browser sends of a new WebAuthn credential: with RSA keys and a statement below 4 kB.
+pub const WEBAUTHN_REGISTRATION_BYTES_MAX: usize = 16 * 1024;
 /// An assertion of an authenticator, as the browser sends it.
 pub const WEBAUTHN_ASSERTION_BYTES_MAX: usize = 16 * 1024;
 /// Sources that an account has signed in from and that the lockout by strangers leaves alone. With the limits of

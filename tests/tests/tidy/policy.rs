@@ -7,9 +7,31 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) fn licences(deny: &str, built: &BTreeSet<Built>) -> Vec<String> {
     let deny = parse(deny);
     let allowed: BTreeSet<String> = strings(&deny["licenses"]["allow"]).collect();
-    let refused = |built: &&Built| !Expression::new(&built.licence).allowed(&allowed);
+    let exceptions: Vec<(String, BTreeSet<String>)> = exceptions(&deny["licenses"]);
+    let refused = |built: &&Built| {
+        let more = exceptions.iter().filter(|(name, _)| *name == built.name).flat_map(|(_, more)| more);
+        !Expression::new(&built.licence).allowed(&allowed.iter().chain(more).cloned().collect())
+    };
     let finding = |built: &Built| format!("{} {} has licence '{}'", built.name, built.version, built.licence);
-    built.iter().filter(refused).map(finding).collect()
+    let mut findings: Vec<String> = built.iter().filter(refused).map(finding).collect();
+    for (name, _) in &exceptions {
+        let needs_it =
+            |built: &Built| built.name == *name && !Expression::new(&built.licence).allowed(&allowed);
+        if !built.iter().any(needs_it) {
+            findings.push(format!("deny.toml has an exception for {name}, which needs none"));
+        }
+    }
+    findings
+}
+
+/// The licences that are allowed for one crate alone: `{ crate = "name", allow = ["…"] }`.
+fn exceptions(licenses: &toml::Value) -> Vec<(String, BTreeSet<String>)> {
+    let one = |item: &toml::Value| {
+        let name = item.get("crate")?.as_str()?;
+        Some((name.to_owned(), strings(item.get("allow")?).collect()))
+    };
+    let list = licenses.get("exceptions").and_then(toml::Value::as_array);
+    list.into_iter().flatten().filter_map(one).collect()
 }
 
 pub(crate) fn sources(deny: &str, lock: &str) -> Vec<String> {
@@ -192,6 +214,18 @@ mod tests {
             licence: (*licence).into(),
         };
         crates.iter().map(one).collect()
+    }
+
+    #[test]
+    fn an_exception_is_for_one_crate_that_needs_it() {
+        let deny =
+            DENY.replace("[sources]", "exceptions = [{ crate = \"a\", allow = [\"MPL-2.0\"] }]\n[sources]");
+        let findings = |crates: &[(&str, &str, &str)]| licences(&deny, &built(crates)).len();
+        assert_eq!(findings(&[("a", "1.0.0", "MPL-2.0"), ("b", "1.0.0", "MIT")]), 0);
+        assert_eq!(findings(&[("a", "1.0.0", "MPL-2.0"), ("b", "1.0.0", "MPL-2.0")]), 1, "another crate");
+        assert_eq!(findings(&[("a", "1.0.0", "GPL-3.0")]), 1, "another licence");
+        assert_eq!(findings(&[("a", "1.0.0", "MIT")]), 1, "needed no more");
+        assert_eq!(findings(&[("b", "1.0.0", "MIT")]), 1, "for nothing");
     }
 
     #[test]
