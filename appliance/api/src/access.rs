@@ -256,11 +256,42 @@ pub struct HeldPlanInfo {
     pub logins: Vec<String>,
 }
 
-/// The directories of the configuration.
+/// How an identity provider is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct IdpInfo {
+    /// Its issuer, in 32 hexadecimal digits.
+    pub issuer: String,
+    /// What people call it.
+    pub name: String,
+    /// Whether it has answered.
+    pub ready: bool,
+    /// Why it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Begins to link the caller to who they are at an identity provider.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSsoLink {
+    /// The provider's issuer, in 32 hexadecimal digits.
+    pub issuer: String,
+}
+
+/// Where the browser goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SsoRedirect {
+    /// The provider's page.
+    pub url: String,
+}
+
+/// The directories and identity providers of the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DirectoryList {
     /// The directories.
     pub directories: Vec<DirectoryInfo>,
+    /// The identity providers.
+    pub providers: Vec<IdpInfo>,
 }
 
 /// Releases what is held back, if it is still the same.
@@ -318,6 +349,61 @@ pub enum SignInProof {
         /// As it was printed.
         code: Secret,
     },
+    /// A passkey: what the browser answered (`AuthenticationResponseJSON`, WebAuthn Level 3 section 5.1).
+    Webauthn {
+        /// The JSON, as it came.
+        response: Bytes64,
+    },
+}
+
+/// What a page asks of an authenticator for a sign-in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyRequest {
+    /// For `PublicKeyCredential.parseRequestOptionsFromJSON`.
+    #[schema(value_type = Object)]
+    pub options: serde_json::Value,
+}
+
+/// What a page asks of an authenticator for a new passkey.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyCreation {
+    /// For `PublicKeyCredential.parseCreationOptionsFromJSON`.
+    #[schema(value_type = Object)]
+    pub options: serde_json::Value,
+}
+
+/// A new passkey.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPasskey {
+    /// What its owner calls it.
+    pub name: String,
+    /// What the browser answered (`RegistrationResponseJSON`), as it came.
+    pub response: Bytes64,
+}
+
+/// A passkey.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyInfo {
+    /// Names it; in paths as hexadecimal digits.
+    pub id: Bytes64,
+    /// What its owner calls it.
+    pub name: String,
+    /// When it was registered, by the appliance's wall clock.
+    pub created_at: u64,
+    /// When it was last taken for a sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<u64>,
+    /// Make and model as the authenticator says, and nothing proves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// The caller's passkeys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PasskeyList {
+    /// The passkeys.
+    pub passkeys: Vec<PasskeyInfo>,
 }
 
 /// What came of a proof that was taken.

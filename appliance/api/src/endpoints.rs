@@ -98,6 +98,24 @@ pub const PERSON_RECOVERY: &str = "/v1/people/{account}/recovery";
 pub const RECOVERIES: &str = "/v1/recoveries";
 /// `POST`: approve one.
 pub const RECOVERY_APPROVE: &str = "/v1/recoveries/{recovery}/approve";
+/// `POST`: what a page asks of an authenticator for a sign-in.
+pub const SIGN_IN_PASSKEY: &str = "/v1/sign-in/{sign_in}/passkey";
+/// `GET`, `POST`: the caller's passkeys.
+pub const MY_PASSKEYS: &str = "/v1/me/passkeys";
+/// `POST`: what a page asks of an authenticator for a new passkey.
+pub const MY_PASSKEYS_BEGIN: &str = "/v1/me/passkeys/begin";
+/// `DELETE`: removes a passkey of the caller, by its id in hexadecimal digits.
+pub const MY_PASSKEY: &str = "/v1/me/passkeys/{passkey}";
+/// Web listener, `GET`: begins a sign-in at an identity provider; the browser goes there.
+pub const SSO_BEGIN: &str = "/v1/sso/{issuer}/begin";
+/// Web listener, `GET ?code=&state=&iss=`: the identity provider's answer, by the browser.
+pub const SSO_CALLBACK: &str = "/v1/sso/{issuer}/callback";
+/// Web listener, `POST` with a form: the identity provider ends sessions (back-channel log-out).
+pub const SSO_LOGOUT: &str = "/v1/sso/{issuer}/logout";
+/// Web listener, `GET`: the browser goes to where the identity provider's own session ends.
+pub const SSO_END: &str = "/v1/sso/{issuer}/end";
+/// Web listener, `POST`: begins to link the caller to who they are at an identity provider.
+pub const MY_SSO_LINKS: &str = "/v1/me/sso-links";
 /// `GET`, `POST`: tokens of a program.
 pub const PERSON_TOKENS: &str = "/v1/people/{account}/tokens";
 /// `DELETE`: ends a token of a program.
@@ -163,6 +181,8 @@ pub enum Who {
     Account,
     /// Whoever has signed in and has one of these roles.
     Roles(&'static [RoleName]),
+    /// Whoever comes to the web listener with a browser.
+    Browser,
     /// The appliance's own user, root, or a user of the configuration's list.
     Admin,
 }
@@ -172,6 +192,8 @@ pub enum Who {
 pub enum Listener {
     /// TLS 1.3 with post-quantum raw public keys.
     Clients,
+    /// The web listener alone: TLS 1.3 with a certificate.
+    Web,
     /// The admin socket.
     Admin,
 }
@@ -201,12 +223,15 @@ impl Endpoint {
     pub const fn listener(&self) -> Listener {
         match self.who {
             Who::Anyone | Who::Device | Who::Account | Who::Roles(_) => Listener::Clients,
+            Who::Browser => Listener::Web,
             Who::Admin => Listener::Admin,
         }
     }
 }
 
 const JSON: &str = "application/json";
+/// Media type of what browsers are sent.
+pub(crate) const HTML: &str = "text/html";
 /// Media type of the push stream.
 pub const NDJSON: &str = "application/x-ndjson";
 /// Media type of attachments.
@@ -375,6 +400,23 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Done",
     ),
     get(SIGN_IN_WAYS, Who::Anyone, "What people who are known elsewhere can sign in with", "SignInWays"),
+    bare(
+        Method::Post,
+        SIGN_IN_PASSKEY,
+        Who::Anyone,
+        "What a page asks of an authenticator for a sign-in",
+        "PasskeyRequest",
+    ),
+    get(MY_PASSKEYS, PEOPLE_ONLY, "The caller's passkeys", "PasskeyList"),
+    bare(
+        Method::Post,
+        MY_PASSKEYS_BEGIN,
+        PEOPLE_ONLY,
+        "What a page asks of an authenticator for a new passkey",
+        "PasskeyCreation",
+    ),
+    post(MY_PASSKEYS, PEOPLE_ONLY, "Adds a passkey; all other sessions end", "NewPasskey", "Renewed"),
+    bare(Method::Delete, MY_PASSKEY, PEOPLE_ONLY, "Removes a passkey of the caller", "Renewed"),
     post(
         MY_LINKS,
         PEOPLE_ONLY,
@@ -384,6 +426,37 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     bare(Method::Delete, MY_LINK, PEOPLE_ONLY, "Takes a link of the caller away", "Renewed"),
     bare(Method::Delete, PERSON_LINK, ADMINISTRATORS, "Takes a link of somebody away", "Done"),
+    Endpoint {
+        response: (HTML, None),
+        ..get(SSO_BEGIN, Who::Browser, "Begins a sign-in at an identity provider", "")
+    },
+    Endpoint {
+        response: (HTML, None),
+        ..with_query(
+            get(SSO_CALLBACK, Who::Browser, "The identity provider's answer", ""),
+            &[
+                ("code", false, "RFC 6749 section 4.1.2"),
+                ("state", false, "RFC 6749 section 4.1.2"),
+                ("iss", false, "RFC 9207"),
+                ("error", false, "RFC 6749 section 4.1.2.1"),
+            ],
+        )
+    },
+    Endpoint {
+        response: (HTML, None),
+        ..bare(Method::Post, SSO_LOGOUT, Who::Browser, "The identity provider ends sessions", "")
+    },
+    Endpoint {
+        response: (HTML, None),
+        ..get(SSO_END, Who::Browser, "The browser goes where the identity provider's session ends", "")
+    },
+    post(
+        MY_SSO_LINKS,
+        Who::Browser,
+        "Begins to link the caller, whose session is in the browser, to who they are at an identity provider",
+        "NewSsoLink",
+        "SsoRedirect",
+    ),
     get(PERSON_TOKENS, ADMINISTRATORS, "The tokens of a program", "ServiceTokenList"),
     post(
         PERSON_TOKENS,

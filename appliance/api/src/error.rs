@@ -115,6 +115,8 @@ codes! {
     UnknownDirectory, "unknown-directory", 404, "There is no such directory or identity provider here.";
     /// Nobody of this name is at the directory.
     UnknownPerson, "unknown-person", 404, "The directory has nobody of this name, as far as it was read.";
+    /// The browser's answer is not taken.
+    PasskeyRefused, "passkey-refused", 400, "The passkey was not taken. Begin again, on this appliance's own page.";
     /// A token cannot be like that.
     TokenRefused, "token-refused", 400, "A token cannot be like that.";
     /// Too many requests in a short time.

@@ -22,10 +22,11 @@ mod thread;
 
 pub use access::{
     Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, DirectoryInfo, DirectoryList,
-    DirectoryRelease, Done, FactorKind, HeldPlanInfo, LinkInfo, Me, NewLink, NewPassword, NewRoles,
+    DirectoryRelease, Done, FactorKind, HeldPlanInfo, IdpInfo, LinkInfo, Me, NewLink, NewPasskey,
+    NewPassword, NewRoles, NewSsoLink, PasskeyCreation, PasskeyInfo, PasskeyList, PasskeyRequest,
     PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionInfo,
     SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWay, SignInWays,
-    TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
+    SsoRedirect, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
 };
 pub use account::{AccountName, AccountView, PublicKey};
 pub use admin::{

@@ -1,6 +1,7 @@
 //! The API as an OpenAPI 3.1 document.
 
-use crate::{ENDPOINTS, Endpoint, Method, PROBLEM_CONTENT_TYPE, Problem, Who};
+use crate::{ENDPOINTS, Endpoint, ErrorCode, Method, PROBLEM_CONTENT_TYPE, Problem, Who};
+use std::collections::BTreeSet;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, Paths, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -49,6 +50,7 @@ pub fn document() -> OpenApi {
                 .description(Some("an active device of the ledger whose user has signed in on it"))
                 .build(),
             TagBuilder::new().name("account").description(Some("whoever has signed in, by their roles")).build(),
+            TagBuilder::new().name("browser").description(Some("on the web listener only")).build(),
             TagBuilder::new().name("admin").description(Some("on the admin socket only")).build(),
         ]))
         .paths(paths)
@@ -61,6 +63,7 @@ fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
         Who::Anyone => "anyone",
         Who::Device => "device",
         Who::Account | Who::Roles(_) => "account",
+        Who::Browser => "browser",
         Who::Admin => "admin",
     };
     let mut operation = OperationBuilder::new()
@@ -84,20 +87,22 @@ fn operation(endpoint: &Endpoint) -> utoipa::openapi::path::Operation {
     }
     let (media, name) = endpoint.response;
     let content = ContentBuilder::new().schema(name.map(reference)).build();
-    let problem = ContentBuilder::new().schema(Some(reference("Problem"))).build();
-    operation
-        .responses(
-            ResponsesBuilder::new()
-                .response("200", ResponseBuilder::new().description("success").content(media, content))
-                .response(
-                    "default",
-                    ResponseBuilder::new()
-                        .description("a problem; see ErrorCode")
-                        .content(PROBLEM_CONTENT_TYPE, problem),
-                )
-                .build(),
-        )
-        .build()
+    let problem = || {
+        let content = ContentBuilder::new().schema(Some(reference("Problem"))).build();
+        ResponseBuilder::new().description("a problem; see ErrorCode").content(PROBLEM_CONTENT_TYPE, content)
+    };
+    let mut responses = ResponsesBuilder::new()
+        .response("200", ResponseBuilder::new().description("success").content(media, content));
+    if media == super::endpoints::HTML {
+        responses =
+            responses.response("303", ResponseBuilder::new().description("the browser goes elsewhere"));
+    }
+    // Every status that the one error map has, and so no other.
+    let statuses: BTreeSet<u16> = ErrorCode::ALL.iter().map(|code| code.status().as_u16()).collect();
+    for status in statuses {
+        responses = responses.response(status.to_string(), problem());
+    }
+    operation.responses(responses.build()).build()
 }
 
 /// Who may, in words.
@@ -129,7 +134,9 @@ fn parameter(
     required: bool,
     meaning: Option<&str>,
 ) -> utoipa::openapi::path::Parameter {
+    let is_account = meaning.is_some_and(|meaning| meaning.starts_with("the account"));
     let kind = match name {
+        _ if is_account => Type::String,
         "height" | "from_height" | "seq" | "index" | "from" | "limit" | "after" | "first" | "last" => {
             Type::Integer
         }
@@ -182,6 +189,12 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::EventPage>(&mut schemas);
     add::<crate::Me>(&mut schemas);
     add::<crate::NewLink>(&mut schemas);
+    add::<crate::NewSsoLink>(&mut schemas);
+    add::<crate::SsoRedirect>(&mut schemas);
+    add::<crate::NewPasskey>(&mut schemas);
+    add::<crate::PasskeyCreation>(&mut schemas);
+    add::<crate::PasskeyList>(&mut schemas);
+    add::<crate::PasskeyRequest>(&mut schemas);
     add::<crate::NewPassword>(&mut schemas);
     add::<crate::NewRoles>(&mut schemas);
     add::<crate::NewServiceToken>(&mut schemas);

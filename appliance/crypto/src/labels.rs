@@ -84,6 +84,8 @@ labels! {
     SHARE_COMMITMENT = "share-commitment";
     /// Checksum of a share on paper.
     SHARE_CHECKSUM = "share-checksum";
+    /// Secret that decoys of passkeys are derived from.
+    ACCESS_PASSKEYS = "access/passkeys";
     /// Name of what an answer of the API says.
     ENTITY_TAG = "entity-tag";
     /// Hash chain of the audit journal.

@@ -131,6 +131,12 @@ impl SessionRow {
         self.network
     }
 
+    /// On whose word it rests, if on anybody's.
+    #[must_use]
+    pub const fn vouched(&self) -> Option<Vouched> {
+        self.vouched
+    }
+
     /// Both clocks at the sign-in.
     #[must_use]
     pub const fn signed_in(&self) -> Now {

@@ -84,7 +84,7 @@ fn a_token_is_for_its_scopes_and_its_time_and_its_networks() {
 fn tokens_are_made_for_programs_by_administrators_and_few_of_them() {
     let (root, record) = (root(), active(7, &[Role::Service]));
     let mut all = ServiceTokens::default();
-    let mut make = |all: &mut ServiceTokens, by: &Actor<'_>, record: &AccountRecord, new: NewToken| {
+    let make = |all: &mut ServiceTokens, by: &Actor<'_>, record: &AccountRecord, new: NewToken| {
         all.make(by, record, new, START, &mut fill_random).map(|(_, id)| id)
     };
     let recent = root.actor_at(START.wall.0);

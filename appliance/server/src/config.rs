@@ -44,7 +44,22 @@ struct File {
     log: Option<String>,
     audit: AuditConfig,
     directory: Vec<DirectoryFiles>,
+    sso: Vec<SsoFiles>,
     web: Option<WebConfig>,
+}
+
+/// An OpenID provider that people sign in with: `[[sso]]` in the file.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SsoFiles {
+    /// What people call it.
+    pub name: String,
+    /// The issuer's id here, in 32 hexadecimal digits: drawn at random once, and never again for this provider.
+    pub issuer: String,
+    /// Its settings, in TOML.
+    pub settings: PathBuf,
+    /// The client's secret: the file's only line. Nobody but its owner and its group may read it.
+    pub secret: PathBuf,
 }
 
 /// Where browsers and other programs connect: `[web]` in the file. Nowhere, unless it says so.
@@ -202,6 +217,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Directories that people sign in with.
     pub directories: Vec<DirectoryFiles>,
+    /// Identity providers that people sign in with.
+    pub sso: Vec<SsoFiles>,
     /// Where browsers connect.
     pub web: Option<WebConfig>,
 }
@@ -247,6 +264,10 @@ impl Config {
         if let (Some(Err(why)), Some(path)) = (file.web.as_ref().map(WebConfig::check), &flags.config) {
             return Err(ConfigError::Parse { path: path.clone(), why });
         }
+        if let (true, None, Some(path)) = (!file.sso.is_empty(), &file.web, &flags.config) {
+            let why = "sso: people come by a browser, so [web] is needed".to_owned();
+            return Err(ConfigError::Parse { path: path.clone(), why });
+        }
         let run = flags.run.or(file.run).unwrap_or_else(|| "/run/zixt".into());
         let listen = flags.listen.or(file.listen);
         Ok(Self {
@@ -258,6 +279,7 @@ impl Config {
             log: flags.log.or(level).unwrap_or(log::LevelFilter::Info),
             audit: file.audit,
             directories: file.directory,
+            sso: file.sso,
             web: file.web,
         })
     }

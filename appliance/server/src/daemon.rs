@@ -3,7 +3,7 @@
 use crate::access::{Access, AccessError, AccessParts};
 use crate::app::{About, App, Parts};
 use crate::audit::{Audit, AuditError, Prepared};
-use crate::config::Config;
+use crate::config::{Config, WebConfig};
 use crate::custody::{Custody, CustodyWatch, Hsmd, HsmdTlsKey};
 use crate::health::Vitals;
 use crate::http::listener::{self, AnyKey};
@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zixt_api::CustodyState;
+use zixt_api::endpoints::{self, fill};
 use zixt_crypto::{Backend, digest, selftest};
 use zixt_crypto_fast::tls;
 use zixt_hsm_protocol::{KeyPurpose, Status};
@@ -138,6 +139,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
     selftest::run(&*backend)?;
     let sinks = Prepared::new(&config.audit).map_err(AuditError::from)?;
     let directories = crate::directories::open(&config.directories)?;
+    let providers = crate::directories::open_providers(&config.sso)?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
 
@@ -251,6 +253,24 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
             Some((tcp, server, origin))
         }
     };
+    for provider in &providers {
+        let issuer = crate::access::issuer_text(provider.issuer.id());
+        let origin = web.as_ref().map_or("", |(_, _, origin)| origin);
+        let wanted = format!("{origin}{}", fill(endpoints::SSO_CALLBACK, &[&issuer]));
+        if provider.config.redirect_uri().as_str() != wanted {
+            return Err(
+                crate::directories::DirectoryError::Redirect { name: provider.name.clone(), wanted }.into()
+            );
+        }
+    }
+    let passkeys = match (&config.web, &web) {
+        (Some(WebConfig { host: Some(host), .. }), Some((_, _, origin))) => Some(zixt_passkey::Settings {
+            rp_id: host.clone(),
+            name: format!("Zixt {}", genesis.network),
+            origins: vec![origin.clone()],
+        }),
+        _ => None,
+    };
     let about = About {
         listen: listen.to_string(),
         tls: tls_hash,
@@ -265,6 +285,8 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         backend: Arc::clone(&backend),
         me,
         directories,
+        providers,
+        passkeys,
     }));
     // If custody was locked again meanwhile, later.
     access.load().await?;
@@ -308,6 +330,7 @@ pub async fn run(config: Config, backend: Arc<dyn Backend>) -> Result<(), Daemon
         ));
     }
     crate::app::directories::watch(&app, &shutdown);
+    crate::app::directories::discover(&app, &shutdown);
     tokio::spawn(crate::app::leavers::run(Arc::clone(&app), shutdown.clone()));
     tokio::spawn(crate::decisions::run(Arc::clone(&app), watched, shutdown.clone()));
     tokio::spawn(serve_admin(admin, app, allowed, connections.clone(), shutdown.clone()));
@@ -493,6 +516,7 @@ mod tests {
             log: log::LevelFilter::Off,
             audit: crate::config::AuditConfig::default(),
             directories: Vec::new(),
+            sso: Vec::new(),
             web: None,
         };
         let stopped = run(config(), Arc::new(Broken)).await;

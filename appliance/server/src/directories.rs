@@ -1,6 +1,7 @@
-//! Reads what the configuration says of directories. Nobody is asked.
+//! Reads what the configuration says of directories and identity providers. Nobody is asked.
 
-use crate::config::DirectoryFiles;
+use crate::access::SsoProvider;
+use crate::config::{DirectoryFiles, SsoFiles};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -15,7 +16,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum DirectoryError {
     /// A file cannot be read.
-    #[error("directory: cannot read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -23,10 +24,10 @@ pub enum DirectoryError {
         source: std::io::Error,
     },
     /// Everybody on this machine can read the password.
-    #[error("directory: {} is open to every user of this machine; chmod o-rwx it", .0.display())]
+    #[error("{} is open to every user of this machine; chmod o-rwx it", .0.display())]
     Open(PathBuf),
     /// Not what it should be.
-    #[error("directory: {} is wrong: {why}", path.display())]
+    #[error("{} is wrong: {why}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -41,8 +42,16 @@ pub enum DirectoryError {
         /// Which one.
         source: ConfigError,
     },
+    /// The provider would send browsers somewhere else.
+    #[error("sso {name}: redirect_uri has to be {wanted}, here and at the provider")]
+    Redirect {
+        /// Which one.
+        name: String,
+        /// What it has to be.
+        wanted: String,
+    },
     /// Two of one name or issuer.
-    #[error("directory: {} has the name or the issuer of another one", .0.display())]
+    #[error("{} has the name or the issuer of another one", .0.display())]
     Twice(PathBuf),
 }
 
@@ -60,15 +69,7 @@ pub fn open(files: &[DirectoryFiles]) -> Result<Vec<Directory>, DirectoryError> 
             toml::from_str(&text).map_err(|error| parse(settings, error.message().to_owned()))?;
         let of_config = |source| DirectoryError::Config { path: settings.clone(), source };
         let config = Config::new(&document).map_err(of_config)?;
-        let meta = std::fs::metadata(password)
-            .map_err(|source| DirectoryError::Read { path: password.clone(), source })?;
-        if meta.mode() & 0o007 != 0 {
-            return Err(DirectoryError::Open(password.clone()));
-        }
-        let secret = read(password)?;
-        let secret = std::str::from_utf8(&secret).map_err(|_| parse(password, "it is no text".to_owned()))?;
-        let secret = secret.trim_end_matches(['\r', '\n']).to_owned().into();
-        let secrets = Secrets { password: secret, authority_pem: read(ca)?.to_vec() };
+        let secrets = Secrets { password: secret(password)?, authority_pem: read(ca)?.to_vec() };
         let issuer = Issuer::directory(config.issuer());
         let directory = Directory::new(config, issuer, secrets).map_err(of_config)?;
         let same = |other: &Directory| {
@@ -81,6 +82,47 @@ pub fn open(files: &[DirectoryFiles]) -> Result<Vec<Directory>, DirectoryError> 
         directories.push(directory);
     }
     Ok(directories)
+}
+
+/// The same for identity providers.
+///
+/// # Errors
+/// See [`DirectoryError`].
+pub fn open_providers(files: &[SsoFiles]) -> Result<Vec<SsoProvider>, DirectoryError> {
+    let mut providers: Vec<SsoProvider> = Vec::new();
+    for SsoFiles { name, issuer, settings, secret: file } in files {
+        let parse = |why: String| DirectoryError::Parse { path: settings.clone(), why };
+        let text =
+            String::from_utf8(read(settings)?.to_vec()).map_err(|_| parse("it is no text".to_owned()))?;
+        let document: zixt_sso::oidc::ConfigDocument =
+            toml::from_str(&text).map_err(|error| parse(error.message().to_owned()))?;
+        let config =
+            zixt_sso::oidc::Config::new(&document).map_err(|error| parse(crate::logging::chain(&error)))?;
+        let issuer = crate::access::parse_issuer(issuer).map_err(|problem| parse(problem.detail.into()))?;
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(parse("the name is empty, or has letters that do not show".to_owned()));
+        }
+        if providers.iter().any(|other| other.name == *name || other.issuer.id() == issuer) {
+            return Err(DirectoryError::Twice(settings.clone()));
+        }
+        let (name, issuer, secret) = (name.clone(), Issuer::sso(issuer), secret(file)?);
+        providers.push(SsoProvider { name, issuer, config, secret });
+    }
+    Ok(providers)
+}
+
+/// A secret, which is its file's only line and not for everybody on this machine to read.
+fn secret(path: &Path) -> Result<secrecy::SecretString, DirectoryError> {
+    let meta =
+        std::fs::metadata(path).map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
+    if meta.mode() & 0o007 != 0 {
+        return Err(DirectoryError::Open(path.to_owned()));
+    }
+    let secret = read(path)?;
+    let text = std::str::from_utf8(&secret);
+    let why = "it is no text".to_owned();
+    let text = text.map_err(|_| DirectoryError::Parse { path: path.to_owned(), why })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned().into())
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, DirectoryError> {

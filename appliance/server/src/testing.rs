@@ -302,6 +302,12 @@ impl Stack {
             backend: Arc::clone(&net.backend),
             me,
             directories,
+            providers: Vec::new(),
+            passkeys: Some(zixt_passkey::Settings {
+                rp_id: "zixt.test".to_owned(),
+                name: "Zixt".to_owned(),
+                origins: vec!["https://zixt.test".to_owned()],
+            }),
         }));
         let with_custody = access.load().await.unwrap();
         let app = Arc::new(App::new(Parts {

@@ -218,6 +218,7 @@ impl Access {
                 name: here.name().to_owned(),
                 factor: FactorKind::Directory,
             })
+            .chain(self.idp_ways())
             .collect()
     }
 
@@ -392,7 +393,7 @@ impl Access {
     }
 
     /// One change of the caller's links. All their sessions end; the one that asked goes on under a new token.
-    async fn change_links(
+    pub(super) async fn change_links(
         &self,
         caller: &Caller,
         change: impl FnOnce(&AccountRecord, &Authority<'_>) -> Result<Change, AccountError>,
@@ -454,7 +455,7 @@ impl Access {
     pub(super) fn name_unknown_issuers(&self, accounts: &super::People) {
         let mut unknown: HashMap<IssuerId, usize> = HashMap::new();
         for link in accounts.values().flat_map(AccountRecord::links) {
-            if self.directory_of(link.issuer).is_none() {
+            if self.directory_of(link.issuer).is_none() && self.idp(link.issuer).is_err() {
                 *unknown.entry(link.issuer).or_default() += 1;
             }
         }
@@ -472,9 +473,10 @@ impl Access {
             .iter()
             .map(|link| {
                 let here = self.directory_of(link.issuer);
+                let idp = self.idp(link.issuer).ok();
                 LinkInfo {
                     issuer: issuer_text(link.issuer),
-                    name: here.map(|here| here.name().to_owned()),
+                    name: here.map(|here| here.name().to_owned()).or(idp.map(|idp| idp.name().to_owned())),
                     login: here.and_then(|here| here.login_of(link)),
                 }
             })
@@ -483,7 +485,10 @@ impl Access {
 
     /// How directories are.
     pub(crate) fn directory_list(&self) -> DirectoryList {
-        DirectoryList { directories: self.directories.iter().map(|here| here.info()).collect() }
+        DirectoryList {
+            directories: self.directories.iter().map(|here| here.info()).collect(),
+            providers: self.idp_infos(),
+        }
     }
 
     /// Reads a directory now.

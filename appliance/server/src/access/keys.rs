@@ -3,12 +3,14 @@
 use zeroize::Zeroizing;
 use zixt_crypto::{AeadKey, aead, hash, labels};
 use zixt_identity::RowKey;
+use zixt_passkey::PasskeySecret;
 use zixt_storage::AccessKind;
 
 /// The keys. There are none while custody is locked.
 pub(crate) struct AccessKeys {
     pub(crate) rows: RowKey,
     pub(crate) seal: AeadKey,
+    passkeys: AeadKey,
 }
 
 /// A secret at rest that does not open: another key, another place, or altered bytes.
@@ -20,7 +22,16 @@ impl AccessKeys {
     pub(crate) fn new(row_key: &AeadKey) -> Self {
         let derive = |label| hash::derive_key(b"", row_key.as_bytes(), label, &[]);
         let rows = derive(labels::ACCESS_ROWS);
-        Self { rows: RowKey::from_bytes(rows.as_bytes()), seal: derive(labels::ACCESS_SEAL) }
+        Self {
+            rows: RowKey::from_bytes(rows.as_bytes()),
+            seal: derive(labels::ACCESS_SEAL),
+            passkeys: derive(labels::ACCESS_PASSKEYS),
+        }
+    }
+
+    /// What decoys of passkeys are derived from.
+    pub(crate) fn passkeys(&self) -> PasskeySecret {
+        PasskeySecret::from_bytes(self.passkeys.as_bytes())
     }
 
     /// Seals a secret for its place in the store.

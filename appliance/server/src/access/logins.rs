@@ -29,8 +29,24 @@ struct Under {
     number: u64,
     by: Beginner,
     login: Arc<Mutex<Login>>,
+    what: Named,
+}
+
+/// What was named when a sign-in began.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// The spelling by which accounts are looked up.
+    pub(crate) spelling: Arc<str>,
     /// Where it names somebody at a directory.
-    at: Option<Arc<DirectoryName>>,
+    pub(crate) at: Option<Arc<DirectoryName>>,
+}
+
+/// A sign-in under way.
+pub(crate) struct UnderWay {
+    /// The sign-in.
+    pub(crate) login: Arc<Mutex<Login>>,
+    /// What was named when it began.
+    pub(crate) named: Named,
 }
 
 /// The table.
@@ -42,7 +58,7 @@ pub(crate) struct Logins {
 
 impl Logins {
     /// Takes a new one, and drops another if there are too many.
-    pub(crate) fn begin(&mut self, by: Beginner, login: Login, at: Option<DirectoryName>) {
+    pub(crate) fn begin(&mut self, by: Beginner, login: Login, what: Named) {
         let alike = |under: &Under| {
             matches!(
                 (under.by, by),
@@ -54,8 +70,7 @@ impl Logins {
         let number = self.next;
         self.next += 1;
         let id = login.id();
-        self.under_way
-            .insert(id, Under { number, by, login: Arc::new(Mutex::new(login)), at: at.map(Arc::new) });
+        self.under_way.insert(id, Under { number, by, login: Arc::new(Mutex::new(login)), what });
     }
 
     fn make_room(&mut self, of: impl Fn(&Under) -> bool, max: usize) {
@@ -75,8 +90,9 @@ impl Logins {
     }
 
     /// One that is under way.
-    pub(crate) fn get(&self, id: &LoginId) -> Option<(Arc<Mutex<Login>>, Option<Arc<DirectoryName>>)> {
-        self.under_way.get(id).map(|under| (Arc::clone(&under.login), under.at.clone()))
+    pub(crate) fn get(&self, id: &LoginId) -> Option<UnderWay> {
+        let under = self.under_way.get(id)?;
+        Some(UnderWay { login: Arc::clone(&under.login), named: under.what.clone() })
     }
 
     /// It is over.
@@ -94,7 +110,7 @@ impl Logins {
 mod tests {
     use super::*;
     use zixt_crypto::fill_random;
-    use zixt_identity::{Attempts, Channel, Named, Now, Origin, Policy, PolicyDocument, Start};
+    use zixt_identity::{Attempts, Channel, Now, Origin, Policy, PolicyDocument, Start};
     use zixt_types::ApplianceId;
 
     fn login(wall: u64) -> Login {
@@ -103,7 +119,7 @@ mod tests {
         let start = Start {
             genesis: Hash([1; 48]),
             appliance: ApplianceId([2; 48]),
-            who: Named::Nobody("x"),
+            who: zixt_identity::Named::Nobody("x"),
             origin: Origin { network: None, held: None },
             channel: Channel::ClientKey(Hash([3; 48])),
         };
@@ -120,7 +136,7 @@ mod tests {
             begun
                 .map(|login| {
                     let id = login.id();
-                    logins.begin(by, login, None);
+                    logins.begin(by, login, Named { spelling: "x".into(), at: None });
                     id
                 })
                 .collect()
@@ -138,7 +154,7 @@ mod tests {
         assert!(device.iter().all(|id| logins.get(id).is_some()));
         logins.end(&device[0]);
         assert!(logins.get(&device[0]).is_none());
-        let (held, _) = logins.get(&device[1]).unwrap();
+        let held = logins.get(&device[1]).unwrap().login;
         let _looked_at = held.try_lock().unwrap();
         logins.sweep(Timestamp(u64::MAX));
         assert_eq!(logins.under_way.len(), 1, "what is looked at stays");

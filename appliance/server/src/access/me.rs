@@ -103,7 +103,7 @@ impl Access {
             if !own_one {
                 return Err(Problem::new(ErrorCode::UnknownSession, "the caller has no such session"));
             }
-            inner.apps.remove(&session);
+            inner.forget(session);
             inner.sessions.end(&actor, session).map_err(problems::of_forbidden)?
         };
         self.ended.send_replace(());
@@ -284,7 +284,7 @@ impl Access {
     }
 
     /// One change of what the caller signs in with. All their sessions end; the one that asked goes on under a new token.
-    async fn change(&self, caller: &Caller, change: CredentialChange) -> Result<Renewed, Problem> {
+    pub(super) async fn change(&self, caller: &Caller, change: CredentialChange) -> Result<Renewed, Problem> {
         let keys = self.keys()?;
         let _alone = self.writing.lock().await;
         let account = caller.account();
@@ -320,7 +320,7 @@ impl Access {
             let rotated = inner.sessions.rotate(caller, record, &mut fill_random);
             let keep = rotated.as_ref().ok().map(|(_, id)| *id);
             for session in inner.sessions.revoke_account(account, keep) {
-                inner.apps.remove(&session);
+                inner.forget(session);
             }
             rotated
         };

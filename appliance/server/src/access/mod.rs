@@ -8,16 +8,21 @@ mod directories;
 mod keys;
 mod logins;
 mod me;
+mod passkeys;
 mod people;
 mod problems;
 mod sign_in;
+mod sso;
 mod tokens;
 
 pub(crate) use directories::{Here, issuer_text, parse_issuer};
 pub(crate) use keys::AccessKeys;
+pub(crate) use passkeys::passkey_id;
 pub(crate) use people::Deed;
 pub(crate) use problems::{of_forbidden, sign_in_needed};
-pub(crate) use sign_in::Door;
+pub(crate) use sign_in::{Door, Proven};
+pub use sso::SsoProvider;
+pub(crate) use sso::{Ended, Flow, Idp};
 
 use crate::custody::CustodyWatch;
 use crate::health;
@@ -38,6 +43,7 @@ use zixt_identity::{
     Change, Credentials, Effect, KnownDevice, Link, Now, Policy, PolicyDocument, Population, Recovery, Roles,
     ServiceTokens, SessionChange, SessionRow, Sessions, Token, TokenRow, TotpRecord,
 };
+use zixt_passkey::{Registrations, RelyingParty};
 use zixt_storage::{AccessChange, AccessKind, Store, StoreError};
 use zixt_types::{
     AccountId, ApplianceId, Decision, Hash, Payload, RecoveryId, Role, Seq, SessionId, Timestamp, limits,
@@ -90,6 +96,8 @@ pub struct Access {
     genesis: Hash,
     me: ApplianceId,
     directories: Vec<Arc<Here>>,
+    idps: Vec<Arc<Idp>>,
+    passkeys: Option<zixt_passkey::Settings>,
     policy: Arc<Policy>,
     blocklist: Arc<Blocklist>,
     /// `None` until custody has given the keys.
@@ -115,6 +123,18 @@ struct Inner {
     recoveries: BTreeMap<RecoveryId, Recovery>,
     /// Authenticator apps that have still to show a code.
     apps: HashMap<SessionId, TotpRecord>,
+    /// What verifies passkeys.
+    party: Option<Arc<RelyingParty>>,
+    /// Passkeys that are being registered.
+    registrations: Registrations,
+}
+
+impl Inner {
+    /// Nothing outlives its session.
+    fn forget(&mut self, session: SessionId) {
+        self.apps.remove(&session);
+        self.registrations.forget(session);
+    }
 }
 
 /// All accounts, found by their id and by whom they are linked to.
@@ -174,13 +194,17 @@ pub struct AccessParts {
     pub me: ApplianceId,
     /// The directories that people can sign in with.
     pub directories: Vec<Directory>,
+    /// The identity providers that people can sign in with.
+    pub providers: Vec<SsoProvider>,
+    /// For which pages passkeys are; none without a web listener that has a name.
+    pub passkeys: Option<zixt_passkey::Settings>,
 }
 
 impl Access {
     /// Nobody yet: see [`Self::load`].
     #[must_use]
     pub fn new(parts: AccessParts) -> Self {
-        let AccessParts { store, custody, view, backend, me, directories } = parts;
+        let AccessParts { store, custody, view, backend, me, directories, providers, passkeys } = parts;
         let genesis = view.read().state.genesis_hash;
         let policy = match Policy::new(PolicyDocument::default()) {
             Ok(policy) => Arc::new(policy),
@@ -196,6 +220,8 @@ impl Access {
             genesis,
             me,
             directories: directories.into_iter().map(|directory| Arc::new(Here::new(directory))).collect(),
+            idps: providers.into_iter().map(|set| Arc::new(Idp::new(set))).collect(),
+            passkeys,
             policy,
             blocklist: Arc::new(Blocklist::new("")),
             inner: Mutex::new(None),
@@ -265,7 +291,15 @@ impl Access {
         let accounts: People = accounts.into_iter().collect();
         self.name_unknown_issuers(&accounts);
         let (logins, apps) = (Logins::default(), HashMap::new());
-        Ok(Inner { accounts, sessions, tokens, attempts, logins, recoveries, apps })
+        let party = match &self.passkeys {
+            Some(settings) => RelyingParty::new(settings.clone(), keys.passkeys())
+                .inspect_err(|error| log::error!("passkeys: {error}"))
+                .ok()
+                .map(Arc::new),
+            None => None,
+        };
+        let registrations = Registrations::default();
+        Ok(Inner { accounts, sessions, tokens, attempts, logins, recoveries, apps, party, registrations })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
@@ -445,7 +479,7 @@ impl Access {
             inner.accounts.insert(account, record);
             if effects.contains(&Effect::EndSessions) {
                 for session in inner.sessions.revoke_account(account, None) {
-                    inner.apps.remove(&session);
+                    inner.forget(session);
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Door {
         Origin { network: self.network, held: self.held }
     }
 
-    const fn beginner(&self) -> Beginner {
+    pub(super) const fn beginner(&self) -> Beginner {
         match self.device {
             Some(device) => Beginner::Device(device),
             None => Beginner::Stranger(self.network),
@@ -137,7 +137,8 @@ impl Access {
             challenge: Bytes64(challenge.to_bytes()),
             expires_at: challenge.expires_at.0,
         };
-        inner.logins.begin(door.beginner(), login, at);
+        let named = super::logins::Named { spelling: spelling.as_str().into(), at: at.map(Arc::new) };
+        inner.logins.begin(door.beginner(), login, named);
         Ok(begun)
     }
 
@@ -155,6 +156,17 @@ impl Access {
     /// Takes one proof of a sign-in.
     pub(crate) async fn prove(&self, door: &Door, id: LoginId, proof: SignInProof) -> Proven {
         let factor = factor_of(&proof);
+        self.prove_shown(door, id, factor, parse(proof)).await
+    }
+
+    /// Takes what was shown.
+    pub(super) async fn prove_shown(
+        &self,
+        door: &Door,
+        id: LoginId,
+        factor: Factor,
+        shown: Result<Shown, Problem>,
+    ) -> Proven {
         let mut proven = Proven {
             account: None,
             factor,
@@ -168,11 +180,11 @@ impl Access {
             Ok(inner) => inner.logins.get(&id),
             Err(problem) => return Proven { answer: Err(problem), ..proven },
         };
-        let Some((login, at)) = under_way else { return proven };
+        let Some(under_way) = under_way else { return proven };
         // One proof at a time for each sign-in.
-        let login = login.lock_owned().await;
+        let login = under_way.login.lock_owned().await;
         proven.account = login.account();
-        match self.step(door, login, at.as_deref(), proof, &mut proven).await {
+        match self.step(door, login, under_way.named.at.as_deref(), shown, &mut proven).await {
             Ok(()) => {}
             Err(problem) => proven.answer = Err(problem),
         }
@@ -184,12 +196,12 @@ impl Access {
         door: &Door,
         login: tokio::sync::OwnedMutexGuard<Login>,
         at: Option<&DirectoryName>,
-        proof: SignInProof,
+        shown: Result<Shown, Problem>,
         proven: &mut Proven,
     ) -> Result<(), Problem> {
         let factor = proven.factor;
         let keys = self.keys()?;
-        let proof = parse(proof)?;
+        let shown = shown?;
         let account = login.account();
         let credentials = match account {
             Some(account) => Some(self.credentials(&keys, account).await?),
@@ -225,8 +237,9 @@ impl Access {
             self.write_pending(&keys, Vec::new()).await?;
         }
         let mut vouched_not = None;
-        let proof = match proof {
+        let proof = match shown {
             Shown::Proof(proof) => proof,
+            Shown::Word(word) => word.proof(&admitted, now.wall),
             Shown::DirectoryPassword(password) => {
                 match self.ask_directory(account, at, &admitted, &password, now.wall).await {
                     Ok((proof, because)) => {
@@ -257,7 +270,7 @@ impl Access {
             account.and_then(|account| inner.accounts.get(&account).cloned())
         };
         let devices = account.map(|account| self.devices(account)).unwrap_or_default();
-        let (policy, backend) = (Arc::clone(&self.policy), Arc::clone(&self.backend));
+        let (policy, backend, party) = (Arc::clone(&self.policy), Arc::clone(&self.backend), self.party()?);
         let looked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let subject = record.as_ref().zip(credentials.as_ref()).map(|(record, credentials)| Subject {
@@ -265,7 +278,8 @@ impl Access {
                 credentials,
                 devices: &devices,
             });
-            let tools = Tools { policy: &policy, backend: &*backend, webauthn: None };
+            let webauthn = party.as_deref().map(|party| party as &dyn zixt_identity::WebAuthnVerifier);
+            let tools = Tools { policy: &policy, backend: &*backend, webauthn };
             let examined = login.examine(admitted, proof, subject, &tools, now, &mut fill_random);
             (login, examined)
         });
@@ -377,12 +391,15 @@ const fn factor_of(proof: &SignInProof) -> Factor {
         SignInProof::Totp { .. } => Factor::Totp,
         SignInProof::Psk { .. } => Factor::Psk,
         SignInProof::BackupCode { .. } => Factor::BackupCode,
+        SignInProof::Webauthn { .. } => Factor::WebAuthn,
     }
 }
 
 /// What somebody showed.
-enum Shown {
+pub(super) enum Shown {
     Proof(Proof),
+    /// What an identity provider says of them.
+    Word(super::sso::Word),
     /// What a directory has to be asked about, once the attempt is admitted.
     DirectoryPassword(Secret),
 }
@@ -408,6 +425,7 @@ fn parse(proof: SignInProof) -> Result<Shown, Problem> {
         SignInProof::BackupCode { code } => Proof::BackupCode(
             BackupCode::parse(code.expose()).ok_or_else(|| malformed("this is no backup code"))?,
         ),
+        SignInProof::Webauthn { response } => Proof::WebAuthn(super::passkeys::proof(&response)),
     }))
 }
 

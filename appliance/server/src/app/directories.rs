@@ -17,6 +17,9 @@ use zixt_types::Timestamp;
 /// Until accounts are read there is nothing that a directory could change.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// A provider that does not answer is asked again after so long.
+const DISCOVER_AGAIN: Duration = Duration::from_secs(15);
+
 /// Watches every directory of the configuration until shutdown.
 pub(crate) fn watch(app: &Arc<App>, shutdown: &CancellationToken) {
     for here in app.access.directories() {
@@ -119,5 +122,20 @@ impl App {
             self.audit.record(event).await?;
         }
         Ok(())
+    }
+}
+
+/// Asks identity providers that have not answered yet, again and again.
+pub(crate) fn discover(app: &Arc<App>, shutdown: &CancellationToken) {
+    for idp in app.access.idps() {
+        let (idp, shutdown) = (Arc::clone(idp), shutdown.clone());
+        tokio::spawn(async move {
+            while !idp.discover().await {
+                tokio::select! {
+                    () = tokio::time::sleep(DISCOVER_AGAIN) => {}
+                    () = shutdown.cancelled() => return,
+                }
+            }
+        });
     }
 }

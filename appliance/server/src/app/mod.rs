@@ -9,6 +9,7 @@ mod stream;
 mod submit;
 
 pub use people::Signed;
+pub(crate) use people::SsoEnd;
 pub use stream::Events;
 
 use crate::access::Access;

@@ -1,7 +1,7 @@
 //! Sign-in and accounts, with what the audit journal says of them.
 
 use super::App;
-use crate::access::{Deed, Door, issuer_text};
+use crate::access::{Deed, Door, Ended, Flow, Proven, issuer_text};
 use crate::audit::{self, with, with_text};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{
     Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, DirectoryList, EventPage, Hex, Me, NewLink,
-    NewServiceToken, Problem, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, Secret,
-    ServiceTokenList, ServiceTokenMade, SessionList, SignInBegun, SignInProof, SignInRequest, SignInStep,
-    TotpEnrolment, VaultShareGiven,
+    NewPasskey, NewServiceToken, PasskeyCreation, Problem, PskVerifier, RecoveryCode, RecoveryInfo,
+    RecoveryList, Renewed, Secret, ServiceTokenList, ServiceTokenMade, SessionList, SignInBegun, SignInProof,
+    SignInRequest, SignInStep, TotpEnrolment, VaultShareGiven,
 };
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
 use zixt_identity::{Caller, IssuerId, Permission};
@@ -71,6 +71,14 @@ impl Repeats {
 
 /// Accounts that one answer lists at most.
 const PAGE_MAX: usize = 256;
+
+/// How an errand at an identity provider ended.
+pub(crate) enum SsoEnd {
+    /// With a step of a sign-in.
+    SignedIn(SignInStep),
+    /// With a link, and the session under a new token.
+    Linked(Renewed),
+}
 
 /// Somebody who has signed in, and from where they ask.
 pub struct Signed {
@@ -138,6 +146,10 @@ impl App {
     ) -> Result<SignInStep, Problem> {
         let _room = self.audit.room(Action::SignIn)?;
         let proven = self.access.prove(door, id, proof).await;
+        self.tell_of_proof(door, by, proven).await
+    }
+
+    async fn tell_of_proof(&self, door: &Door, by: Origin, proven: Proven) -> Result<SignInStep, Problem> {
         let told = match &proven.answer {
             Ok(SignInStep::Need { .. }) if !proven.unknown_source => return proven.answer,
             // Somebody elsewhere has the first factor, and perhaps nothing else.
@@ -437,6 +449,85 @@ impl App {
         self.audited(event, self.access.lift(&who.caller, account)).await
     }
 
+    /// Ends what a browser began at an identity provider.
+    ///
+    /// # Errors
+    /// It is no answer to anything, the provider's word is not taken, or nothing can be recorded.
+    pub(crate) async fn finish_sso(
+        &self,
+        door: &Door,
+        by: Origin,
+        issuer: IssuerId,
+        flow: Option<Flow>,
+        query: &str,
+    ) -> Result<SsoEnd, Problem> {
+        let _room = self.audit.room(Action::SignIn)?;
+        match self.access.finish_sso(door, issuer, flow, query).await? {
+            Ended::SignedIn(proven) => self.tell_of_proof(door, by, *proven).await.map(SsoEnd::SignedIn),
+            Ended::Linked(done) => {
+                let mut event = self.audit.event(Action::FactorEnrolled, Actor::Nobody, by);
+                with_text(&mut event, "factor", "sso");
+                with_text(&mut event, "issuer", &issuer_text(issuer));
+                if let Ok((account, _)) = &done {
+                    event.target = Some(Target::Account(*account));
+                    event.actor = Actor::Account(*account);
+                }
+                event.outcome = audit::outcome(&done);
+                self.audit.record(event).await?;
+                done.map(|(_, renewed)| SsoEnd::Linked(renewed))
+            }
+        }
+    }
+
+    /// Ends the sessions that a provider says have ended.
+    ///
+    /// # Errors
+    /// It is not the provider's word, or nothing can be ended or recorded now.
+    pub(crate) async fn end_by_idp(&self, by: Origin, issuer: IssuerId, token: &str) -> Result<(), Problem> {
+        let _room = self.audit.room(Action::SessionsRevoked)?;
+        let done = self.access.end_by_idp(issuer, token).await;
+        let mut event = self.audit.event(Action::SessionsRevoked, Actor::Nobody, by);
+        with_text(&mut event, "issuer", &issuer_text(issuer));
+        if let Ok(ended) = &done {
+            with(&mut event, "sessions", Value::Number(ended.len() as u64));
+        }
+        event.outcome = audit::outcome(&done);
+        if done.is_err() && self.repeats.tell((Action::SessionsRevoked, None, door_network(by))).is_none() {
+            return done.map(|_| ());
+        }
+        self.audit.record(event).await?;
+        done.map(|_| ())
+    }
+
+    /// Begins to register a passkey.
+    ///
+    /// # Errors
+    /// The caller may not now.
+    pub(crate) async fn begin_passkey(&self, who: &Signed) -> Result<PasskeyCreation, Problem> {
+        let account = who.caller.account();
+        let name = self.plain_name(account).await?.unwrap_or_else(|| account.to_hex());
+        self.access.begin_passkey(&who.caller, &name).await
+    }
+
+    /// Adds a passkey.
+    ///
+    /// # Errors
+    /// The browser's answer is not taken.
+    pub(crate) async fn add_passkey(&self, who: &Signed, new: &NewPasskey) -> Result<Renewed, Problem> {
+        let mut event = self.factor_event(who, Action::FactorEnrolled, "webauthn");
+        with_text(&mut event, "name", &new.name);
+        self.audited(event, self.access.add_passkey(&who.caller, &new.name, &new.response)).await
+    }
+
+    /// Removes a passkey.
+    ///
+    /// # Errors
+    /// There is none of this id.
+    pub(crate) async fn remove_passkey(&self, who: &Signed, id: Vec<u8>) -> Result<Renewed, Problem> {
+        let event = self.factor_event(who, Action::FactorRemoved, "webauthn");
+        self.audited(event, self.access.remove_passkey(&who.caller, id)).await
+    }
+
     /// Links the caller to who they are at a directory.
     ///
     /// # Errors
@@ -730,6 +821,13 @@ impl App {
         let code = self.audited(event, self.access.approve_recovery(&who.caller, id)).await?;
         self.revoke_leavers().await;
         Ok(code)
+    }
+}
+
+fn door_network(by: Origin) -> Option<zixt_identity::Network> {
+    match by {
+        Origin::Network(address) => Some(zixt_identity::Network::of(address.ip())),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod listener;
 mod patience;
 mod people;
 mod request;
+mod sso;
 #[cfg(test)]
 mod tests;
 mod visitors;

@@ -1,23 +1,24 @@
 //! The endpoints for sign-in, for one's own access, and for other people's accounts.
 
-use super::Failure;
 use super::request::{Anybody, AtDoor, By, PathParts, SignedIn, id, json, query};
-use crate::access::{Deed, parse_issuer};
+use super::{Failure, Web};
+use crate::access::{Deed, parse_issuer, passkey_id};
 use crate::app::App;
 use crate::room::ENROL_BYTES_MAX;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use http::Uri;
+use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
     Acceptance, AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, EventPage, Me,
-    NewLink, NewPassword, NewRoles, NewServiceToken, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList,
-    Renewed, ServiceTokenList, ServiceTokenMade, SessionList, SessionsEnded, SignInBegun, SignInProof,
-    SignInRequest, SignInStep, SignInWays, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
-    endpoints,
+    NewLink, NewPasskey, NewPassword, NewRoles, NewServiceToken, PasskeyCreation, PasskeyList,
+    PasskeyRequest, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, ServiceTokenList,
+    ServiceTokenMade, SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep,
+    SignInWays, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
 };
 use zixt_types::{AccountId, limits};
 
@@ -34,6 +35,10 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(endpoints::SIGN_IN_PROOF, post(prove))
         .route(endpoints::ACCEPT, post(accept))
         .route(endpoints::SIGN_IN_WAYS, get(ways))
+        .route(endpoints::SIGN_IN_PASSKEY, post(passkey_options))
+        .route(endpoints::MY_PASSKEYS, get(passkeys).post(add_passkey))
+        .route(endpoints::MY_PASSKEYS_BEGIN, post(begin_passkey))
+        .route(endpoints::MY_PASSKEY, delete(remove_passkey))
         .route(endpoints::MY_LINKS, post(link))
         .route(endpoints::MY_LINK, delete(unlink))
         .route(endpoints::PERSON_LINK, delete(unlink_somebody))
@@ -96,11 +101,25 @@ async fn prove(
     AtDoor(door): AtDoor,
     Anybody(sender): Anybody,
     By(by): By,
+    web: Option<Extension<Web>>,
+    headers: HeaderMap,
     body: Body,
-) -> Answer<SignInStep> {
+) -> Result<Response, Failure> {
     let sign_in = id(&sign_in)?;
     let (proof, _room) = json::<SignInProof>(&app, body, ENROL_BYTES_MAX, sender).await?;
-    Ok(Json(app.sign_in_step(&door, by, sign_in, proof).await?))
+    let step = app.sign_in_step(&door, by, sign_in, proof).await?;
+    let token = match &step {
+        SignInStep::Done { token, .. } => Some(token.clone()),
+        SignInStep::Need { .. } => None,
+    };
+    let mut response = Json(step).into_response();
+    // A page of ours has its session in a cookie that it does not see.
+    if let (Some(Extension(web)), Some(token)) = (web, token)
+        && super::web::is_from_here(&headers, &web)
+    {
+        super::sso::sign_in(&mut response, &headers, token.expose());
+    }
+    Ok(response)
 }
 
 async fn accept(
@@ -186,6 +205,35 @@ async fn lift_own(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<Do
 
 async fn ways(State(app): Here) -> Json<SignInWays> {
     Json(SignInWays { ways: app.access.ways() })
+}
+
+async fn passkey_options(
+    State(app): Here,
+    PathParts(sign_in): PathParts<String>,
+    AtDoor(_): AtDoor,
+) -> Answer<PasskeyRequest> {
+    Ok(Json(app.access.passkey_options(id(&sign_in)?).await?))
+}
+
+async fn passkeys(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<PasskeyList> {
+    Ok(Json(app.access.passkeys(&who.caller).await?))
+}
+
+async fn begin_passkey(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<PasskeyCreation> {
+    Ok(Json(app.begin_passkey(&who).await?))
+}
+
+async fn add_passkey(State(app): Here, SignedIn { who, sender }: SignedIn, body: Body) -> Answer<Renewed> {
+    let (new, _room) = json::<NewPasskey>(&app, body, ENROL_BYTES_MAX, sender).await?;
+    Ok(Json(app.add_passkey(&who, &new).await?))
+}
+
+async fn remove_passkey(
+    State(app): Here,
+    PathParts(passkey): PathParts<String>,
+    SignedIn { who, .. }: SignedIn,
+) -> Answer<Renewed> {
+    Ok(Json(app.remove_passkey(&who, passkey_id(&passkey)?).await?))
 }
 
 async fn link(

@@ -28,6 +28,8 @@ use zixt_identity::Network;
 
 /// The session's token. `__Host-`: from this host alone, over TLS, for every path (RFC 6265bis section 4.1.3.2).
 pub(super) const SESSION_COOKIE: &str = "__Host-zixt-session";
+/// What a browser brings back from an identity provider, beside its answer.
+pub(super) const SSO_COOKIE: &str = "__Host-zixt-sso";
 /// By which accounts know a browser that they have signed in with.
 pub(super) const BROWSER_COOKIE: &str = "__Host-zixt-browser";
 
@@ -52,7 +54,11 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(endpoints::HEALTHZ, get(super::clients::healthz))
         .route(endpoints::NETWORK, get(super::clients::network))
+        .route("/", get(|| asset("text/html; charset=utf-8", include_str!("page.html"))))
+        .route("/page.js", get(|| asset("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/page.css", get(|| asset("text/css; charset=utf-8", include_str!("page.css"))))
         .merge(super::people::router())
+        .merge(super::sso::router())
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), to_the_end))
@@ -117,6 +123,11 @@ async fn limit(State(limiter): State<Arc<Limiter>>, request: Request, next: Next
     next.run(request).await
 }
 
+/// A part of the page, as it was built in.
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
 /// Refuses requests for other hosts, and says to browsers what they may do with the answer.
 async fn guard(request: Request, next: Next) -> Response {
     let asked = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -167,7 +178,7 @@ pub(super) fn token<'a>(parts: &'a Parts, web: &Web) -> Result<&'a str, Problem>
 }
 
 /// Whether a browser says that a page of ours asks.
-fn is_from_here(headers: &HeaderMap, web: &Web) -> bool {
+pub(super) fn is_from_here(headers: &HeaderMap, web: &Web) -> bool {
     match headers.get(header::ORIGIN) {
         Some(origin) => origin.as_bytes() == web.origin.as_bytes(),
         // Browsers that leave it out say it in another way (Fetch Metadata, W3C).

@@ -168,6 +168,18 @@ impl Config {
         })
     }
 
+    /// Whether the provider's groups stand for roles. Where none does, it says nothing about anybody's.
+    #[must_use]
+    pub fn maps_roles(&self) -> bool {
+        self.roles_claim.is_some()
+    }
+
+    /// Where the provider sends the browser back to.
+    #[must_use]
+    pub fn redirect_uri(&self) -> &Url {
+        &self.redirect_uri
+    }
+
     /// The issuer identifier.
     #[must_use]
     pub fn issuer(&self) -> &str {
