@@ -94,6 +94,11 @@ impl Browser {
 
     /// Asks and waits for the answer; fails if it is an error.
     fn call(&mut self, session: Option<&str>, method: &str, parameters: &Value) -> Value {
+        self.ask(session, method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Asks and waits for the answer, which may be an error.
+    fn ask(&mut self, session: Option<&str>, method: &str, parameters: &Value) -> Result<Value, String> {
         self.number += 1;
         let number = self.number;
         let mut message = json!({"id": number, "method": method, "params": parameters});
@@ -110,8 +115,8 @@ impl Browser {
             let left = PATIENCE.saturating_sub(start.elapsed());
             match self.from.recv_timeout(left) {
                 Ok(said) if said["id"] == number => {
-                    assert!(said["error"].is_null(), "{method}: {}", said["error"]);
-                    return said["result"].clone();
+                    let error = &said["error"];
+                    return if error.is_null() { Ok(said["result"].clone()) } else { Err(error.to_string()) };
                 }
                 // Events, which nobody waits for.
                 Ok(_) => {}
@@ -176,7 +181,8 @@ impl Page<'_> {
             "returnByValue": true,
             "userGesture": true,
         });
-        let ran = self.call("Runtime.evaluate", &parameters);
+        // A page that goes elsewhere meanwhile answers with an error.
+        let ran = self.browser.ask(Some(&self.session), "Runtime.evaluate", &parameters)?;
         match ran["exceptionDetails"]["exception"]["description"].as_str() {
             Some(thrown) => Err(thrown.to_owned()),
             None if ran["exceptionDetails"].is_null() => Ok(ran["result"]["value"].clone()),

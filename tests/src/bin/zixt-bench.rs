@@ -1,6 +1,6 @@
 //! `make bench`: figures of the main path, with the release programs, on this machine, in one run. Writes
 //! `target/bench/report.json`; with `--full` (`make bench FULL=1`, `make test-full`) also `bench/last-full.json`, with
-//! commit and date; with `--custody` it prints custody's figures only.
+//! commit and date; with `--custody` or `--people` it prints those figures only.
 //!
 //! F is fdatasync after 8 KiB on a growing file in the same file system, sampled between the messages, because disks of
 //! shared machines change from minute to minute: what counts is the ratio.
@@ -26,13 +26,16 @@ async fn main() {
     let full = std::env::args().any(|argument| argument == "--full");
     let messages = if full { 1_000 } else { 200 };
     let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let span = Duration::from_secs(if full { 20 } else { 5 });
+    if std::env::args().any(|argument| argument == "--people") {
+        print_only(zixt_tests::people::measure(programs.as_deref(), span).await);
+        return;
+    }
     // In a process whose other threads have nothing to do.
     let custody =
         zixt_tests::custody::measure(programs.as_deref(), Duration::from_secs(if full { 20 } else { 4 }));
     if std::env::args().any(|argument| argument == "--custody") {
-        let figures: serde_json::Map<_, _> =
-            custody.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
+        print_only(custody);
         return;
     }
     let people =
@@ -153,6 +156,12 @@ async fn main() {
     if full {
         write(Path::new("bench/last-full.json"), &text);
     }
+}
+
+fn print_only(figures: Vec<(&'static str, serde_json::Value)>) {
+    let figures: serde_json::Map<_, _> =
+        figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
 }
 
 async fn enrol(appliance: &Appliance, name: &str) -> Client {
