@@ -77,7 +77,9 @@ pub enum Unavailable {
     },
     /// The account that reads was refused a moment ago. Nothing was asked: each try counts there, and a sign-in of everybody
     /// in the morning would lock it.
-    #[error("the account that reads was refused; nobody is signed in for {seconds} s, or until a round succeeds")]
+    #[error(
+        "the account that reads was refused; nobody is signed in for {seconds} s, or until a round succeeds"
+    )]
     ReaderRefused {
         /// For how long, from now.
         seconds: u64,
@@ -282,7 +284,13 @@ impl Directory {
                 Ok((snapshot, faults, mode)) => {
                     self.preferred.store(*at, Ordering::Relaxed);
                     *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    return Ok(Read { snapshot, faults, mode, server: server.to_string(), took: begun.elapsed() });
+                    return Ok(Read {
+                        snapshot,
+                        faults,
+                        mode,
+                        server: server.to_string(),
+                        took: begun.elapsed(),
+                    });
                 }
                 Err(error) => {
                     let next = error.tries_next();
@@ -342,10 +350,8 @@ impl Directory {
         now: Timestamp,
     ) -> Result<(Snapshot, crate::Faults, sync::Mode), ServerError> {
         let channel = self.service(server).await?;
-        let bounds = Bounds {
-            message_bytes: self.config.message_bytes_max,
-            exchange_bytes: limits::SYNC_BYTES_MAX,
-        };
+        let bounds =
+            Bounds { message_bytes: self.config.message_bytes_max, exchange_bytes: limits::SYNC_BYTES_MAX };
         let (kind, within) = (self.config.kind, self.config.answer_timeout);
         let mut searcher = channel.into_searcher(kind, within, bounds).await?;
         sync::read(&mut searcher, &self.config, old, now).await

@@ -382,8 +382,9 @@ impl Scale {
     /// Why `taken` is too much; `in_all` is what an officer has released, and that.
     fn reasons(&self, taken: Taken, in_all: Taken) -> Vec<Reason> {
         // As many as there were a day ago, and as many as are left of those who might be taken since.
-        let allowed =
-            |now: usize, recent: usize| self.safety.allowed(now.saturating_add(recent)).saturating_sub(recent);
+        let allowed = |now: usize, recent: usize| {
+            self.safety.allowed(now.saturating_add(recent)).saturating_sub(recent)
+        };
         let mut reasons = Vec::new();
         if self.nobody && taken.people > 0 {
             reasons.push(Reason::Empty { before: self.people });

@@ -111,9 +111,14 @@ fn a_digest_is_of_what_is_taken_and_nothing_else() {
     assert_ne!(gone(vec![]), gone(vec![person(50)]), "one came back meanwhile");
     let other_issuer = Issuer::directory(IssuerId([8; 16]));
     let nobody = Linked::default();
-    let elsewhere =
-        compare(&other_issuer, basis(Some(&old), &nobody), &snapshot(people(10)), Faults::default(), Safety::default())
-            .unwrap_err();
+    let elsewhere = compare(
+        &other_issuer,
+        basis(Some(&old), &nobody),
+        &snapshot(people(10)),
+        Faults::default(),
+        Safety::default(),
+    )
+    .unwrap_err();
     assert_ne!(gone(vec![]), elsewhere.digest());
 }
 
@@ -316,7 +321,8 @@ fn the_accounts_here_count_and_not_the_directory_alone() {
     let old = snapshot(people(200));
     let hidden = |count: usize| snapshot(people(200).split_off(count));
     let reasons = |linked: &Linked, new: &Snapshot| {
-        let compared = compare(&issuer(), basis(Some(&old), linked), new, Faults::default(), Safety::default());
+        let compared =
+            compare(&issuer(), basis(Some(&old), linked), new, Faults::default(), Safety::default());
         compared.map_or_else(|held| held.reasons().to_vec(), |_| Vec::new())
     };
     // 30 of 200 people may go; but not where they are 30 of 60 accounts.
@@ -327,7 +333,10 @@ fn the_accounts_here_count_and_not_the_directory_alone() {
     );
     assert_eq!(reasons(&active(1..=60), &hidden(12)), []);
     // However few there are, not all of them.
-    assert_eq!(reasons(&active(1..=10), &hidden(10)), [Reason::Accounts { taken: 10, before: 10, allowed: 9 }]);
+    assert_eq!(
+        reasons(&active(1..=10), &hidden(10)),
+        [Reason::Accounts { taken: 10, before: 10, allowed: 9 }]
+    );
     assert_eq!(reasons(&active(1..=10), &hidden(9)), []);
     assert_eq!(reasons(&active([1]), &hidden(1)), [], "one may leave");
 }
@@ -367,8 +376,13 @@ fn who_was_suspended_and_is_there_comes_in_again() {
     let mut then = people(4);
     then[0].disabled = true;
     then[1].disabled = true;
-    let plan =
-        compare(&issuer(), basis(Some(&snapshot(then)), &linked), &same, Faults::default(), Safety::default());
+    let plan = compare(
+        &issuer(),
+        basis(Some(&snapshot(then)), &linked),
+        &same,
+        Faults::default(),
+        Safety::default(),
+    );
     assert_eq!(plan.unwrap().count(What::resumes), 1);
 }
 
@@ -385,7 +399,11 @@ fn a_release_is_for_what_was_looked_at_and_little_more() {
     let plan = held(&[2..41]).release_within(&released).unwrap();
     assert_eq!((plan.count(What::suspends), plan.taken()), (39, Taken::default()));
     let plan = held(&[1..42]).release_within(&released).unwrap();
-    assert_eq!(plan.taken(), Taken { people: 1, accounts: 0, roles: 0 }, "the rest is not of the officer's word");
+    assert_eq!(
+        plan.taken(),
+        Taken { people: 1, accounts: 0, roles: 0 },
+        "the rest is not of the officer's word"
+    );
     assert!(plan.released().is_some());
     // As many as may go anyway, and one more than that.
     assert!(held(&[1..61]).release_within(&released).is_ok());

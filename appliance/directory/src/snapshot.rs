@@ -258,9 +258,7 @@ impl Snapshot {
     /// Whether both say the same, whenever they were taken. An update number that has moved says nothing by itself: to
     /// store everybody anew for each change of a machine's password would cost 6 MiB a minute.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        self.settings == other.settings
-            && self.source == other.source
-            && self.people == other.people
+        self.settings == other.settings && self.source == other.source && self.people == other.people
     }
 }
 

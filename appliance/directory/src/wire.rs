@@ -579,8 +579,7 @@ mod tests {
         assert_eq!(with(max - 3), Ok(max));
         assert_eq!(with(max - 2), Err(WireError::TooManyElements { max }));
         let reference = element(OCTETS, &[b"ldap://x"]);
-        let referred =
-            |count: usize| message(2, &[&element(SEARCH_REFERENCE, &[&reference.repeat(count)])]);
+        let referred = |count: usize| message(2, &[&element(SEARCH_REFERENCE, &[&reference.repeat(count)])]);
         assert!(check_search_answer(&referred(limits::REFERENCES_MAX)).is_ok());
         assert!(check_search_answer(&referred(limits::REFERENCES_MAX + 1)).is_err());
         let control = element(SEQUENCE, &[&element(OCTETS, &[b"1.2"])]);
