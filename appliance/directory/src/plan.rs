@@ -9,7 +9,7 @@ use std::fmt;
 
 use zixt_crypto::hash::Hasher;
 use zixt_crypto::labels;
-use zixt_identity::{Issuer, IssuerId, Link};
+use zixt_identity::{Issuer, IssuerId, Link, Role};
 use zixt_types::Hash;
 
 use crate::config::Safety;
@@ -198,6 +198,15 @@ pub enum Reason {
         /// How many may without an officer's word.
         allowed: usize,
     },
+    /// Too many accounts here would become operators: an old replica, or a group that was filled by mistake.
+    Operators {
+        /// How many.
+        given: usize,
+        /// Of how many accounts.
+        before: usize,
+        /// How many may without an officer's word.
+        allowed: usize,
+    },
     /// Too many would lose a role.
     Roles {
         /// How many.
@@ -219,6 +228,9 @@ impl fmt::Display for Reason {
             Self::Accounts { taken, before, allowed } => {
                 write!(f, "{taken} of {before} accounts here would be suspended; {allowed} may")
             }
+            Self::Operators { given, before, allowed } => {
+                write!(f, "{given} of {before} accounts here would become operators; {allowed} may")
+            }
             Self::Roles { taken, before, allowed } => {
                 write!(f, "{taken} of {before} would lose a role; {allowed} may")
             }
@@ -233,11 +245,13 @@ pub struct HeldPlan {
     reasons: Vec<Reason>,
     lost_roles: Vec<LostRoles>,
     active: HashSet<Link>,
+    operators: HashSet<Link>,
     scale: Scale,
 }
 
 impl HeldPlan {
-    /// By which an officer names it: a hash of everybody who would lose something, and what.
+    /// By which an officer names it: a hash of everybody who would lose something, and what; and of accounts here that would
+    /// become operators.
     #[must_use]
     pub const fn digest(&self) -> Hash {
         self.plan.digest
@@ -286,7 +300,8 @@ impl HeldPlan {
             accounts: more.iter().filter(|link| self.active.contains(link)).count(),
             roles: more_roles.count(),
         };
-        if !self.scale.reasons(extra, self.plan.taken).is_empty() {
+        let operators = self.operators.difference(&released.operators).count();
+        if !self.scale.reasons(extra, self.plan.taken, operators).is_empty() {
             return Err(self);
         }
         self.plan.released = true;
@@ -334,6 +349,9 @@ pub fn compare(
     faults.add_from(new);
     let mut found = between(issuer, basis.before, new);
     found.hold_against(issuer, basis, new);
+    let here = basis.linked.active.iter().chain(&basis.linked.suspended);
+    let here: HashSet<&Link> = here.filter(|link| link.issuer == issuer.id()).collect();
+    found.operators.retain(|link| here.contains(link));
     found.changes.sort_by_key(|change| (!change.what.suspends(), change.link, change.what));
     let active: HashSet<Link> =
         basis.linked.active.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
@@ -346,7 +364,7 @@ pub fn compare(
         safety,
     };
     let taken = found.taken(&active);
-    let reasons = scale.reasons(taken, taken);
+    let reasons = scale.reasons(taken, taken, found.operators.len());
     let plan = Plan {
         issuer: issuer.id(),
         digest: found.digest(issuer.id()),
@@ -359,7 +377,14 @@ pub fn compare(
     if reasons.is_empty() {
         return Ok(plan);
     }
-    Err(Box::new(HeldPlan { plan, reasons, lost_roles: found.roles_taken, active, scale }))
+    Err(Box::new(HeldPlan {
+        plan,
+        reasons,
+        lost_roles: found.roles_taken,
+        active,
+        operators: found.operators,
+        scale,
+    }))
 }
 
 /// Whether somebody loses their access. Somebody who appears without any loses none.
@@ -379,8 +404,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// Why `taken` is too much; `in_all` is what an officer has released, and that.
-    fn reasons(&self, taken: Taken, in_all: Taken) -> Vec<Reason> {
+    /// Why it is too much to take so much, or to make so many operators; `in_all` is what an officer has released, and that.
+    fn reasons(&self, taken: Taken, in_all: Taken, operators: usize) -> Vec<Reason> {
         // As many as there were a day ago, and as many as are left of those who might be taken since.
         let allowed = |now: usize, recent: usize| {
             self.safety.allowed(now.saturating_add(recent)).saturating_sub(recent)
@@ -403,6 +428,10 @@ impl Scale {
         if taken.roles > may {
             reasons.push(Reason::Roles { taken: taken.roles, before, allowed: may });
         }
+        let (before, may) = (self.accounts, self.safety.allowed(self.accounts));
+        if operators > may {
+            reasons.push(Reason::Operators { given: operators, before, allowed: may });
+        }
         reasons
     }
 }
@@ -413,6 +442,7 @@ struct Found {
     had_access: usize,
     had_roles: usize,
     roles_taken: Vec<LostRoles>,
+    operators: HashSet<Link>,
 }
 
 impl Found {
@@ -490,6 +520,11 @@ impl Found {
         for (link, lost) in &roles {
             part(b"role", link, format!("{lost:?}").as_bytes());
         }
+        let mut operators: Vec<_> = self.operators.iter().collect();
+        operators.sort_unstable();
+        for link in operators {
+            part(b"operator", link, b"");
+        }
         hasher.finish()
     }
 }
@@ -522,6 +557,12 @@ fn between(issuer: &Issuer, old: Option<&Snapshot>, new: &Snapshot) -> Found {
                     lost: had.without(has),
                     person: was.clone(),
                 });
+            }
+        }
+        if let Some(is) = is {
+            let gained = is.wanted().without(was.map(Person::wanted).unwrap_or_default());
+            if gained.has(Role::Operator) {
+                found.operators.insert(link(is));
             }
         }
         match (was, is) {

@@ -389,16 +389,16 @@ fn who_was_suspended_and_is_there_comes_in_again() {
 #[test]
 fn a_release_is_for_what_was_looked_at_and_little_more() {
     let old = snapshot(people(100));
-    let held = |gone: &[std::ops::Range<u8>]| {
+    let held = |gone: std::ops::Range<u8>| {
         let mut now = people(100);
-        now.retain(|person| !gone.iter().any(|ids| ids.contains(&person.id().as_bytes()[0])));
+        now.retain(|person| !gone.contains(&person.id().as_bytes()[0]));
         plan(&old, &snapshot(now), Safety::default()).unwrap_err()
     };
-    let released = held(&[1..41]);
+    let released = held(1..41);
     // One of them came back; and one more left.
-    let plan = held(&[2..41]).release_within(&released).unwrap();
+    let plan = held(2..41).release_within(&released).unwrap();
     assert_eq!((plan.count(What::suspends), plan.taken()), (39, Taken::default()));
-    let plan = held(&[1..42]).release_within(&released).unwrap();
+    let plan = held(1..42).release_within(&released).unwrap();
     assert_eq!(
         plan.taken(),
         Taken { people: 1, accounts: 0, roles: 0 },
@@ -406,12 +406,12 @@ fn a_release_is_for_what_was_looked_at_and_little_more() {
     );
     assert!(plan.released().is_some());
     // As many as may go anyway, and one more than that.
-    assert!(held(&[1..61]).release_within(&released).is_ok());
-    assert!(held(&[1..62]).release_within(&released).is_err());
+    assert!(held(1..61).release_within(&released).is_ok());
+    assert!(held(1..62).release_within(&released).is_err());
     // As many, but others.
-    assert!(held(&[51..91]).release_within(&released).is_err());
+    assert!(held(51..91).release_within(&released).is_err());
     // Nobody at all was not looked at.
-    assert!(held(&[1..101]).release_within(&held(&[1..91])).is_err());
+    assert!(held(1..101).release_within(&held(1..91)).is_err());
 }
 
 #[test]
@@ -433,4 +433,27 @@ fn an_officer_sees_who_would_lose_which_role() {
     assert!(other.release_within(&held).is_err());
     let same = plan(&grouped(Some(Role::Operator)), &grouped(None), Safety::default()).unwrap_err();
     assert!(same.release_within(&held).is_ok());
+}
+
+#[test]
+fn many_operators_at_once_wait_for_an_officer() {
+    let grouped = |count: usize| {
+        let mut people = people(100);
+        people.iter_mut().take(count).for_each(|person| person.wanted.add(Role::Operator));
+        snapshot(people)
+    };
+    let linked = active(1..=30);
+    let with = |old: &Snapshot, new: &Snapshot, linked: &Linked| {
+        compare(&issuer(), basis(Some(old), linked), new, Faults::default(), Safety::default())
+    };
+    assert!(with(&grouped(5), &grouped(15), &linked).is_ok());
+    let held = with(&grouped(5), &grouped(16), &linked).unwrap_err();
+    assert_eq!(held.reasons(), [Reason::Operators { given: 11, before: 30, allowed: 10 }]);
+    assert!(with(&grouped(0), &grouped(90), &Linked::default()).is_ok(), "nobody of them has an account");
+    // A word is for these, and a few more; others have another digest.
+    let other = with(&grouped(4), &grouped(16), &linked).unwrap_err();
+    assert_ne!(other.digest(), held.digest());
+    assert!(other.release_within(&held).is_ok());
+    let more = with(&grouped(5), &grouped(27), &linked).unwrap_err();
+    assert!(more.release_within(&held).is_err());
 }

@@ -89,6 +89,10 @@ impl Wanted {
         self.0 & !later.0 != 0
     }
 
+    pub(crate) fn has(self, role: Role) -> bool {
+        self.iter().any(|wanted| wanted == role)
+    }
+
     /// Those that are not among `later`.
     pub(crate) const fn without(self, later: Self) -> Self {
         Self(self.0 & !later.0)
