@@ -165,6 +165,12 @@ impl Plan {
         self.taken
     }
 
+    /// Resumes nobody. Who is suspended and let in comes again with the next plan, by [`Linked::suspended`].
+    pub(crate) fn without_resumes(mut self) -> Self {
+        self.changes.retain(|change| !change.what.resumes());
+        self
+    }
+
     /// How many changes are of this kind.
     #[must_use]
     pub fn count(&self, of: impl Fn(What) -> bool) -> usize {

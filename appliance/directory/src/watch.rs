@@ -182,6 +182,8 @@ pub struct Watch {
     /// What was taken without an officer's word, the oldest first. Lost at a restart, of which there are few; an attacker who
     /// restarts the appliance at will needs no directory.
     taken: VecDeque<(Timestamp, Taken)>,
+    /// From which server everybody was read last.
+    server: Option<String>,
     shared: Arc<Shared>,
 }
 
@@ -198,7 +200,7 @@ impl Watch {
         let state = Mutex::new(State { health, released: None });
         let shared = Arc::new(Shared { state, wake: Notify::new(), rounds: watch::Sender::new(0) });
         let (observed, taken) = (Faults::default(), VecDeque::new());
-        Self { directory, accounts, clock, snapshot, observed, taken, shared }
+        Self { directory, accounts, clock, snapshot, observed, taken, server: None, shared }
     }
 
     /// What the rest of the server speaks to.
@@ -255,7 +257,11 @@ impl Watch {
             Some(released) => held.release_within(released),
             None => Err(held),
         });
+        // Another server may be a replica that is behind, and has people enabled who are not any more. What it takes is believed
+        // at once; who comes in again waits for a second round.
+        let another = self.server.replace(server.clone()).is_some_and(|before| before != server);
         let plan = match decided {
+            Ok(plan) if another => plan.without_resumes(),
             Ok(plan) => plan,
             Err(held) => {
                 let before = self.shared.state().health.held.as_ref().map(|before| before.digest());

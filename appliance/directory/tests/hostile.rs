@@ -18,7 +18,10 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
-use zixt_directory::{BindError, Directory, Mode, Refusal, Snapshot, Unavailable};
+use zixt_directory::{
+    Accounts, ApplyError, BindError, Clock, Directory, HeldPlan, Linked, Mode, Plan, Refusal, Snapshot,
+    Unavailable, Watch, What,
+};
 
 fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
@@ -669,4 +672,81 @@ async fn success_with_a_word_about_the_password_is_none() {
     }
     CONTROL.lock().unwrap().clear();
     assert!(directory.bind("somebody", b"password", now()).await.is_ok());
+}
+
+/// Accounts of which one is suspended by the directory, from some time on.
+#[derive(Default)]
+struct OneSuspended {
+    suspended: Mutex<Vec<zixt_identity::Link>>,
+    /// How often accounts were asked for since, and how often by the time when somebody was resumed.
+    asked: AtomicUsize,
+    resumed_at: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Accounts for OneSuspended {
+    async fn linked(&self) -> Result<Linked, ApplyError> {
+        let suspended = self.suspended.lock().unwrap().clone();
+        if !suspended.is_empty() {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(Linked { active: Vec::new(), suspended })
+    }
+
+    async fn apply(&self, plan: &Plan, _: &Snapshot) -> Result<(), ApplyError> {
+        if !self.suspended.lock().unwrap().is_empty() && plan.count(What::resumes) > 0 {
+            self.resumed_at.store(self.asked.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.suspended.lock().unwrap().clear();
+        }
+        Ok(())
+    }
+
+    async fn held(&self, held: &HeldPlan) -> Result<(), ApplyError> {
+        panic!("{held}")
+    }
+}
+
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> zixt_types::Timestamp {
+        now()
+    }
+}
+
+#[tokio::test]
+async fn another_server_resumes_nobody_at_once() {
+    static GONE: AtomicUsize = AtomicUsize::new(0);
+    let authority = Authority::new();
+    let leaving: Answer = |_, number| {
+        message(number, &result(0x61, if GONE.load(Ordering::SeqCst) == 1 { 52 } else { 0 }), &[])
+    };
+    let (one, _) = counting(&authority, leaving, found).await;
+    let (two, _) = counting(&authority, |_, number| good(number), found).await;
+    let settings = settings(&[one.clone(), two.clone()], "interval_s = 3600");
+    let directory = Arc::new(directory(&settings, authority.pem()));
+    let accounts = Arc::new(OneSuspended::default());
+    let watch = Watch::new(directory.clone(), accounts.clone(), Arc::new(WallClock), None);
+    let handle = watch.handle();
+    let running = tokio::spawn(watch.run());
+    let id = [&[0; 15][..], &[7]].concat();
+    let suspend = || {
+        accounts.asked.store(0, Ordering::SeqCst);
+        *accounts.suspended.lock().unwrap() = vec![directory.issuer().link(&id)];
+    };
+    handle.settled().await;
+    assert_eq!(handle.health().server, Some(one));
+    // At the same server: in the same round, which asks before and after it reads.
+    suspend();
+    handle.settled().await;
+    assert!(accounts.suspended.lock().unwrap().is_empty());
+    assert!(accounts.resumed_at.load(Ordering::SeqCst) <= 2);
+    // At another one: in the round after that.
+    GONE.store(1, Ordering::SeqCst);
+    suspend();
+    handle.settled().await;
+    assert_eq!(handle.health().server, Some(two));
+    assert!(accounts.suspended.lock().unwrap().is_empty());
+    assert!(accounts.resumed_at.load(Ordering::SeqCst) > 2);
+    running.abort();
 }
