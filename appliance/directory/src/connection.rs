@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{Security, Server};
+use crate::config::{Kind, Security, Server};
 use crate::limits;
 use crate::wire::{self, LdapResult, WireError};
 
@@ -77,6 +77,15 @@ pub enum ServerError {
         what: &'static str,
         /// How many are taken.
         max: usize,
+    },
+    /// Part of what was asked for is at another server. References are not followed, and without it the list is not complete.
+    #[error("a part of the tree is at {0:?}, which is not asked")]
+    Reference(String),
+    /// Somebody whom the list did not have was found when they were asked for.
+    #[error("{missing} people are missing from the list, and one of them is there all the same")]
+    Incomplete {
+        /// How many.
+        missing: usize,
     },
     /// The library that searches could not go on.
     #[error("the search could not go on: {0}")]
@@ -164,8 +173,9 @@ impl Channel {
     /// Hands the connection to `ldap3`, through the gate.
     pub(crate) async fn into_searcher(
         self,
+        kind: Kind,
         answer_timeout: Duration,
-        message_bytes_max: usize,
+        bounds: Bounds,
     ) -> Result<Searcher, ServerError> {
         let local = |error: io::Error| ServerError::Search(error.to_string());
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(local)?;
@@ -180,7 +190,7 @@ impl Channel {
         let gate = {
             let (credit, fault) = (credit.clone(), fault.clone());
             tokio::spawn(async move {
-                if let Err(error) = gate(self.stream, ours, &credit, message_bytes_max).await {
+                if let Err(error) = gate(self.stream, ours, &credit, bounds).await {
                     *fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
             })
@@ -189,7 +199,7 @@ impl Channel {
             // It ends with the gate, whose fault says more.
             let _ = driver.drive().await;
         });
-        Ok(Searcher { ldap, credit, fault, tasks: [gate, driver], answer_timeout })
+        Ok(Searcher { ldap, credit, fault, tasks: [gate, driver], kind, answer_timeout })
     }
 }
 
@@ -212,8 +222,17 @@ async fn answer(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<Vec<u8
     }
 }
 
+/// What a server may send.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    /// In one message.
+    pub(crate) message_bytes: usize,
+    /// In one exchange.
+    pub(crate) exchange_bytes: u64,
+}
+
 /// How much may be under way between the gate and whoever takes it: `ldap3` itself would pile up as much as a server sends.
-/// A message costs by its length; the longest cost all there is, and so come one at a time.
+/// A message costs by its length and its elements; the longest cost all there is, and so come one at a time.
 struct Credit {
     left: Semaphore,
     /// What each message under way has cost, the oldest first. One search runs at a time, so they come out in order.
@@ -225,7 +244,8 @@ impl Credit {
         Self { left: Semaphore::new(limits::IN_FLIGHT_PARTS_MAX), paid: Mutex::default() }
     }
 
-    async fn pay(&self, bytes: usize) {
+    async fn pay(&self, bytes: usize, elements: usize) {
+        let bytes = bytes.saturating_add(elements.saturating_mul(limits::ELEMENT_BYTES));
         let cost = (1 + bytes / limits::IN_FLIGHT_PART_BYTES).min(limits::IN_FLIGHT_PARTS_MAX);
         // At most 64, and nobody closes the semaphore.
         if let Ok(permits) = self.left.acquire_many(cost as u32).await {
@@ -245,7 +265,7 @@ async fn gate(
     server: TlsStream<TcpStream>,
     library: UnixStream,
     credit: &Credit,
-    message_bytes_max: usize,
+    bounds: Bounds,
 ) -> Result<(), ServerError> {
     let (from_server, mut to_server) = tokio::io::split(server);
     let (mut from_library, mut to_library) = library.into_split();
@@ -264,17 +284,17 @@ async fn gate(
         let mut from_server = BufReader::with_capacity(32 * 1024, from_server);
         let mut bytes = 0;
         loop {
-            let message = match wire::read_message(&mut from_server, message_bytes_max).await {
+            let message = match wire::read_message(&mut from_server, bounds.message_bytes).await {
                 Ok(Some(message)) => message?,
                 Ok(None) => return Err(ServerError::Closed("by the server".into())),
                 Err(error) => return Err(ServerError::io(&error)),
             };
             bytes += message.len() as u64;
-            if bytes > limits::SYNC_BYTES_MAX {
-                return Err(WireError::Budget { max: limits::SYNC_BYTES_MAX }.into());
+            if bytes > bounds.exchange_bytes {
+                return Err(WireError::Budget { max: bounds.exchange_bytes }.into());
             }
-            wire::check_search_answer(&message)?;
-            credit.pay(message.len()).await;
+            let elements = wire::check_search_answer(&message)?;
+            credit.pay(message.len(), elements).await;
             to_library.write_all(&message).await.map_err(|error| ServerError::io(&error))?;
         }
     };
@@ -323,7 +343,8 @@ impl Entry {
 pub(crate) struct Ended {
     pub(crate) code: u32,
     pub(crate) diagnostic: String,
-    cookie: Vec<u8>,
+    /// Empty at the last page; `None` where the server has said nothing of pages.
+    cookie: Option<Vec<u8>>,
 }
 
 /// What is searched for.
@@ -341,6 +362,7 @@ pub(crate) struct Searcher {
     credit: Arc<Credit>,
     fault: Arc<Mutex<Option<ServerError>>>,
     tasks: [JoinHandle<()>; 2],
+    kind: Kind,
     answer_timeout: Duration,
 }
 
@@ -383,14 +405,18 @@ impl Searcher {
             if ended.code != 0 {
                 return Err(ended.refused("a search"));
             }
-            if ended.cookie.is_empty() {
+            // RFC 2696 section 3: a server that heard of pages says so at each. One that did not may have left out what came
+            // after the first.
+            let missing = WireError::Malformed("the control of a page, which was asked for");
+            let next = ended.cookie.ok_or(missing)?;
+            if next.is_empty() {
                 return Ok(());
             }
             empty_pages += u32::from(count == before);
             if empty_pages > 16 {
                 return Err(ServerError::TooMany { what: "pages without an entry", max: 16 });
             }
-            cookie = ended.cookie;
+            cookie = next;
         }
     }
 
@@ -407,7 +433,7 @@ impl Searcher {
             .page(query, Vec::new(), limit, &mut |entry| {
                 count += 1;
                 // RFC 4511 section 4.5.1.5: a server is not obliged to the limit.
-                if count > entries_max { Ok(()) } else { each(entry) }
+                if count > entries_max { beyond(count, entries_max) } else { each(entry) }
             })
             .await?;
         match ended.code {
@@ -419,11 +445,12 @@ impl Searcher {
 
     /// One entry by its name; `None` if it does not exist or does not pass the filter.
     pub(crate) async fn one(&mut self, query: Query<'_>) -> Result<Option<Entry>, ServerError> {
-        let mut found = None;
+        let (mut found, mut count) = (None, 0);
         let ended = self
             .page(Query { whole_subtree: false, ..query }, Vec::new(), 2, &mut |entry| {
                 found = Some(entry);
-                Ok(())
+                count += 1;
+                beyond(count, 2)
             })
             .await?;
         match ended.code {
@@ -473,11 +500,19 @@ impl Searcher {
         self.ldap.with_search_options(options).with_controls(controls);
         let search = self.ldap.streaming_search(query.base, scope, query.filter, query.attributes);
         let mut stream = timeout(within, search).await.map_err(|_| late.clone())?.map_err(library)?;
+        let mut references = 0;
         loop {
             let next = timeout(within, stream.next()).await.map_err(|_| late.clone())?.map_err(library)?;
             self.credit.taken();
             match next {
-                Some(item) if item.is_ref() || item.is_intermediate() => {}
+                Some(item) if item.is_ref() => {
+                    references += 1;
+                    refuse_reference(self.kind, &ldap3::parse_refs(item.0))?;
+                    if references > limits::REFERENCES_MAX {
+                        return Err(ServerError::TooMany { what: "references", max: limits::REFERENCES_MAX });
+                    }
+                }
+                Some(item) if item.is_intermediate() => {}
                 Some(item) => each(Entry(SearchEntry::construct(item)))?,
                 None => break,
             }
@@ -485,12 +520,34 @@ impl Searcher {
         let result = stream.finish().await;
         let page = result.ctrls.iter().find(|control| control.1.ctype == PAGED_RESULTS);
         let cookie = match page.and_then(|control| control.1.val.as_deref()) {
-            Some(value) => wire::page_cookie(value)?,
-            None => Vec::new(),
+            Some(value) => Some(wire::page_cookie(value)?),
+            None => None,
         };
         let diagnostic = wire::printable(&result.text, limits::DIAGNOSTIC_BYTES_MAX);
         Ok(Ended { code: result.rc, diagnostic, cookie })
     }
+}
+
+/// Whether there are too many entries beyond a limit that the server was told.
+fn beyond(count: usize, entries_max: usize) -> Result<(), ServerError> {
+    let max = entries_max.saturating_add(limits::ENTRIES_BEYOND_LIMIT_MAX);
+    if count > max { Err(ServerError::TooMany { what: "entries beyond a limit", max }) } else { Ok(()) }
+}
+
+/// Active Directory refers to its partitions of names and settings wherever a whole domain is searched; nobody is in them.
+/// Everything else is a part of the tree that is missing.
+fn refuse_reference(kind: Kind, urls: &[String]) -> Result<(), ServerError> {
+    const NOBODY_THERE: [&str; 3] = ["dc=domaindnszones,", "dc=forestdnszones,", "cn=configuration,"];
+    let is_of_nobody = |url: &String| {
+        let name = url.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let name = name.map(|(_, name)| name.to_ascii_lowercase());
+        name.is_some_and(|name| NOBODY_THERE.iter().any(|partition| name.starts_with(partition)))
+    };
+    if kind == Kind::ActiveDirectory && !urls.is_empty() && urls.iter().all(is_of_nobody) {
+        return Ok(());
+    }
+    let first = urls.first().map(String::as_str).unwrap_or_default();
+    Err(ServerError::Reference(wire::printable(first, limits::DIAGNOSTIC_BYTES_MAX)))
 }
 
 impl Ended {
@@ -504,5 +561,30 @@ impl Drop for Searcher {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_ignored_where_nobody_is() {
+        let refused = |kind, urls: &[&str]| {
+            refuse_reference(kind, &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>()).is_err()
+        };
+        let zones = "ldap://DomainDnsZones.zixt.test/DC=DomainDnsZones,DC=zixt,DC=test";
+        let settings = "ldaps://zixt.test/CN=Configuration,DC=zixt,DC=test??sub";
+        let forest = "ldap://ForestDnsZones.zixt.test/dc=forestdnszones,DC=zixt,DC=test";
+        for url in [zones, settings, forest] {
+            assert!(!refused(Kind::ActiveDirectory, &[url]), "{url}");
+            assert!(refused(Kind::Ldap, &[url]), "{url}");
+        }
+        let child = "ldap://sub.zixt.test/DC=sub,DC=zixt,DC=test";
+        assert!(refused(Kind::ActiveDirectory, &[child]));
+        assert!(refused(Kind::ActiveDirectory, &[zones, child]));
+        assert!(refused(Kind::ActiveDirectory, &["ldap://x"]) && refused(Kind::ActiveDirectory, &[]));
+        let hidden = "ldap://x/DC=sub,DC=DomainDnsZones,DC=test";
+        assert!(refused(Kind::ActiveDirectory, &[hidden]));
     }
 }

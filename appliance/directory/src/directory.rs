@@ -1,8 +1,8 @@
 //! A directory: its servers, the sign-in of people, and the reading of everybody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,7 +13,7 @@ use zixt_identity::{Admitted, Issuer, Link, Proof, Voucher};
 use zixt_types::Timestamp;
 
 use crate::config::{Config, ConfigError, Kind, Secrets, Server};
-use crate::connection::{Channel, Query, ServerError};
+use crate::connection::{Bounds, Channel, Query, ServerError};
 use crate::limits;
 use crate::person;
 use crate::refusal::{Refusal, Refused, Verdict, verdict};
@@ -41,10 +41,11 @@ impl Bound {
         self.person.id()
     }
 
-    /// As the directory has them now, without the roles that groups stand for.
+    /// The login name, as the directory spells it. Everything else of a person, their roles above all, is in the snapshot:
+    /// groups are not read when somebody signs in.
     #[must_use]
-    pub const fn person(&self) -> &Person {
-        &self.person
+    pub fn login(&self) -> &str {
+        self.person.login().unwrap_or_default()
     }
 }
 
@@ -74,11 +75,23 @@ pub enum Unavailable {
         /// How many it takes.
         max: usize,
     },
-    /// Reading everybody took longer than it may.
-    #[error("the directory was not read within {seconds} s")]
-    Slow {
-        /// How long it may take.
+    /// The account that reads was refused a moment ago. Nothing was asked: each try counts there, and a sign-in of everybody
+    /// in the morning would lock it.
+    #[error(
+        "the account that reads was refused; nobody is signed in for {seconds} s, or until a round succeeds"
+    )]
+    ReaderRefused {
+        /// For how long, from now.
         seconds: u64,
+    },
+    /// A server has the password, and gave no answer that says anything. No other server was asked. The attempt must not be
+    /// given back: the server may have counted it, and who brings about that no answer comes would guess without an end.
+    #[error("{server} has the password and gave no clear answer: {error}")]
+    Unclear {
+        /// Which server.
+        server: String,
+        /// What came instead.
+        error: ServerError,
     },
 }
 
@@ -86,8 +99,32 @@ impl Unavailable {
     /// Whether the account that reads was refused: waiting helps nobody, and trying again may lock it.
     #[must_use]
     pub fn refused_the_reader(&self) -> bool {
-        matches!(self, Self::NoServer { tried } if tried.iter().any(|(_, error)| !error.tries_next()))
+        match self {
+            Self::NoServer { tried } => tried.iter().any(|(_, error)| !error.tries_next()),
+            Self::ReaderRefused { .. } => true,
+            Self::Busy { .. } | Self::Unclear { .. } => false,
+        }
     }
+
+    /// Whether the attempt stays counted as a wrong password. Of all others the password was seen by nobody, and they are
+    /// given back.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        matches!(self, Self::Unclear { .. })
+    }
+}
+
+/// The longest pause while the account that reads is refused, in intervals: with the default, a quarter of an hour. Each try
+/// is a wrong password to the directory, which may lock the account.
+pub(crate) const REFUSED_INTERVALS_MAX: u32 = 16;
+
+/// Somebody who was found, and what the entry says of their password, if that keeps them out.
+type Known = (Person, Option<Refusal>);
+
+/// How long the next of `servers` may take, so that something is left for the others.
+fn share(deadline: Instant, servers: usize) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left / u32::try_from(servers.max(1)).unwrap_or(u32::MAX)
 }
 
 fn each(tried: &[(String, ServerError)]) -> String {
@@ -101,9 +138,12 @@ pub struct Directory {
     password: SecretString,
     tls: Arc<ClientConfig>,
     binds: Semaphore,
-    /// The server that answered last. Asked first, so that a dead one is not waited for at each sign-in, and so that
-    /// update numbers stay those of one domain controller.
+    /// The server from which everybody was read last. Asked first, so that update numbers stay those of one domain controller.
     preferred: AtomicUsize,
+    /// The server that answered the last sign-in. Asked first, so that a dead one is not waited for at each.
+    preferred_at_sign_in: AtomicUsize,
+    /// Until when nobody is signed in, because the account that reads was refused.
+    refused_until: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -134,6 +174,8 @@ impl Directory {
             issuer,
             binds: Semaphore::new(config.binds_max),
             preferred: AtomicUsize::new(0),
+            preferred_at_sign_in: AtomicUsize::new(0),
+            refused_until: Mutex::new(None),
             password: secrets.password,
             config,
             tls,
@@ -155,6 +197,9 @@ impl Directory {
     /// Asks the directory whether this is the password of whoever signs in under this name. Only after the attempt was
     /// admitted: the password counts as a try here and there.
     ///
+    /// It takes at most one `connect_timeout` for its turn, three for finding the person at whichever server is of use, and
+    /// one `answer_timeout` for the answer.
+    ///
     /// # Errors
     /// [`BindError`]
     pub async fn bind(&self, login: &str, password: &[u8], now: Timestamp) -> Result<Bound, BindError> {
@@ -166,21 +211,42 @@ impl Directory {
         if password.len() > limits::PASSWORD_BYTES_MAX {
             return Err(Refused::because(Refusal::TooLong).into());
         }
+        if password.contains(&0) {
+            return Err(Refused::because(Refusal::Nul).into());
+        }
+        if let Some(left) = self.reader_is_refused() {
+            return Err(Unavailable::ReaderRefused { seconds: left.as_secs() }.into());
+        }
         let within = self.config.connect_timeout;
         let busy = Unavailable::Busy { max: self.config.binds_max };
         let Ok(Ok(_permit)) = timeout(within, self.binds.acquire()).await else { return Err(busy.into()) };
+        let deadline = Instant::now() + within * 3;
+        let servers = self.servers(&self.preferred_at_sign_in);
         let mut tried = Vec::new();
-        for (at, server) in self.servers() {
-            match self.bind_at(server, login, password, now).await {
-                Ok(answer) => {
-                    self.preferred.store(at, Ordering::Relaxed);
-                    return answer.map_err(|reason| Refused::because(reason).into());
+        for (place, (at, server)) in servers.iter().enumerate() {
+            let within = share(deadline, servers.len() - place);
+            let late = ServerError::Timeout { what: "finding somebody", seconds: within.as_secs() };
+            match timeout(within, self.find_and_connect(server, login, now)).await.unwrap_or(Err(late)) {
+                Ok((found, channel)) => {
+                    let answer = self.try_password(channel, found, password, now).await;
+                    let prefer = if answer.is_ok() { *at } else { (at + 1) % servers.len() };
+                    self.preferred_at_sign_in.store(prefer, Ordering::Relaxed);
+                    return match answer {
+                        Ok(answer) => answer.map_err(|reason| Refused::because(reason).into()),
+                        // The server has the password. Nobody else gets it.
+                        Err(error) => {
+                            let unclear = Unavailable::Unclear { server: server.to_string(), error };
+                            log::warn!(target: "zixt::directory", "{}: {unclear}", self.config.name);
+                            Err(unclear.into())
+                        }
+                    };
                 }
                 Err(error) => {
                     log::warn!(target: "zixt::directory", "{} {server}: {error}", self.config.name);
                     let next = error.tries_next();
                     tried.push((server.to_string(), error));
                     if !next {
+                        self.reader_was_refused();
                         break;
                     }
                 }
@@ -207,36 +273,57 @@ impl Directory {
     /// [`Unavailable`]. A list that is not complete is never a result.
     pub async fn sync(&self, old: Option<&Snapshot>, now: Timestamp) -> Result<Read, Unavailable> {
         let begun = Instant::now();
-        let within = self.config.sync_timeout;
-        let read = timeout(within, async {
-            let mut tried = Vec::new();
-            for (at, server) in self.servers() {
-                match self.sync_at(server, old, now).await {
-                    Ok((snapshot, faults, mode)) => {
-                        self.preferred.store(at, Ordering::Relaxed);
-                        let (server, took) = (server.to_string(), begun.elapsed());
-                        return Ok(Read { snapshot, faults, mode, server, took });
-                    }
-                    Err(error) => {
-                        let next = error.tries_next();
-                        tried.push((server.to_string(), error));
-                        if !next {
-                            break;
-                        }
+        let deadline = begun + self.config.sync_timeout;
+        let servers = self.servers(&self.preferred);
+        let mut tried = Vec::new();
+        for (place, (at, server)) in servers.iter().enumerate() {
+            // Each has a share of the time, so that one that is slow keeps nobody from the next.
+            let within = share(deadline, servers.len() - place);
+            let late = ServerError::Timeout { what: "reading everybody", seconds: within.as_secs() };
+            match timeout(within, self.sync_at(server, old, now)).await.unwrap_or(Err(late)) {
+                Ok((snapshot, faults, mode)) => {
+                    self.preferred.store(*at, Ordering::Relaxed);
+                    *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return Ok(Read {
+                        snapshot,
+                        faults,
+                        mode,
+                        server: server.to_string(),
+                        took: begun.elapsed(),
+                    });
+                }
+                Err(error) => {
+                    let next = error.tries_next();
+                    tried.push((server.to_string(), error));
+                    if !next {
+                        self.reader_was_refused();
+                        break;
                     }
                 }
             }
-            Err(Unavailable::NoServer { tried })
-        });
-        read.await.unwrap_or(Err(Unavailable::Slow { seconds: within.as_secs() }))
+        }
+        Err(Unavailable::NoServer { tried })
     }
 
-    /// The servers, the one that answered last first.
-    fn servers(&self) -> impl Iterator<Item = (usize, &Server)> {
-        let first = self.preferred.load(Ordering::Relaxed);
+    fn reader_was_refused(&self) {
+        let most = Duration::from_secs(limits::READER_REFUSED_S_MAX);
+        let pause = self.config.interval.saturating_mul(REFUSED_INTERVALS_MAX).min(most);
+        *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + pause);
+    }
+
+    /// For how much longer, if it is.
+    fn reader_is_refused(&self) -> Option<Duration> {
+        let until = *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until?.checked_duration_since(Instant::now())
+    }
+
+    /// The servers, the preferred one first.
+    fn servers(&self, preferred: &AtomicUsize) -> Vec<(usize, &Server)> {
+        let first = preferred.load(Ordering::Relaxed);
         let all = self.config.servers.iter().enumerate();
-        let (preferred, others): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at == first);
-        preferred.into_iter().chain(others)
+        let (mut servers, others): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at == first);
+        servers.extend(others);
+        servers
     }
 
     async fn service(&self, server: &Server) -> Result<Channel, ServerError> {
@@ -263,22 +350,34 @@ impl Directory {
         now: Timestamp,
     ) -> Result<(Snapshot, crate::Faults, sync::Mode), ServerError> {
         let channel = self.service(server).await?;
-        let mut searcher =
-            channel.into_searcher(self.config.answer_timeout, self.config.message_bytes_max).await?;
+        let bounds =
+            Bounds { message_bytes: self.config.message_bytes_max, exchange_bytes: limits::SYNC_BYTES_MAX };
+        let (kind, within) = (self.config.kind, self.config.answer_timeout);
+        let mut searcher = channel.into_searcher(kind, within, bounds).await?;
         sync::read(&mut searcher, &self.config, old, now).await
     }
 
-    /// The same steps for whoever it is: find, connect, sign in. Where nobody is found, the sign-in is tried on the decoy,
-    /// with a password that is as long, so that the answer takes as long.
-    async fn bind_at(
+    /// The same steps for whoever it is: find, connect, sign in. Nothing here sends the password that is tried.
+    async fn find_and_connect(
         &self,
         server: &Server,
         login: &str,
+        now: Timestamp,
+    ) -> Result<(Result<Known, Refusal>, Channel), ServerError> {
+        let found = self.find(server, login, now).await?;
+        let channel = Channel::open(server, &self.tls, self.config.connect_timeout).await?;
+        Ok((found, channel))
+    }
+
+    /// Where nobody is found, the sign-in is tried on the decoy, with a password that is as long, so that the answer takes as
+    /// long. After an error the server may have the password.
+    async fn try_password(
+        &self,
+        mut channel: Channel,
+        found: Result<Known, Refusal>,
         password: &[u8],
         now: Timestamp,
     ) -> Result<Result<Bound, Refusal>, ServerError> {
-        let found = self.find(server, login, now).await?;
-        let mut channel = Channel::open(server, &self.tls, self.config.connect_timeout).await?;
         let within = self.config.answer_timeout;
         let answer = match &found {
             Ok((person, _)) => channel.bind(person.dn(), password, within).await?,
@@ -288,7 +387,7 @@ impl Directory {
             }
         };
         channel.close().await;
-        let (person, must_change) = match found {
+        let (person, of_password) = match found {
             Ok(found) => found,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -302,22 +401,26 @@ impl Directory {
             // Not every directory asks its own marks when somebody signs in.
             Verdict::Accepted if person.disabled => Ok(Err(Refusal::Disabled)),
             Verdict::Accepted if !person.is_enabled(now) => Ok(Err(Refusal::Expired)),
-            Verdict::Accepted if must_change => Ok(Err(Refusal::MustChangePassword)),
+            Verdict::Accepted if let Some(reason) = of_password => Ok(Err(reason)),
             Verdict::Accepted => Ok(Ok(Bound { link: self.issuer.link(person.id().as_bytes()), person })),
         }
     }
 
-    /// The one person who signs in under this name, and whether they have to choose another password first.
+    /// The one person who signs in under this name.
     async fn find(
         &self,
         server: &Server,
         login: &str,
         now: Timestamp,
-    ) -> Result<Result<(Person, bool), Refusal>, ServerError> {
+    ) -> Result<Result<Known, Refusal>, ServerError> {
         let config = &self.config;
         let key = login_key(login);
         let channel = self.service(server).await?;
-        let mut searcher = channel.into_searcher(config.answer_timeout, config.message_bytes_max).await?;
+        let bounds = Bounds {
+            message_bytes: config.message_bytes_max.min(limits::SIGN_IN_MESSAGE_BYTES_MAX),
+            exchange_bytes: limits::SIGN_IN_BYTES_MAX,
+        };
+        let mut searcher = channel.into_searcher(config.kind, config.answer_timeout, bounds).await?;
         // What nobody is called is asked for all the same, by a name that is as short as any.
         let login = if key.is_some() { login } else { "\u{fffd}" };
         let filter =
@@ -329,8 +432,8 @@ impl Directory {
             let more = searcher
                 .few(query, 2, &mut |entry| {
                     entries += 1;
-                    let must_change = person::must_change(&entry, config.kind);
-                    people.extend(person::read(&entry, config, now).map(|person| (person, must_change)));
+                    let of_password = person::of_password(&entry, config.kind, now);
+                    people.extend(person::read(&entry, config, now).map(|person| (person, of_password)));
                     Ok(())
                 })
                 .await?;
@@ -343,10 +446,10 @@ impl Directory {
             (1, Some((person, _))) if person.login().is_none() => Err(Refusal::SharedLogin),
             // Directories find `p001` by `p001 ` and by other letters that look the same, too. Tries are counted by one
             // spelling, and so one spelling signs in.
-            (1, Some((person, must_change)))
+            (1, Some((person, of_password)))
                 if key.is_some() && person.login().and_then(login_key) == key =>
             {
-                Ok((person, must_change))
+                Ok((person, of_password))
             }
             (1, Some(_)) => Err(Refusal::UnknownLogin),
             _ => Err(Refusal::SharedLogin),

@@ -6,7 +6,8 @@
 //!          every interval               └─ HeldPlan ── alert ── an officer's word, by its digest
 //! ```
 //! A directory gives access, never keys, and takes access away: [`Plan`] suspends and resumes accounts that are linked
-//! to it, and nothing else (decision 0014). What it says of roles is a wish.
+//! to it, and nothing else (decision 0014). What it says of roles the server maps by
+//! the administrator's rules: user and operator, and no other.
 //!
 //! | part | standard |
 //! |---|---|
@@ -40,7 +41,7 @@ pub use config::{
 pub use connection::ServerError;
 pub use directory::{BindError, Bound, Directory, Unavailable};
 pub use faults::{Fault, Faults};
-pub use plan::{Basis, Change, HeldPlan, Plan, Reason, What, compare};
+pub use plan::{Basis, Change, HeldPlan, Linked, LostRoles, Plan, Reason, Taken, What, compare};
 pub use refusal::{Refusal, Refused};
 pub use snapshot::{Person, PersonId, Snapshot, Wanted, login_key};
 pub use sync::{Mode, Read};

@@ -24,6 +24,24 @@ pub const ID_BYTES_MAX: usize = 64;
 pub const PASSWORD_BYTES_MAX: usize = zixt_types::limits::PASSWORD_BYTES_MAX;
 /// One LDAP message: a group of 200,000 members has 16 MB.
 pub const MESSAGE_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Elements of one message, values above all: a group of 200,000 members and some. An empty value has two bytes on the wire
+/// and some hundred in memory, so bytes alone are no bound.
+pub const ELEMENTS_MAX: usize = 250_000;
+/// What an element costs in memory beside its bytes.
+pub const ELEMENT_BYTES: usize = 64;
+/// Servers that a reference or a referral names.
+pub const REFERENCES_MAX: usize = 64;
+/// Controls of one message.
+pub const CONTROLS_MAX: usize = 16;
+/// One message when somebody signs in: an entry with a dozen short attributes.
+pub const SIGN_IN_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// What a server may send when somebody signs in.
+pub const SIGN_IN_BYTES_MAX: u64 = 1024 * 1024;
+/// Entries beyond a size limit that are passed over; a server that goes on has not heard of the limit.
+pub const ENTRIES_BEYOND_LIMIT_MAX: usize = 16;
+/// Seconds for which nobody is signed in, at most, after the account that reads was refused. Each try is a wrong password to
+/// the directory, which may lock the account.
+pub const READER_REFUSED_S_MAX: u64 = 900;
 /// An answer before the sign-in of the service account: results carry a sentence or two.
 pub const RESULT_BYTES_MAX: usize = 64 * 1024;
 /// What a server may send in one synchronisation: 200,000 people of 5 kB.
@@ -38,7 +56,8 @@ pub const GROUPS_MAX: usize = 50_000;
 pub const MEMBERS_MAX: usize = 2_000_000;
 /// Entries whose one changed version is read by itself. From more, reading everything is quicker.
 pub const SINGLE_READS_MAX: usize = 2_000;
-/// People who are asked for once more before they count as gone. More are as good as held anyway.
+/// People who are asked for once more before they count as gone. Of more, these are asked for, and
+/// if one of them is there, the list was not complete.
 pub const ASKED_AGAIN_MAX: usize = 1_000;
 /// Ids in one filter.
 pub const IDS_IN_FILTER_MAX: usize = 50;

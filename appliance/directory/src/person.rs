@@ -6,6 +6,7 @@ use zixt_types::Timestamp;
 use crate::config::{Attributes, Config, IdSyntax, Kind};
 use crate::connection::Entry;
 use crate::limits;
+use crate::refusal::Refusal;
 use crate::snapshot::{Person, PersonId, Wanted};
 use crate::wire::printable;
 
@@ -21,7 +22,17 @@ pub(crate) fn attributes(config: &Config) -> Vec<&str> {
     let mut all = vec![id.as_str(), login, name, mail, version];
     all.extend(match config.kind {
         Kind::ActiveDirectory => &["userAccountControl", "accountExpires"][..],
-        Kind::Ldap => &["pwdAccountLockedTime", "pwdReset", "shadowExpire", "nsAccountLock", "loginDisabled"],
+        Kind::Ldap => &[
+            "pwdAccountLockedTime",
+            "pwdReset",
+            "shadowExpire",
+            "nsAccountLock",
+            "loginDisabled",
+            "pwdEndTime",
+            "krbPrincipalExpiration",
+            "krbPasswordExpiration",
+            "passwordExpirationTime",
+        ],
     });
     all
 }
@@ -115,10 +126,23 @@ pub(crate) fn version(entry: &Entry, config: &Config, now: Timestamp) -> u64 {
     short.max(1)
 }
 
-/// Whether the directory wants another password first, and yet accepts this one: OpenLDAP does, and then refuses
-/// everything else. Active Directory refuses at once.
-pub(crate) fn must_change(entry: &Entry, kind: Kind) -> bool {
-    kind == Kind::Ldap && entry.values("pwdReset").iter().any(|value| value.eq_ignore_ascii_case(b"true"))
+/// Whether the directory wants another password first, and yet accepts this one: OpenLDAP, 389 Directory Server and FreeIPA
+/// do, and then refuse everything else. Active Directory refuses at once.
+pub(crate) fn of_password(entry: &Entry, kind: Kind, now: Timestamp) -> Option<Refusal> {
+    if kind != Kind::Ldap {
+        return None;
+    }
+    if entry.values("pwdReset").iter().any(|value| value.eq_ignore_ascii_case(b"true")) {
+        return Some(Refusal::MustChangePassword);
+    }
+    let over = earliest(entry, &["krbPasswordExpiration", "passwordExpirationTime"]) <= now;
+    over.then_some(Refusal::PasswordExpired)
+}
+
+/// The first of the times that these attributes have. What is no time is over: it was meant to end something.
+fn earliest(entry: &Entry, names: &[&str]) -> Timestamp {
+    let times = names.iter().flat_map(|name| entry.values(name));
+    times.map(|value| generalized_time(value).unwrap_or(Timestamp(0))).min().unwrap_or(Person::NEVER)
 }
 
 /// Whether an entry says that access is over, and from when on.
@@ -157,7 +181,8 @@ fn access(entry: &Entry, kind: Kind) -> (bool, Timestamp) {
                 Some(Ok(days)) => Timestamp(u64::try_from(days).unwrap_or(0).saturating_mul(DAY_MS)),
                 Some(Err(_)) => Timestamp(0),
             };
-            (locked || is_true("nsAccountLock") || is_true("loginDisabled"), expires)
+            let ends = earliest(entry, &["krbPrincipalExpiration", "pwdEndTime"]);
+            (locked || is_true("nsAccountLock") || is_true("loginDisabled"), expires.min(ends))
         }
     }
 }

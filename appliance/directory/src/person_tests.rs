@@ -76,6 +76,14 @@ fn who_is_disabled() {
     assert!(enabled(ldap(&[("shadowExpire", &[tomorrow.as_bytes()])])));
     assert!(!enabled(ldap(&[("shadowExpire", &[b"soon"])])), "what cannot be read lets nobody in");
 
+    // NOW is 2026-11-18T11:06:40Z.
+    for name in ["krbPrincipalExpiration", "pwdEndTime"] {
+        assert!(!enabled(ldap(&[(name, &[b"20261118110640Z"])])), "{name}");
+        assert!(enabled(ldap(&[(name, &[b"20261118110641Z"])])), "{name}");
+        assert!(!enabled(ldap(&[(name, &[b"soon"])])), "{name}");
+    }
+    assert!(enabled(ldap(&[("krbPasswordExpiration", &[b"20200101000000Z"])])), "their sessions go on");
+
     let control = |more: &[(&str, &[&[u8]])]| {
         let mut all: Vec<(&str, &[&[u8]])> = vec![("userAccountControl", &[b"512"])];
         all.extend_from_slice(more);
@@ -90,6 +98,23 @@ fn who_is_disabled() {
     assert!(!enabled(control(&[("accountExpires", &[filetime(NOW.0).as_bytes()])])));
     assert!(enabled(control(&[("accountExpires", &[filetime(NOW.0 + 1).as_bytes()])])));
     assert!(!enabled(control(&[("accountExpires", &[b"-5"])])));
+}
+
+#[test]
+fn a_password_that_is_over() {
+    let of =
+        |kind, name: &str, value: &[u8]| of_password(&Entry::sample("uid=a", &[(name, &[value])]), kind, NOW);
+    for name in ["krbPasswordExpiration", "passwordExpirationTime"] {
+        let expired = Some(Refusal::PasswordExpired);
+        for over in [&b"20261118110640Z"[..], b"19700101000000Z", b"soon"] {
+            assert_eq!(of(Kind::Ldap, name, over), expired, "{name}");
+        }
+        assert_eq!(of(Kind::Ldap, name, b"20261118110641Z"), None, "{name}");
+        assert_eq!(of(Kind::ActiveDirectory, name, b"19700101000000Z"), None, "it refuses by itself");
+    }
+    assert_eq!(of(Kind::Ldap, "pwdReset", b"TRUE"), Some(Refusal::MustChangePassword));
+    assert_eq!(of(Kind::Ldap, "pwdReset", b"FALSE"), None);
+    assert_eq!(of(Kind::Ldap, "cn", b"Ann"), None);
 }
 
 #[test]

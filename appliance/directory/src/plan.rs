@@ -2,14 +2,14 @@
 //!
 //! A plan that takes too much from too many is held back whole. Nothing of it is done, not even what gives: if a
 //! directory says that everybody is gone, what it says of the others is not believed either. An officer releases it by
-//! the digest of what it takes; if it would take anything else by then, it is another plan, and held back again.
+//! the digest of what it takes; if it would take more by then than could be taken unasked, it is held back again.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use zixt_crypto::hash::Hasher;
 use zixt_crypto::labels;
-use zixt_identity::{Issuer, IssuerId, Link};
+use zixt_identity::{Issuer, IssuerId, Link, Role};
 use zixt_types::Hash;
 
 use crate::config::Safety;
@@ -26,7 +26,7 @@ pub enum What {
     },
     /// Has another name, login or address, or was moved.
     Renamed,
-    /// Is in other groups: see [`Person::wanted`]. A wish, which somebody with the permission grants.
+    /// Is in other groups: see [`Person::wanted`]. What the account has of it is for whoever applies the plan.
     Regrouped,
     /// May not sign in any more. The account is suspended.
     Disabled,
@@ -61,14 +61,59 @@ pub struct Change {
     pub person: Option<Person>,
 }
 
+/// The accounts here that are linked to a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Linked {
+    /// Of the accounts that are active. Those of them that the directory does not let in lose their access, also if it said
+    /// so before they were linked or the snapshot was lost.
+    pub active: Vec<Link>,
+    /// Of the accounts that this directory has suspended, and nobody else. Those of them that it lets in are resumed, also
+    /// if a plan that did so was done in part only.
+    pub suspended: Vec<Link>,
+}
+
+/// How many lose something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// People of the directory who lose their access, whether they have an account here or not.
+    pub people: usize,
+    /// Active accounts here that are suspended.
+    pub accounts: usize,
+    /// People who lose a role.
+    pub roles: usize,
+}
+
+impl Taken {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            people: self.people.saturating_add(other.people),
+            accounts: self.accounts.saturating_add(other.accounts),
+            roles: self.roles.saturating_add(other.roles),
+        }
+    }
+}
+
 /// What a new snapshot is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Basis<'a> {
     /// The one before; `None` if there is none, or it was lost.
     pub before: Option<&'a Snapshot>,
-    /// The active accounts that are linked to this directory. Those of them that it does not let in lose their access, also
-    /// if it said so before they were linked or the snapshot was lost.
-    pub linked: &'a [Link],
+    /// The accounts here.
+    pub linked: &'a Linked,
+    /// What was taken in the last 24 hours without an officer's word. It counts against what may be taken now, so that a
+    /// share in each round does not add up to everybody.
+    pub recent: Taken,
+}
+
+/// Somebody who loses a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRoles {
+    /// By which an account is theirs.
+    pub link: Link,
+    /// What they lose.
+    pub lost: Wanted,
+    /// As they were.
+    pub person: Person,
 }
 
 /// What is to be done, in the order of [`Plan::changes`]. What takes away too much is a [`HeldPlan`] instead.
@@ -80,6 +125,7 @@ pub struct Plan {
     faults: Faults,
     digest: Hash,
     released: bool,
+    taken: Taken,
 }
 
 impl Plan {
@@ -113,6 +159,18 @@ impl Plan {
         self.released.then_some(self.digest)
     }
 
+    /// How many lose something by it without an officer's word.
+    #[must_use]
+    pub const fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// Resumes nobody. Who is suspended and let in comes again with the next plan, by [`Linked::suspended`].
+    pub(crate) fn without_resumes(mut self) -> Self {
+        self.changes.retain(|change| !change.what.resumes());
+        self
+    }
+
     /// How many changes are of this kind.
     #[must_use]
     pub fn count(&self, of: impl Fn(What) -> bool) -> usize {
@@ -137,6 +195,24 @@ pub enum Reason {
         /// How many may without an officer's word.
         allowed: usize,
     },
+    /// Too many of the accounts here would be suspended, however many people the directory has; or all of them.
+    Accounts {
+        /// How many.
+        taken: usize,
+        /// Of how many.
+        before: usize,
+        /// How many may without an officer's word.
+        allowed: usize,
+    },
+    /// Too many accounts here would become operators: an old replica, or a group that was filled by mistake.
+    Operators {
+        /// How many.
+        given: usize,
+        /// Of how many accounts.
+        before: usize,
+        /// How many may without an officer's word.
+        allowed: usize,
+    },
     /// Too many would lose a role.
     Roles {
         /// How many.
@@ -155,6 +231,12 @@ impl fmt::Display for Reason {
             Self::Access { taken, before, allowed } => {
                 write!(f, "{taken} of {before} would lose their access; {allowed} may")
             }
+            Self::Accounts { taken, before, allowed } => {
+                write!(f, "{taken} of {before} accounts here would be suspended; {allowed} may")
+            }
+            Self::Operators { given, before, allowed } => {
+                write!(f, "{given} of {before} accounts here would become operators; {allowed} may")
+            }
             Self::Roles { taken, before, allowed } => {
                 write!(f, "{taken} of {before} would lose a role; {allowed} may")
             }
@@ -167,10 +249,15 @@ impl fmt::Display for Reason {
 pub struct HeldPlan {
     plan: Plan,
     reasons: Vec<Reason>,
+    lost_roles: Vec<LostRoles>,
+    active: HashSet<Link>,
+    operators: HashSet<Link>,
+    scale: Scale,
 }
 
 impl HeldPlan {
-    /// By which an officer names it: a hash of everybody who would lose something, and what.
+    /// By which an officer names it: a hash of everybody who would lose something, and what; and of accounts here that would
+    /// become operators.
     #[must_use]
     pub const fn digest(&self) -> Hash {
         self.plan.digest
@@ -187,6 +274,47 @@ impl HeldPlan {
         self.plan.changes.iter().filter(|change| change.what.suspends())
     }
 
+    /// Who would lose a role, for an officer to look at.
+    #[must_use]
+    pub fn lost_roles(&self) -> &[LostRoles] {
+        &self.lost_roles
+    }
+
+    /// Lets it happen, if everything that it takes was in the plan that an officer `released`, but for what could be taken
+    /// without anybody's word. Directories do not stand still while an officer looks: somebody else left, somebody came
+    /// back.
+    ///
+    /// # Errors
+    /// The held plan again, if it takes more than that.
+    pub fn release_within(mut self: Box<Self>, released: &Self) -> Result<Plan, Box<Self>> {
+        if self.plan.issuer != released.plan.issuer {
+            return Err(self);
+        }
+        let takes = |plan: &Plan| -> HashSet<Link> {
+            plan.changes.iter().filter(|change| takes(change)).map(|change| change.link).collect()
+        };
+        let known = takes(&released.plan);
+        let more: HashSet<Link> = takes(&self.plan).difference(&known).copied().collect();
+        let roles: HashMap<Link, Wanted> =
+            released.lost_roles.iter().map(|lost| (lost.link, lost.lost)).collect();
+        let more_roles = self
+            .lost_roles
+            .iter()
+            .filter(|lost| lost.lost.loses(roles.get(&lost.link).copied().unwrap_or_default()));
+        let extra = Taken {
+            people: more.len(),
+            accounts: more.iter().filter(|link| self.active.contains(link)).count(),
+            roles: more_roles.count(),
+        };
+        let operators = self.operators.difference(&released.operators).count();
+        if !self.scale.reasons(extra, self.plan.taken, operators).is_empty() {
+            return Err(self);
+        }
+        self.plan.released = true;
+        self.plan.taken = extra;
+        Ok(self.plan)
+    }
+
     /// Lets it happen, if `digest` names this very plan.
     ///
     /// # Errors
@@ -196,6 +324,7 @@ impl HeldPlan {
             return Err(self);
         }
         self.plan.released = true;
+        self.plan.taken = Taken::default();
         Ok(self.plan)
     }
 }
@@ -214,8 +343,8 @@ impl fmt::Display for HeldPlan {
 /// Compares. `Ok` is what is to be done; `Err` is held back.
 ///
 /// # Errors
-/// [`HeldPlan`], if the new snapshot is empty and there was somebody, or if more lose their access or a role than
-/// `safety` allows.
+/// [`HeldPlan`], if the new snapshot is empty and there was somebody, if more people lose their access or a role than
+/// `safety` allows, or if more of the accounts here do, or all of them.
 pub fn compare(
     issuer: &Issuer,
     basis: Basis<'_>,
@@ -226,8 +355,22 @@ pub fn compare(
     faults.add_from(new);
     let mut found = between(issuer, basis.before, new);
     found.hold_against(issuer, basis, new);
+    let here = basis.linked.active.iter().chain(&basis.linked.suspended);
+    let here: HashSet<&Link> = here.filter(|link| link.issuer == issuer.id()).collect();
+    found.operators.retain(|link| here.contains(link));
     found.changes.sort_by_key(|change| (!change.what.suspends(), change.link, change.what));
-    let reasons = found.reasons(new, safety);
+    let active: HashSet<Link> =
+        basis.linked.active.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
+    let scale = Scale {
+        people: found.had_access,
+        accounts: active.len(),
+        roles: found.had_roles,
+        recent: basis.recent,
+        nobody: new.people().is_empty(),
+        safety,
+    };
+    let taken = found.taken(&active);
+    let reasons = scale.reasons(taken, taken, found.operators.len());
     let plan = Plan {
         issuer: issuer.id(),
         digest: found.digest(issuer.id()),
@@ -235,8 +378,68 @@ pub fn compare(
         people: new.people().len(),
         faults,
         released: false,
+        taken,
     };
-    if reasons.is_empty() { Ok(plan) } else { Err(Box::new(HeldPlan { plan, reasons })) }
+    if reasons.is_empty() {
+        return Ok(plan);
+    }
+    Err(Box::new(HeldPlan {
+        plan,
+        reasons,
+        lost_roles: found.roles_taken,
+        active,
+        operators: found.operators,
+        scale,
+    }))
+}
+
+/// Whether somebody loses their access. Somebody who appears without any loses none.
+fn takes(change: &Change) -> bool {
+    matches!(change.what, What::Disabled | What::Vanished)
+}
+
+/// Of how many something is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scale {
+    people: usize,
+    accounts: usize,
+    roles: usize,
+    recent: Taken,
+    nobody: bool,
+    safety: Safety,
+}
+
+impl Scale {
+    /// Why it is too much to take so much, or to make so many operators; `in_all` is what an officer has released, and that.
+    fn reasons(&self, taken: Taken, in_all: Taken, operators: usize) -> Vec<Reason> {
+        // As many as there were a day ago, and as many as are left of those who might be taken since.
+        let allowed = |now: usize, recent: usize| {
+            self.safety.allowed(now.saturating_add(recent)).saturating_sub(recent)
+        };
+        let mut reasons = Vec::new();
+        if self.nobody && taken.people > 0 {
+            reasons.push(Reason::Empty { before: self.people });
+        }
+        let (before, may) = (self.people, allowed(self.people, self.recent.people));
+        if taken.people > may {
+            reasons.push(Reason::Access { taken: taken.people, before, allowed: may });
+        }
+        let (before, may) = (self.accounts, allowed(self.accounts, self.recent.accounts));
+        let everybody = before > 1 && in_all.accounts >= before;
+        if taken.accounts > may || (everybody && taken.accounts > 0) {
+            let allowed = if everybody { may.min(before - 1) } else { may };
+            reasons.push(Reason::Accounts { taken: taken.accounts, before, allowed });
+        }
+        let (before, may) = (self.roles, allowed(self.roles, self.recent.roles));
+        if taken.roles > may {
+            reasons.push(Reason::Roles { taken: taken.roles, before, allowed: may });
+        }
+        let (before, may) = (self.accounts, self.safety.allowed(self.accounts));
+        if operators > may {
+            reasons.push(Reason::Operators { given: operators, before, allowed: may });
+        }
+        reasons
+    }
 }
 
 #[derive(Default)]
@@ -244,7 +447,8 @@ struct Found {
     changes: Vec<Change>,
     had_access: usize,
     had_roles: usize,
-    roles_taken: Vec<(Link, Wanted)>,
+    roles_taken: Vec<LostRoles>,
+    operators: HashSet<Link>,
 }
 
 impl Found {
@@ -252,20 +456,28 @@ impl Found {
         self.changes.push(Change { link, what, person: Some(person.clone()) });
     }
 
-    /// Looks at each account that is active: its person has to be there and enabled, or it is suspended.
+    /// Looks at each account that is active: its person has to be there and enabled, or it is suspended. And at each that
+    /// this directory has suspended: it is resumed if its person is there and enabled.
     fn hold_against(&mut self, issuer: &Issuer, basis: Basis<'_>, new: &Snapshot) {
         let mut missing: HashSet<Link> =
-            basis.linked.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
+            basis.linked.active.iter().filter(|link| link.issuer == issuer.id()).copied().collect();
         if basis.before.is_none() {
             self.had_access = missing.len();
         }
-        if missing.is_empty() {
+        let resumed: HashSet<Link> =
+            self.changes.iter().filter(|change| change.what.resumes()).map(|change| change.link).collect();
+        let mut suspended: HashSet<Link> =
+            basis.linked.suspended.iter().filter(|link| !resumed.contains(link)).copied().collect();
+        if missing.is_empty() && suspended.is_empty() {
             return;
         }
         let told: HashSet<Link> =
-            self.changes.iter().filter(|change| Self::takes(change)).map(|change| change.link).collect();
+            self.changes.iter().filter(|change| takes(change)).map(|change| change.link).collect();
         let mut without = HashMap::new();
         for (link, person) in new.links(issuer) {
+            if suspended.remove(&link) && person.is_enabled(new.taken_at()) {
+                self.add(link, What::Enabled, person);
+            }
             if missing.remove(&link) && !person.is_enabled(new.taken_at()) && !told.contains(&link) {
                 without.insert(link, person);
             }
@@ -285,28 +497,14 @@ impl Found {
         self.changes.extend(vanished);
     }
 
-    /// Somebody who appears without access loses none.
-    fn takes(change: &Change) -> bool {
-        matches!(change.what, What::Disabled | What::Vanished)
-    }
-
-    fn reasons(&self, new: &Snapshot, safety: Safety) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        let taken = self.changes.iter().filter(|change| Self::takes(change)).count();
-        let before = self.had_access;
-        if new.people().is_empty() && taken > 0 {
-            reasons.push(Reason::Empty { before });
+    fn taken(&self, active: &HashSet<Link>) -> Taken {
+        let links: HashSet<Link> =
+            self.changes.iter().filter(|change| takes(change)).map(|change| change.link).collect();
+        Taken {
+            people: links.len(),
+            accounts: links.intersection(active).count(),
+            roles: self.roles_taken.len(),
         }
-        let allowed = safety.allowed(before);
-        if taken > allowed {
-            reasons.push(Reason::Access { taken, before, allowed });
-        }
-        let (taken, before) = (self.roles_taken.len(), self.had_roles);
-        let allowed = safety.allowed(before);
-        if taken > allowed {
-            reasons.push(Reason::Roles { taken, before, allowed });
-        }
-        reasons
     }
 
     fn digest(&self, issuer: IssuerId) -> Hash {
@@ -316,17 +514,22 @@ impl Found {
             let subject = minicbor::to_vec(link).unwrap_or_default();
             hasher.part(kind).part(&subject).part(what);
         };
-        for change in self.changes.iter().filter(|change| Self::takes(change)) {
+        for change in self.changes.iter().filter(|change| takes(change)) {
             part(
                 b"access",
                 &change.link,
                 if change.what == What::Vanished { b"vanished" } else { b"disabled" },
             );
         }
-        let mut roles = self.roles_taken.clone();
+        let mut roles: Vec<_> = self.roles_taken.iter().map(|lost| (lost.link, lost.lost)).collect();
         roles.sort_unstable_by_key(|(link, _)| *link);
         for (link, lost) in &roles {
             part(b"role", link, format!("{lost:?}").as_bytes());
+        }
+        let mut operators: Vec<_> = self.operators.iter().collect();
+        operators.sort_unstable();
+        for link in operators {
+            part(b"operator", link, b"");
         }
         hasher.finish()
     }
@@ -355,7 +558,17 @@ fn between(issuer: &Issuer, old: Option<&Snapshot>, new: &Snapshot) -> Found {
             let (had, has) = (was.wanted(), is.map(Person::wanted).unwrap_or_default());
             found.had_roles += usize::from(had != Wanted::default());
             if had.loses(has) {
-                found.roles_taken.push((link(was), has));
+                found.roles_taken.push(LostRoles {
+                    link: link(was),
+                    lost: had.without(has),
+                    person: was.clone(),
+                });
+            }
+        }
+        if let Some(is) = is {
+            let gained = is.wanted().without(was.map(Person::wanted).unwrap_or_default());
+            if gained.has(Role::Operator) {
+                found.operators.insert(link(is));
             }
         }
         match (was, is) {

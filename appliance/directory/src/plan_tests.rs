@@ -10,7 +10,16 @@ fn issuer() -> Issuer {
 }
 
 fn plan(old: &Snapshot, new: &Snapshot, safety: Safety) -> Result<Plan, Box<HeldPlan>> {
-    compare(&issuer(), Basis { before: Some(old), linked: &[] }, new, Faults::default(), safety)
+    compare(&issuer(), basis(Some(old), &Linked::default()), new, Faults::default(), safety)
+}
+
+fn basis<'a>(before: Option<&'a Snapshot>, linked: &'a Linked) -> Basis<'a> {
+    Basis { before, linked, recent: Taken::default() }
+}
+
+fn active(ids: impl IntoIterator<Item = u8>) -> Linked {
+    let links = ids.into_iter().map(|id| issuer().link(&[id; 16]));
+    Linked { active: links.collect(), suspended: Vec::new() }
 }
 
 fn people(count: u8) -> Vec<Person> {
@@ -101,10 +110,15 @@ fn a_digest_is_of_what_is_taken_and_nothing_else() {
     assert_eq!(gone(vec![]), gone(vec![person(200), person(201)]), "others come meanwhile");
     assert_ne!(gone(vec![]), gone(vec![person(50)]), "one came back meanwhile");
     let other_issuer = Issuer::directory(IssuerId([8; 16]));
-    let basis = Basis { before: Some(&old), linked: &[] };
-    let elsewhere =
-        compare(&other_issuer, basis, &snapshot(people(10)), Faults::default(), Safety::default())
-            .unwrap_err();
+    let nobody = Linked::default();
+    let elsewhere = compare(
+        &other_issuer,
+        basis(Some(&old), &nobody),
+        &snapshot(people(10)),
+        Faults::default(),
+        Safety::default(),
+    )
+    .unwrap_err();
     assert_ne!(gone(vec![]), elsewhere.digest());
 }
 
@@ -139,7 +153,8 @@ fn without_an_earlier_snapshot_the_linked_accounts_count() {
     now[1].disabled = true;
     let linked = [link(1), link(2), link(77), Issuer::directory(IssuerId([1; 16])).link(&[3; 16])];
     let compare = |links: &[Link], new: &Snapshot, safety| {
-        compare(&issuer, Basis { before: None, linked: links }, new, Faults::default(), safety)
+        let linked = Linked { active: links.to_vec(), suspended: Vec::new() };
+        compare(&issuer, basis(None, &linked), new, Faults::default(), safety)
     };
     let plan = compare(&linked, &snapshot(now), Safety::default()).unwrap();
     let of = |id: u8| plan.changes().iter().find(|change| change.link == link(id)).map(|change| change.what);
@@ -159,8 +174,8 @@ fn an_account_that_was_linked_to_somebody_disabled_is_suspended() {
     same[1].disabled = true;
     let same = snapshot(same);
     // 1 is fine, 2 is disabled, 9 was never there: nothing changed in the directory, and two accounts are wrong.
-    let linked = [link(1), link(2), link(9)];
-    let basis = Basis { before: Some(&same), linked: &linked };
+    let linked = active([1, 2, 9]);
+    let basis = basis(Some(&same), &linked);
     let plan = compare(&issuer, basis, &same, Faults::default(), Safety::default()).unwrap();
     let mut told: Vec<_> = plan.changes().iter().map(|change| (change.link, change.what)).collect();
     told.sort_unstable();
@@ -170,7 +185,13 @@ fn an_account_that_was_linked_to_somebody_disabled_is_suspended() {
     // They count like all others.
     let strict = Safety { people: 1, percent: 0 };
     let held = compare(&issuer, basis, &same, Faults::default(), strict).unwrap_err();
-    assert_eq!(held.reasons(), [Reason::Access { taken: 2, before: 5, allowed: 1 }]);
+    assert_eq!(
+        held.reasons(),
+        [
+            Reason::Access { taken: 2, before: 5, allowed: 1 },
+            Reason::Accounts { taken: 2, before: 3, allowed: 1 }
+        ]
+    );
 }
 
 /// A directory as a model: id to (enabled, name, wanted).
@@ -229,9 +250,9 @@ proptest! {
         linked in proptest::collection::btree_set(1u8..70, 0..30),
     ) {
         let issuer = issuer();
-        let links: Vec<Link> = linked.iter().map(|id| issuer.link(&[*id; 16])).collect();
+        let links = active(linked.iter().copied());
         let (old, snapshot) = (old.as_ref().map(of), of(&new));
-        let basis = Basis { before: old.as_ref(), linked: &links };
+        let basis = basis(old.as_ref(), &links);
         let plan = compare(&issuer, basis, &snapshot, Faults::default(), ANYTHING)
             .or_else(|held| {
                 let digest = held.digest();
@@ -260,20 +281,179 @@ proptest! {
         prop_assert!(plan.changes().is_empty());
     }
 
-    /// Whatever happens, more than is allowed lose their access only by an officer's word.
+    /// Whatever happens, no more people of the directory and no more accounts here than are allowed lose their access
+    /// without an officer's word, and never all accounts.
     #[test]
-    fn no_more_than_is_allowed_lose_their_access(old in model(), new in model(), people in 0u32..8, percent in 0u32..50) {
+    fn no_more_than_is_allowed_lose_their_access(
+        old in model(),
+        new in model(),
+        linked in proptest::collection::btree_set(1u8..70, 0..30),
+        people in 0u32..8,
+        percent in 0u32..50,
+        recent in 0usize..6,
+    ) {
         let safety = Safety { people, percent };
         let had: BTreeSet<u8> = old.iter().filter(|(_, value)| value.0).map(|(id, _)| *id).collect();
-        let lost = had.iter().filter(|id| !new.get(id).is_some_and(|value| value.0)).count();
-        match plan(&of(&old), &of(&new), safety) {
+        let gone = |id: &&u8| !new.get(id).is_some_and(|value| value.0);
+        let (lost, suspended) = (had.iter().filter(gone).count(), linked.iter().filter(gone).count());
+        let links = active(linked.iter().copied());
+        let (old, now) = (of(&old), of(&new));
+        let recent = Taken { people: recent, accounts: recent, roles: recent };
+        let basis = Basis { before: Some(&old), linked: &links, recent };
+        match compare(&issuer(), basis, &now, Faults::default(), safety) {
             Ok(plan) => {
-                prop_assert!(lost <= safety.allowed(had.len()));
-                prop_assert!(!(new.is_empty() && lost > 0));
-                let takes = plan.count(|what| matches!(what, What::Disabled | What::Vanished));
-                prop_assert_eq!(takes, lost);
+                let may = |of: usize| safety.allowed(of + recent.people).saturating_sub(recent.people);
+                prop_assert!(lost <= may(had.union(&linked).count()));
+                prop_assert!(suspended <= may(linked.len()));
+                prop_assert!(linked.len() < 2 || suspended < linked.len());
+                prop_assert!(!(new.is_empty() && lost + suspended > 0));
+                prop_assert_eq!(plan.taken().accounts, suspended);
+                prop_assert!(plan.taken().people >= lost);
             }
             Err(held) => prop_assert!(!held.reasons().is_empty()),
         }
     }
+}
+
+/// What hides a thousand people of fifty thousand is 2 %, and may be everybody who has an account here.
+#[test]
+fn the_accounts_here_count_and_not_the_directory_alone() {
+    let old = snapshot(people(200));
+    let hidden = |count: usize| snapshot(people(200).split_off(count));
+    let reasons = |linked: &Linked, new: &Snapshot| {
+        let compared =
+            compare(&issuer(), basis(Some(&old), linked), new, Faults::default(), Safety::default());
+        compared.map_or_else(|held| held.reasons().to_vec(), |_| Vec::new())
+    };
+    // 30 of 200 people may go; but not where they are 30 of 60 accounts.
+    assert_eq!(reasons(&active([]), &hidden(30)), []);
+    assert_eq!(
+        reasons(&active(1..=60), &hidden(30)),
+        [Reason::Accounts { taken: 30, before: 60, allowed: 12 }]
+    );
+    assert_eq!(reasons(&active(1..=60), &hidden(12)), []);
+    // However few there are, not all of them.
+    assert_eq!(
+        reasons(&active(1..=10), &hidden(10)),
+        [Reason::Accounts { taken: 10, before: 10, allowed: 9 }]
+    );
+    assert_eq!(reasons(&active(1..=10), &hidden(9)), []);
+    assert_eq!(reasons(&active([1]), &hidden(1)), [], "one may leave");
+}
+
+#[test]
+fn what_was_taken_lately_counts() {
+    let (old, new) = (snapshot(people(100)), snapshot(people(100).split_off(15)));
+    let linked = active(1..=100);
+    let with = |recent| {
+        let basis = Basis { before: Some(&old), linked: &linked, recent };
+        compare(&issuer(), basis, &new, Faults::default(), Safety::default())
+    };
+    assert_eq!(with(Taken::default()).unwrap().taken(), Taken { people: 15, accounts: 15, roles: 0 });
+    let recent = |people, accounts| Taken { people, accounts, roles: 0 };
+    // Of 106 there were, 21 may go, and 6 have gone.
+    assert!(with(recent(6, 6)).is_ok());
+    let held = with(recent(7, 0)).unwrap_err();
+    assert_eq!(held.reasons(), [Reason::Access { taken: 15, before: 100, allowed: 14 }]);
+    let held = with(recent(0, 7)).unwrap_err();
+    assert_eq!(held.reasons(), [Reason::Accounts { taken: 15, before: 100, allowed: 14 }]);
+}
+
+#[test]
+fn who_was_suspended_and_is_there_comes_in_again() {
+    let mut now = people(4);
+    now[1].disabled = true;
+    let same = snapshot(now);
+    let link = |id: u8| issuer().link(&[id; 16]);
+    let other = Issuer::directory(IssuerId([1; 16])).link(&[3; 16]);
+    // 1 is let in, 2 is disabled, 9 is not there: a plan that resumed 1 was done in part.
+    let linked = Linked { active: vec![link(3)], suspended: vec![link(1), link(2), link(9), other] };
+    let plan = compare(&issuer(), basis(Some(&same), &linked), &same, Faults::default(), Safety::default());
+    let plan = plan.unwrap();
+    let told: Vec<_> = plan.changes().iter().map(|change| (change.link, change.what)).collect();
+    assert_eq!(told, [(link(1), What::Enabled)]);
+    // Where the difference says so already, it is said once.
+    let mut then = people(4);
+    then[0].disabled = true;
+    then[1].disabled = true;
+    let plan = compare(
+        &issuer(),
+        basis(Some(&snapshot(then)), &linked),
+        &same,
+        Faults::default(),
+        Safety::default(),
+    );
+    assert_eq!(plan.unwrap().count(What::resumes), 1);
+}
+
+#[test]
+fn a_release_is_for_what_was_looked_at_and_little_more() {
+    let old = snapshot(people(100));
+    let held = |gone: std::ops::Range<u8>| {
+        let mut now = people(100);
+        now.retain(|person| !gone.contains(&person.id().as_bytes()[0]));
+        plan(&old, &snapshot(now), Safety::default()).unwrap_err()
+    };
+    let released = held(1..41);
+    // One of them came back; and one more left.
+    let plan = held(2..41).release_within(&released).unwrap();
+    assert_eq!((plan.count(What::suspends), plan.taken()), (39, Taken::default()));
+    let plan = held(1..42).release_within(&released).unwrap();
+    assert_eq!(
+        plan.taken(),
+        Taken { people: 1, accounts: 0, roles: 0 },
+        "the rest is not of the officer's word"
+    );
+    assert!(plan.released().is_some());
+    // As many as may go anyway, and one more than that.
+    assert!(held(1..61).release_within(&released).is_ok());
+    assert!(held(1..62).release_within(&released).is_err());
+    // As many, but others.
+    assert!(held(51..91).release_within(&released).is_err());
+    // Nobody at all was not looked at.
+    assert!(held(1..101).release_within(&held(1..91)).is_err());
+}
+
+#[test]
+fn an_officer_sees_who_would_lose_which_role() {
+    let grouped = |role: Option<Role>| {
+        let mut people = people(30);
+        if let Some(role) = role {
+            people.iter_mut().for_each(|person| person.wanted.add(role));
+        }
+        snapshot(people)
+    };
+    let held = plan(&grouped(Some(Role::Operator)), &grouped(None), Safety::default()).unwrap_err();
+    let mut operator = Wanted::default();
+    operator.add(Role::Operator);
+    assert_eq!(held.lost_roles().len(), 30);
+    assert!(held.lost_roles().iter().all(|lost| lost.lost == operator && lost.person.login().is_some()));
+    // A word for one role is none for another.
+    let other = plan(&grouped(Some(Role::User)), &grouped(None), Safety::default()).unwrap_err();
+    assert!(other.release_within(&held).is_err());
+    let same = plan(&grouped(Some(Role::Operator)), &grouped(None), Safety::default()).unwrap_err();
+    assert!(same.release_within(&held).is_ok());
+}
+
+#[test]
+fn many_operators_at_once_wait_for_an_officer() {
+    let grouped = |count: usize| {
+        let mut people = people(100);
+        people.iter_mut().take(count).for_each(|person| person.wanted.add(Role::Operator));
+        snapshot(people)
+    };
+    let linked = active(1..=30);
+    let with = |old: &Snapshot, new: &Snapshot, linked: &Linked| {
+        compare(&issuer(), basis(Some(old), linked), new, Faults::default(), Safety::default())
+    };
+    assert!(with(&grouped(5), &grouped(15), &linked).is_ok());
+    let held = with(&grouped(5), &grouped(16), &linked).unwrap_err();
+    assert_eq!(held.reasons(), [Reason::Operators { given: 11, before: 30, allowed: 10 }]);
+    assert!(with(&grouped(0), &grouped(90), &Linked::default()).is_ok(), "nobody of them has an account");
+    // A word is for these, and a few more; others have another digest.
+    let other = with(&grouped(4), &grouped(16), &linked).unwrap_err();
+    assert_ne!(other.digest(), held.digest());
+    assert!(other.release_within(&held).is_ok());
+    let more = with(&grouped(5), &grouped(27), &linked).unwrap_err();
+    assert!(more.release_within(&held).is_err());
 }

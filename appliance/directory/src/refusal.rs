@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::config::Kind;
-use crate::wire::LdapResult;
+use crate::wire::{LdapResult, PasswordState};
 
 /// Why somebody was not let in. For the audit record alone: whoever signs in hears one answer for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Refusal {
     EmptyPassword,
     /// A password that is longer than any is taken. It never reached the directory.
     TooLong,
+    /// A password with a NUL in it, behind which some directories do not look. It never reached the directory.
+    Nul,
     /// Nobody signs in under this name.
     UnknownLogin,
     /// Several entries have this name, or one entry has several.
@@ -48,6 +50,7 @@ impl Refusal {
         match self {
             Self::EmptyPassword => "empty-password",
             Self::TooLong => "password-too-long",
+            Self::Nul => "password-with-nul",
             Self::UnknownLogin => "unknown-login",
             Self::SharedLogin => "shared-login",
             Self::NoId => "no-id",
@@ -98,7 +101,11 @@ pub(crate) enum Verdict {
 /// Reads the answer to a sign-in. Only code 0 lets anybody in.
 pub(crate) fn verdict(kind: Kind, result: &LdapResult) -> Verdict {
     match result.code {
-        0 => Verdict::Accepted,
+        0 => match result.password {
+            PasswordState::Good => Verdict::Accepted,
+            PasswordState::Expired => Verdict::Refused(Refusal::PasswordExpired),
+            PasswordState::MustChange => Verdict::Refused(Refusal::MustChangePassword),
+        },
         // inappropriateAuthentication (it has no password), invalidCredentials, and noSuchObject from those who tell.
         32 | 48 | 49 => Verdict::Refused(match kind {
             Kind::ActiveDirectory => active_directory(&result.diagnostic),
@@ -138,7 +145,11 @@ mod tests {
     use super::*;
 
     fn of(kind: Kind, code: u32, diagnostic: &str) -> Verdict {
-        verdict(kind, &LdapResult { code, diagnostic: diagnostic.into() })
+        said(kind, code, diagnostic, PasswordState::Good)
+    }
+
+    fn said(kind: Kind, code: u32, diagnostic: &str, password: PasswordState) -> Verdict {
+        verdict(kind, &LdapResult { code, diagnostic: diagnostic.into(), password })
     }
 
     #[test]
@@ -147,6 +158,12 @@ mod tests {
             for code in 0..200 {
                 assert_eq!(of(kind, code, "") == Verdict::Accepted, code == 0, "{code}");
             }
+        }
+        for kind in [Kind::Ldap, Kind::ActiveDirectory] {
+            let expired = said(kind, 0, "", PasswordState::Expired);
+            assert_eq!(expired, Verdict::Refused(Refusal::PasswordExpired));
+            let must_change = said(kind, 0, "", PasswordState::MustChange);
+            assert_eq!(must_change, Verdict::Refused(Refusal::MustChangePassword));
         }
         assert_eq!(of(Kind::Ldap, 51, ""), Verdict::CannotSay);
         assert_eq!(of(Kind::Ldap, 10, ""), Verdict::CannotSay, "a referral");

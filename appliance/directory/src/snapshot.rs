@@ -68,11 +68,12 @@ impl Wanted {
         }
     }
 
-    /// The roles. It is a wish: whoever may give them decides. `None` where no group stands for one.
+    /// The roles. `otherwise` is what somebody has who is in no group that stands for one: to take no groups for no answer
+    /// would leave them the roles of the groups that they were in.
     #[must_use]
-    pub fn roles(self) -> Option<Roles> {
+    pub fn roles_or(self, otherwise: Roles) -> Roles {
         let roles: Vec<Role> = self.iter().collect();
-        Roles::new(&roles).ok()
+        Roles::new(&roles).unwrap_or(otherwise)
     }
 
     fn iter(self) -> impl Iterator<Item = Role> {
@@ -86,6 +87,15 @@ impl Wanted {
     /// Whether one of them is not among `later` any more.
     pub(crate) const fn loses(self, later: Self) -> bool {
         self.0 & !later.0 != 0
+    }
+
+    pub(crate) fn has(self, role: Role) -> bool {
+        self.iter().any(|wanted| wanted == role)
+    }
+
+    /// Those that are not among `later`.
+    pub(crate) const fn without(self, later: Self) -> Self {
+        Self(self.0 & !later.0)
     }
 }
 
@@ -249,12 +259,10 @@ impl Snapshot {
         logins
     }
 
-    /// Whether both say the same, whenever they were taken.
+    /// Whether both say the same, whenever they were taken. An update number that has moved says nothing by itself: to
+    /// store everybody anew for each change of a machine's password would cost 6 MiB a minute.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        self.settings == other.settings
-            && self.source == other.source
-            && self.usn == other.usn
-            && self.people == other.people
+        self.settings == other.settings && self.source == other.source && self.people == other.people
     }
 }
 
@@ -335,10 +343,14 @@ pub(crate) mod tests {
         for role in Role::ALL {
             let mut wanted = Wanted::default();
             wanted.add(role);
-            assert_eq!(wanted.roles().is_some(), matches!(role, Role::User | Role::Operator), "{role}");
+            let mappable = matches!(role, Role::User | Role::Operator);
+            assert_eq!(wanted != Wanted::default(), mappable, "{role}");
+            let auditor = Roles::new(&[Role::Auditor]).unwrap();
+            let expected = if mappable { Roles::new(&[role]).unwrap() } else { auditor };
+            assert_eq!(wanted.roles_or(auditor), expected, "{role}");
         }
         let both = Wanted(3);
-        assert_eq!(both.roles(), Some(Roles::new(&[Role::User, Role::Operator]).unwrap()));
+        assert_eq!(both.roles_or(Roles::USER), Roles::new(&[Role::User, Role::Operator]).unwrap());
         assert!(both.loses(Wanted(1)) && !Wanted(1).loses(both) && !both.loses(both));
     }
 

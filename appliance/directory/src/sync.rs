@@ -63,6 +63,8 @@ pub(crate) async fn read(
     let numbers = config.kind == Kind::ActiveDirectory;
     let comparable =
         old.filter(|old| old.source == source.0 && (source.0 != Snapshot::NO_SOURCE || !numbers));
+    // A controller whose numbers went back was set back, whatever id it has.
+    let comparable = comparable.filter(|old| old.usn <= source.1);
     let mut reading =
         Reading { config, now, people: HashMap::new(), doubtful: Vec::new(), faults: Faults::default() };
     let mode = match comparable {
@@ -131,10 +133,10 @@ async fn source(searcher: &mut Searcher, config: &Config) -> Result<(Hash, u64),
         Err(ServerError::Result { .. }) => None,
         Err(error) => return Err(error),
     };
-    let source = hash::sha384(
-        labels::DIRECTORY_SOURCE,
-        &[service.to_lowercase().as_bytes(), &invocation.unwrap_or_default()],
-    );
+    let Some(invocation) = invocation.filter(|id| !id.is_empty()) else {
+        return Ok((Snapshot::NO_SOURCE, 0));
+    };
+    let source = hash::sha384(labels::DIRECTORY_SOURCE, &[service.to_lowercase().as_bytes(), &invocation]);
     Ok((source, usn))
 }
 
@@ -248,10 +250,10 @@ impl Reading<'_> {
         let gone = old.map_or(&[][..], Snapshot::people).iter().map(Person::id);
         let mut ids = std::mem::take(&mut self.doubtful);
         let gone: Vec<PersonId> = gone.filter(|id| !self.people.contains_key(id)).cloned().collect();
-        // So many are not on the move. They are gone, and the plan will be held back if that is too many.
-        if gone.len() <= limits::ASKED_AGAIN_MAX {
-            ids.extend(gone);
-        }
+        // So many are not on the move. Either they are gone, which the first of them show, or the list was not complete.
+        let missing = gone.len();
+        let asked: Vec<PersonId> = gone.into_iter().take(limits::ASKED_AGAIN_MAX).collect();
+        ids.extend_from_slice(&asked);
         ids.sort_unstable();
         ids.dedup();
         if ids.len() > 2 * limits::ASKED_AGAIN_MAX {
@@ -288,6 +290,9 @@ impl Reading<'_> {
                     }
                 }
             }
+        }
+        if missing > limits::ASKED_AGAIN_MAX && asked.iter().any(|id| self.people.contains_key(id)) {
+            return Err(ServerError::Incomplete { missing });
         }
         Ok(())
     }

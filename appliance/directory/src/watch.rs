@@ -1,7 +1,8 @@
 //! Keeps accounts as the directory has its people: reads, compares, has it applied, and only then goes on from there.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -9,17 +10,18 @@ use tokio::sync::{Notify, watch};
 use zixt_identity::Link;
 use zixt_types::{Hash, Timestamp};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, REFUSED_INTERVALS_MAX};
 use crate::faults::Faults;
-use crate::plan::{Basis, HeldPlan, Plan, compare};
+use crate::plan::{Basis, HeldPlan, Linked, Plan, Taken, compare};
 use crate::snapshot::Snapshot;
 use crate::sync::{Mode, Read};
 
-/// The longest pause while the account that reads is refused, in intervals: with the default, a quarter of an hour. Each try
-/// is a wrong password to the directory, which may lock the account.
-const REFUSED_INTERVALS_MAX: u32 = 16;
 /// The longest pause after other failures. A try costs little, and until there is one who left keeps their sessions.
 const FAILED_INTERVALS_MAX: u32 = 2;
+/// Intervals without a success after which what is known of people is old: two that failed, and time to read.
+const STALE_INTERVALS: u64 = 4;
+/// For how long what was taken counts against what may be taken.
+const BUDGET_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Why accounts were not changed. The same plan comes again.
 #[derive(Debug, Error)]
@@ -29,11 +31,12 @@ pub struct ApplyError(pub String);
 /// What has the accounts.
 #[async_trait]
 pub trait Accounts: Send + Sync {
-    /// The links to this directory of all accounts that are active. Asked in each round, after the directory.
+    /// The links to this directory of all accounts that are active, and of those that it has suspended. Asked in each round,
+    /// before the directory and after it: who is linked meanwhile is looked at in the next.
     ///
     /// # Errors
     /// [`ApplyError`]
-    async fn linked(&self) -> Result<Vec<Link>, ApplyError>;
+    async fn linked(&self) -> Result<Linked, ApplyError>;
 
     /// Does what the plan says, on the authority of its directory, ends the sessions of whoever is suspended, and stores
     /// `snapshot`, all durably, before it returns. May be called again with a plan that was done in part.
@@ -76,6 +79,19 @@ pub struct Health {
     pub last_error: Option<String>,
     /// Tries since the last that came to something.
     pub failures: u32,
+    /// How often the directory is read.
+    pub interval: Duration,
+}
+
+impl Health {
+    /// Whether so much time has passed since accounts were as the directory has its people that somebody who left may still
+    /// be let in: four intervals, or ever since the start; also while a plan is held back.
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let interval = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX);
+        self.last_success
+            .is_none_or(|last| now.0.saturating_sub(last.0) > interval.saturating_mul(STALE_INTERVALS))
+    }
 }
 
 /// Why a release is not possible.
@@ -89,10 +105,9 @@ pub enum ReleaseError {
     Other(Hash),
 }
 
-#[derive(Default)]
 struct State {
     health: Health,
-    released: Option<Hash>,
+    released: Option<Arc<HeldPlan>>,
 }
 
 struct Shared {
@@ -120,16 +135,17 @@ impl WatchHandle {
     }
 
     /// Releases the plan that is held back, once a security officer's word for exactly this digest is there and recorded.
-    /// The directory is read again, and the plan is done if it still takes the same from the same people.
+    /// The directory is read again, and the plan is done if it takes nothing more by then, but for what may be taken without
+    /// a word: [`HeldPlan::release_within`].
     ///
     /// # Errors
     /// [`ReleaseError`]
     pub fn release(&self, digest: Hash) -> Result<(), ReleaseError> {
         let mut state = self.0.state();
-        match state.health.held.as_ref().map(|held| held.digest()) {
+        match state.health.held.clone() {
             None => return Err(ReleaseError::Nothing),
-            Some(held) if held != digest => return Err(ReleaseError::Other(held)),
-            Some(_) => state.released = Some(digest),
+            Some(held) if held.digest() != digest => return Err(ReleaseError::Other(held.digest())),
+            held => state.released = held,
         }
         drop(state);
         self.0.wake.notify_one();
@@ -163,6 +179,11 @@ pub struct Watch {
     snapshot: Option<Snapshot>,
     /// Found when the directory was last read; there is nothing new where it has committed nothing since.
     observed: Faults,
+    /// What was taken without an officer's word, the oldest first. Lost at a restart, of which there are few; an attacker who
+    /// restarts the appliance at will needs no directory.
+    taken: VecDeque<(Timestamp, Taken)>,
+    /// From which server everybody was read last.
+    server: Option<String>,
     shared: Arc<Shared>,
 }
 
@@ -175,8 +196,11 @@ impl Watch {
         clock: Arc<dyn Clock>,
         snapshot: Option<Snapshot>,
     ) -> Self {
-        let shared = Shared { state: Mutex::default(), wake: Notify::new(), rounds: watch::Sender::new(0) };
-        Self { directory, accounts, clock, snapshot, observed: Faults::default(), shared: Arc::new(shared) }
+        let health = Health { interval: directory.config().interval, ..Health::default() };
+        let state = Mutex::new(State { health, released: None });
+        let shared = Arc::new(Shared { state, wake: Notify::new(), rounds: watch::Sender::new(0) });
+        let (observed, taken) = (Faults::default(), VecDeque::new());
+        Self { directory, accounts, clock, snapshot, observed, taken, server: None, shared }
     }
 
     /// What the rest of the server speaks to.
@@ -189,8 +213,10 @@ impl Watch {
     pub async fn run(mut self) {
         loop {
             let interval = self.directory.config().interval;
+            let begun = Instant::now();
             let pause = match self.read_and_apply().await {
-                Ok(()) => interval,
+                // From the begin of one round to the begin of the next.
+                Ok(()) => interval.saturating_sub(begun.elapsed()),
                 Err(trouble) => pause(interval, self.failed(&trouble.error), trouble.refused),
             };
             self.shared.rounds.send_modify(|rounds| *rounds = rounds.saturating_add(1));
@@ -210,12 +236,15 @@ impl Watch {
 
     async fn read_and_apply(&mut self) -> Result<(), Trouble> {
         let directory = self.directory.clone();
+        let before = self.accounts.linked().await.map_err(Trouble::of_accounts)?;
         let read = directory
             .sync(self.snapshot.as_ref(), self.clock.now())
             .await
             .map_err(|error| Trouble { refused: error.refused_the_reader(), error: error.to_string() })?;
-        let linked = self.accounts.linked().await.map_err(Trouble::of_accounts)?;
-        let basis = Basis { before: self.snapshot.as_ref(), linked: &linked };
+        let linked = in_both(&before, self.accounts.linked().await.map_err(Trouble::of_accounts)?);
+        let now = self.clock.now();
+        let recent = recent(&mut self.taken, now);
+        let basis = Basis { before: self.snapshot.as_ref(), linked: &linked, recent };
         let safety = directory.config().safety();
         let Read { snapshot, faults, mode, server, took } = read;
         if mode != Mode::Unchanged {
@@ -224,11 +253,15 @@ impl Watch {
         let compared = compare(directory.issuer(), basis, &snapshot, self.observed.clone(), safety);
         // A release is for the plan that was held back when it was given, and for one round.
         let released = self.shared.state().released.take();
-        let decided = compared.or_else(|held| match released {
-            Some(digest) => held.release(digest),
+        let decided = compared.or_else(|held| match &released {
+            Some(released) => held.release_within(released),
             None => Err(held),
         });
+        // Another server may be a replica that is behind, and has people enabled who are not any more. What it takes is believed
+        // at once; who comes in again waits for a second round.
+        let another = self.server.replace(server.clone()).is_some_and(|before| before != server);
         let plan = match decided {
+            Ok(plan) if another => plan.without_resumes(),
             Ok(plan) => plan,
             Err(held) => {
                 let before = self.shared.state().health.held.as_ref().map(|before| before.digest());
@@ -250,11 +283,14 @@ impl Watch {
             // The point of no return: what is applied is stored, and the next plan begins here.
             if let Err(error) = self.accounts.apply(&plan, &snapshot).await {
                 // An officer's word is used up by what was done, not by a try.
-                self.shared.state().released = plan.released();
+                if plan.released().is_some() {
+                    self.shared.state().released = released;
+                }
                 return Err(Trouble::of_accounts(error));
             }
-            self.snapshot = Some(snapshot);
+            spend(&mut self.taken, now, plan.taken());
         }
+        self.snapshot = Some(snapshot);
         let mut state = self.shared.state();
         state.health = Health {
             last_success: Some(self.clock.now()),
@@ -266,6 +302,7 @@ impl Watch {
             held: None,
             last_error: None,
             failures: 0,
+            interval: directory.config().interval,
         };
         Ok(())
     }
@@ -284,6 +321,30 @@ impl Trouble {
     }
 }
 
+/// Those that were linked before the directory was read, and are.
+fn in_both(before: &Linked, after: Linked) -> Linked {
+    let known: HashSet<&Link> = before.active.iter().collect();
+    let active = after.active.into_iter().filter(|link| known.contains(link)).collect();
+    Linked { active, suspended: after.suspended }
+}
+
+/// What was taken in the last day. What was taken in the future counts: a clock was set back.
+fn recent(taken: &mut VecDeque<(Timestamp, Taken)>, now: Timestamp) -> Taken {
+    taken.retain(|(at, _)| now.0.saturating_sub(at.0) < BUDGET_MS);
+    taken.iter().fold(Taken::default(), |sum, (_, more)| sum.and(*more))
+}
+
+/// Remembers it, one entry a minute at most.
+fn spend(taken: &mut VecDeque<(Timestamp, Taken)>, now: Timestamp, more: Taken) {
+    if more == Taken::default() {
+        return;
+    }
+    match taken.back_mut() {
+        Some((at, sum)) if at.0 / 60_000 == now.0 / 60_000 => *sum = sum.and(more),
+        _ => taken.push_back((now, more)),
+    }
+}
+
 /// How long to wait after so many failures: twice as long each time.
 fn pause(interval: Duration, failures: u32, refused: bool) -> Duration {
     let max = if refused { REFUSED_INTERVALS_MAX } else { FAILED_INTERVALS_MAX };
@@ -293,6 +354,43 @@ fn pause(interval: Duration, failures: u32, refused: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_one_budget() {
+        let one = Taken { people: 1, accounts: 2, roles: 3 };
+        let mut taken = VecDeque::new();
+        spend(&mut taken, Timestamp(0), Taken::default());
+        assert!(taken.is_empty());
+        for at in [0, 59_999, 60_000] {
+            spend(&mut taken, Timestamp(at), one);
+        }
+        assert_eq!(taken.len(), 2, "the first two in one minute");
+        assert_eq!(recent(&mut taken, Timestamp(60_000)), Taken { people: 3, accounts: 6, roles: 9 });
+        assert_eq!(recent(&mut taken, Timestamp(10)).people, 3, "a clock that was set back");
+        assert_eq!(recent(&mut taken, Timestamp(BUDGET_MS)), one);
+        assert_eq!(recent(&mut taken, Timestamp(BUDGET_MS + 60_000)), Taken::default());
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn who_is_linked_meanwhile_waits() {
+        let issuer = zixt_identity::Issuer::directory(zixt_identity::IssuerId([1; 16]));
+        let link = |id: u8| issuer.link(&[id]);
+        let of = |active: &[u8], suspended: &[u8]| Linked {
+            active: active.iter().map(|id| link(*id)).collect(),
+            suspended: suspended.iter().map(|id| link(*id)).collect(),
+        };
+        assert_eq!(in_both(&of(&[1, 2], &[]), of(&[2, 3], &[4])), of(&[2], &[4]));
+    }
+
+    #[test]
+    fn what_is_known_grows_old() {
+        let mut health = Health { interval: Duration::from_secs(60), ..Health::default() };
+        assert!(health.is_stale(Timestamp(0)), "nothing was ever read");
+        health.last_success = Some(Timestamp(1_000));
+        assert!(!health.is_stale(Timestamp(241_000)) && health.is_stale(Timestamp(241_001)));
+        assert!(!health.is_stale(Timestamp(0)), "a clock that was set back");
+    }
 
     #[test]
     fn pauses_grow_to_an_end() {

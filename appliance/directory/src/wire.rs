@@ -24,6 +24,12 @@ pub enum WireError {
     /// It is no message of the protocol, or of another kind than was asked for.
     #[error("not what RFC 4511 has here: {0}")]
     Malformed(&'static str),
+    /// It has more elements than are taken, each of which costs more in memory than on the wire.
+    #[error("a message of more than {max} elements")]
+    TooManyElements {
+        /// Elements allowed.
+        max: usize,
+    },
     /// More came in one synchronisation than any directory has.
     #[error("more than {max} bytes in one exchange")]
     Budget {
@@ -49,6 +55,11 @@ const SIMPLE: u8 = 0x80;
 const REFERRAL: u8 = 0xa3;
 const CONTROLS: u8 = 0xa0;
 
+/// Request and response of a password policy (draft-behera-ldap-password-policy-10 section 6).
+const PASSWORD_POLICY_OID: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
+/// Netscape's control: the password has expired, and has to be changed (draft-vchu-ldap-pwd-policy-00).
+const PASSWORD_EXPIRED_OID: &str = "2.16.840.1.113730.3.4.4";
+
 const STARTTLS_OID: &[u8] = b"1.3.6.1.4.1.1466.20037";
 
 /// The result of an operation (RFC 4511 section 4.1.9).
@@ -57,21 +68,42 @@ pub(crate) struct LdapResult {
     pub(crate) code: u32,
     /// The server's explanation, cut, without control characters. For the record alone.
     pub(crate) diagnostic: String,
+    /// What a server said of a password beside the code.
+    pub(crate) password: PasswordState,
 }
 
-/// A request to sign in with a password (RFC 4511 section 4.2). Its memory is wiped.
+/// What a server says of a password that it takes. OpenLDAP, 389 Directory Server and FreeIPA answer with success where the
+/// password has expired or was reset, and then allow nothing but a change of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum PasswordState {
+    /// Nothing that keeps anybody out.
+    #[default]
+    Good,
+    /// It has expired; sign-ins that are left until it is changed included.
+    Expired,
+    /// It was reset by somebody else, and has to be changed.
+    MustChange,
+}
+
+/// A request to sign in with a password (RFC 4511 section 4.2). It asks what the server's policy says of the password, in a
+/// control that is not critical: who does not know it says nothing. Its memory is wiped.
 pub(crate) fn bind_request(message: u8, dn: &str, password: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = element_length(1) + element_length(dn.len()) + element_length(password.len());
     // As long as it will be, so that no copy of the password stays behind in a smaller buffer.
-    let mut out = Zeroizing::new(Vec::with_capacity(length + 32));
+    let mut out = Zeroizing::new(Vec::with_capacity(length + 96));
+    let mut name = Vec::new();
+    push(&mut name, OCTETS, PASSWORD_POLICY_OID.as_bytes());
+    let mut control = Vec::new();
+    push(&mut control, SEQUENCE, &name);
     out.push(SEQUENCE);
-    push_length(&mut out, element_length(1) + element_length(length));
+    push_length(&mut out, element_length(1) + element_length(length) + element_length(control.len()));
     push(&mut out, INTEGER, &[message]);
     out.push(BIND_REQUEST);
     push_length(&mut out, length);
     push(&mut out, INTEGER, &[3]);
     push(&mut out, OCTETS, dn.as_bytes());
     push(&mut out, SIMPLE, password);
+    push(&mut out, CONTROLS, &control);
     out
 }
 
@@ -145,8 +177,20 @@ pub(crate) async fn read_message(
 
 /// The answer to [`bind_request`].
 pub(crate) fn bind_answer(message: &[u8], expected: u8) -> Result<LdapResult, WireError> {
-    let mut body = Reader(response(message, expected, BIND_RESPONSE)?);
-    let result = body.result()?;
+    let mut password = PasswordState::Good;
+    let body = response(message, expected, BIND_RESPONSE, &mut |name, value| {
+        let said = match name {
+            PASSWORD_EXPIRED_OID => PasswordState::Expired,
+            PASSWORD_POLICY_OID => password_policy(value)?,
+            _ => return Ok(()),
+        };
+        if said != PasswordState::Good {
+            password = said;
+        }
+        Ok(())
+    })?;
+    let mut body = Reader(body);
+    let result = LdapResult { password, ..body.result()? };
     // serverSaslCreds: not asked for, and ignored.
     if !body.0.is_empty() {
         body.expect(0x87, "the end of a bind's answer")?;
@@ -157,7 +201,7 @@ pub(crate) fn bind_answer(message: &[u8], expected: u8) -> Result<LdapResult, Wi
 
 /// The answer to [`starttls_request`].
 pub(crate) fn starttls_answer(message: &[u8], expected: u8) -> Result<LdapResult, WireError> {
-    let mut body = Reader(response(message, expected, EXTENDED_RESPONSE)?);
+    let mut body = Reader(response(message, expected, EXTENDED_RESPONSE, &mut |_, _| Ok(()))?);
     let result = body.result()?;
     if body.0.first() == Some(&0x8a) {
         body.expect(0x8a, "the name of an extended answer")?;
@@ -169,7 +213,45 @@ pub(crate) fn starttls_answer(message: &[u8], expected: u8) -> Result<LdapResult
     Ok(result)
 }
 
-fn response(message: &[u8], expected: u8, kind: u8) -> Result<&[u8], WireError> {
+/// `SEQUENCE { warning [0] CHOICE { [0] seconds left, [1] sign-ins left } OPTIONAL, error [1] ENUMERATED OPTIONAL }`. What else
+/// it says (a lockout, a password that is too short) comes with a code of its own or matters to a change alone.
+fn password_policy(value: &[u8]) -> Result<PasswordState, WireError> {
+    const WHAT: &str = "what a password policy says";
+    if value.is_empty() {
+        return Ok(PasswordState::Good);
+    }
+    let mut value = Reader(value);
+    let mut inside = Reader(value.expect(SEQUENCE, WHAT)?);
+    value.end(WHAT)?;
+    let mut state = PasswordState::Good;
+    if inside.0.first() == Some(&0xa0) {
+        let mut warning = Reader(inside.expect(0xa0, WHAT)?);
+        // Signed in with a password that is over already.
+        if warning.any(WHAT)?.0 == 0x81 {
+            state = PasswordState::Expired;
+        }
+        warning.end(WHAT)?;
+    }
+    if !inside.0.is_empty() {
+        match inside.expect(0x81, WHAT)? {
+            [0] => state = PasswordState::Expired,
+            [2] => state = PasswordState::MustChange,
+            _ => {}
+        }
+        inside.end(WHAT)?;
+    }
+    Ok(state)
+}
+
+/// A control's name and its value; empty where it has none.
+type Control<'c> = dyn FnMut(&str, &[u8]) -> Result<(), WireError> + 'c;
+
+fn response<'a>(
+    message: &'a [u8],
+    expected: u8,
+    kind: u8,
+    control: &mut Control<'_>,
+) -> Result<&'a [u8], WireError> {
     let mut message = Reader(message);
     let mut inside = Reader(message.expect(SEQUENCE, "a message")?);
     message.end("a message")?;
@@ -177,13 +259,14 @@ fn response(message: &[u8], expected: u8, kind: u8) -> Result<&[u8], WireError> 
         return Err(WireError::Malformed("an answer to another request"));
     }
     let body = inside.expect(kind, "the answer that was asked for")?;
-    inside.controls()?;
+    inside.controls(control)?;
     Ok(body)
 }
 
 /// Walks through a message that answers a search: an entry, a reference or the end. Every length, tag and text is
-/// what the protocol has there, up to the last byte.
-pub(crate) fn check_search_answer(message: &[u8]) -> Result<(), WireError> {
+/// what the protocol has there, up to the last byte. Gives how many elements an entry has, at most
+/// [`limits::ELEMENTS_MAX`].
+pub(crate) fn check_search_answer(message: &[u8]) -> Result<usize, WireError> {
     let mut message = Reader(message);
     let mut inside = Reader(message.expect(SEQUENCE, "a message")?);
     message.end("a message")?;
@@ -194,15 +277,24 @@ pub(crate) fn check_search_answer(message: &[u8]) -> Result<(), WireError> {
     }
     let (kind, body) = inside.any("an operation")?;
     let mut body = Reader(body);
+    let mut elements = 0;
+    let mut count = |more: usize| {
+        elements += more;
+        let max = limits::ELEMENTS_MAX;
+        if elements > max { Err(WireError::TooManyElements { max }) } else { Ok(()) }
+    };
     match kind {
         SEARCH_ENTRY => {
             body.text("an entry's name")?;
             let mut attributes = Reader(body.expect(SEQUENCE, "an entry's attributes")?);
             while !attributes.0.is_empty() {
+                // The attribute, its name and the set of its values.
+                count(3)?;
                 let mut attribute = Reader(attributes.expect(SEQUENCE, "an attribute")?);
                 attribute.text("an attribute's name")?;
                 let mut values = Reader(attribute.expect(SET, "an attribute's values")?);
                 while !values.0.is_empty() {
+                    count(1)?;
                     values.expect(OCTETS, "a value")?;
                 }
                 attribute.end("an attribute")?;
@@ -215,14 +307,13 @@ pub(crate) fn check_search_answer(message: &[u8]) -> Result<(), WireError> {
             if body.0.is_empty() {
                 return Err(WireError::Malformed("a reference that refers"));
             }
-            while !body.0.is_empty() {
-                body.text("a reference")?;
-            }
+            body.references()?;
         }
         _ => return Err(WireError::Malformed("an entry, a reference or the end of a search")),
     }
     body.end("the end of an operation")?;
-    inside.controls()
+    inside.controls(&mut |_, _| Ok(()))?;
+    Ok(elements)
 }
 
 /// Reads elements one after the other. Nothing is nested deeper than the code that reads it.
@@ -273,30 +364,45 @@ impl<'a> Reader<'a> {
             if referral.0.is_empty() {
                 return Err(WireError::Malformed("a referral that refers"));
             }
-            while !referral.0.is_empty() {
-                referral.text("a referral")?;
-            }
+            referral.references()?;
         }
-        Ok(LdapResult { code, diagnostic })
+        Ok(LdapResult { code, diagnostic, password: PasswordState::Good })
     }
 
-    fn controls(&mut self) -> Result<(), WireError> {
+    fn references(&mut self) -> Result<(), WireError> {
+        let mut count = 0;
+        while !self.0.is_empty() {
+            count += 1;
+            if count > limits::REFERENCES_MAX {
+                return Err(WireError::TooManyElements { max: limits::REFERENCES_MAX });
+            }
+            self.text("a reference")?;
+        }
+        Ok(())
+    }
+
+    fn controls(&mut self, each: &mut Control<'_>) -> Result<(), WireError> {
         if self.0.is_empty() {
             return Ok(());
         }
         let mut controls = Reader(self.expect(CONTROLS, "controls")?);
+        let mut count = 0;
         while !controls.0.is_empty() {
+            count += 1;
+            if count > limits::CONTROLS_MAX {
+                return Err(WireError::TooManyElements { max: limits::CONTROLS_MAX });
+            }
             let mut control = Reader(controls.expect(SEQUENCE, "a control")?);
-            control.text("a control's name")?;
+            let name = control.text("a control's name")?;
             if control.0.first() == Some(&BOOLEAN)
                 && control.expect(BOOLEAN, "a control's weight")?.len() != 1
             {
                 return Err(WireError::Malformed("a control's weight"));
             }
-            if !control.0.is_empty() {
-                control.expect(OCTETS, "a control's value")?;
-            }
+            let value =
+                if control.0.is_empty() { &[][..] } else { control.expect(OCTETS, "a control's value")? };
             control.end("a control")?;
+            each(name, value)?;
         }
         self.end("the end of a message")
     }
@@ -376,11 +482,12 @@ mod tests {
     fn requests_have_the_bytes_of_the_protocol() {
         assert_eq!(
             *bind_request(1, "cn=a", b"pw"),
-            b"\x30\x12\x02\x01\x01\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02pw"
+            b"\x30\x31\x02\x01\x01\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02pw\
+              \xa0\x1d\x30\x1b\x04\x191.3.6.1.4.1.42.2.27.8.5.1"
         );
         let long = bind_request(2, &"d".repeat(300), &[b'p'; 200]);
-        assert_eq!(long[..4], [0x30, 0x82, 0x02, 0x05]);
-        assert_eq!(long.len(), 4 + 0x205);
+        assert_eq!(long[..4], [0x30, 0x82, 0x02, 0x05 + 31]);
+        assert_eq!(long.len(), 4 + 0x205 + 31);
         assert_eq!(starttls_request(1), b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037");
         let unbind = unbind_request(3);
         let mut unbind = Reader(&unbind).expect(SEQUENCE, "").map(Reader).unwrap();
@@ -408,7 +515,7 @@ mod tests {
         let done = message(2, &[&result(SEARCH_DONE, 0, b""), &element(CONTROLS, &[&control])]);
         let referred = message(2, &[&element(SEARCH_REFERENCE, &[&element(OCTETS, &[b"ldap://x"])])]);
         for good in [message(2, &[&entry]), done.clone(), referred] {
-            assert_eq!(check_search_answer(&good), Ok(()));
+            assert!(check_search_answer(&good).is_ok());
             for length in 0..good.len() {
                 assert!(check_search_answer(&good[..length]).is_err(), "cut to {length}");
             }
@@ -432,6 +539,55 @@ mod tests {
         // Nested as deep as one likes: refused at the first level that does not belong there.
         let nested = (0..10_000).fold(Vec::new(), |inner, _| element(SEQUENCE, &[&inner]));
         assert!(check_search_answer(&message(2, &[&nested])).is_err());
+    }
+
+    #[test]
+    fn what_is_said_of_a_password_is_heard() {
+        use PasswordState::{Expired, Good, MustChange};
+        let with = |name: &str, value: Option<&[u8]>| {
+            let value = value.map(|value| element(OCTETS, &[value])).unwrap_or_default();
+            let control = element(SEQUENCE, &[&element(OCTETS, &[name.as_bytes()]), &value]);
+            let answer = message(1, &[&result(BIND_RESPONSE, 0, b""), &element(CONTROLS, &[&control])]);
+            bind_answer(&answer, 1).map(|result| result.password)
+        };
+        let policy = |inside: &[u8]| with(PASSWORD_POLICY_OID, Some(&element(SEQUENCE, &[inside])));
+        assert_eq!(with(PASSWORD_EXPIRED_OID, Some(b"0")), Ok(Expired));
+        assert_eq!(with(PASSWORD_EXPIRED_OID, None), Ok(Expired));
+        assert_eq!(with("2.16.840.1.113730.3.4.5", Some(b"86400")), Ok(Good), "it will expire");
+        assert_eq!(with(PASSWORD_POLICY_OID, None), Ok(Good));
+        assert_eq!(policy(&[]), Ok(Good));
+        assert_eq!(policy(&[0xa0, 3, 0x80, 1, 9]), Ok(Good), "seconds left");
+        assert_eq!(policy(&[0xa0, 3, 0x81, 1, 2]), Ok(Expired), "sign-ins left");
+        assert_eq!(policy(&[0x81, 1, 0]), Ok(Expired));
+        assert_eq!(policy(&[0x81, 1, 2]), Ok(MustChange));
+        assert_eq!(policy(&[0x81, 1, 1]), Ok(Good), "locked comes with a code");
+        assert_eq!(policy(&[0xa0, 3, 0x80, 1, 9, 0x81, 1, 2]), Ok(MustChange));
+        for bad in [&[0xa0, 0][..], &[0x82, 1, 0], &[0x81, 1, 0, 0], &[0xa0, 3, 0x81, 1]] {
+            assert!(policy(bad).is_err(), "{bad:02x?}");
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_and_not_bytes_alone() {
+        let with = |count: usize| {
+            let values = [OCTETS, 0].repeat(count);
+            let attribute = element(SEQUENCE, &[&element(OCTETS, &[b"cn"]), &element(SET, &[&values])]);
+            let entry = [element(OCTETS, &[b"uid=ann"]), element(SEQUENCE, &[&attribute])].concat();
+            check_search_answer(&message(2, &[&element(SEARCH_ENTRY, &[&entry])]))
+        };
+        let max = limits::ELEMENTS_MAX;
+        assert_eq!(with(max - 3), Ok(max));
+        assert_eq!(with(max - 2), Err(WireError::TooManyElements { max }));
+        let reference = element(OCTETS, &[b"ldap://x"]);
+        let referred = |count: usize| message(2, &[&element(SEARCH_REFERENCE, &[&reference.repeat(count)])]);
+        assert!(check_search_answer(&referred(limits::REFERENCES_MAX)).is_ok());
+        assert!(check_search_answer(&referred(limits::REFERENCES_MAX + 1)).is_err());
+        let control = element(SEQUENCE, &[&element(OCTETS, &[b"1.2"])]);
+        let controlled = |count: usize| {
+            message(2, &[&result(SEARCH_DONE, 0, b""), &element(CONTROLS, &[&control.repeat(count)])])
+        };
+        assert!(check_search_answer(&controlled(limits::CONTROLS_MAX)).is_ok());
+        assert!(check_search_answer(&controlled(limits::CONTROLS_MAX + 1)).is_err());
     }
 
     proptest! {

@@ -18,7 +18,10 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
-use zixt_directory::{Directory, Mode, Refusal, Unavailable};
+use zixt_directory::{
+    Accounts, ApplyError, BindError, Clock, Directory, HeldPlan, Linked, Mode, Plan, Refusal, Snapshot,
+    Unavailable, Watch, What,
+};
 
 fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
@@ -54,6 +57,11 @@ fn page(cookie: &[u8]) -> Vec<u8> {
     element(0xa0, &[&control])
 }
 
+/// The end of a search, and of its pages.
+fn done(number: u8) -> Vec<u8> {
+    message(number, &result(0x65, 0), &page(b""))
+}
+
 /// What a server does with a search; the sign-in of the account that reads has succeeded.
 type Behaviour = fn(u8) -> Vec<Vec<u8>>;
 
@@ -85,10 +93,11 @@ async fn serve(mut stream: TlsStream<TcpStream>, user_code: u8, behaviour: Behav
                 let _ = stream.write_all(&message(number, &result(0x61, user_code), &[])).await;
             }
             0x63 => {
-                for part in behaviour(number) {
-                    if stream.write_all(&part).await.is_err() {
-                        return;
-                    }
+                // At once, and to the end: what TLS keeps back would never be sent.
+                if stream.write_all(&behaviour(number).concat()).await.is_err()
+                    || stream.flush().await.is_err()
+                {
+                    return;
                 }
             }
             _ => return,
@@ -237,12 +246,11 @@ async fn a_referral_leads_nowhere() {
         vec![
             message(number, &reference, &[]),
             message(number, &entry(&format!("uid=a,{SUFFIX}"), 7, 10), &[]),
-            message(number, &result(0x65, 0), &[]),
+            done(number),
         ]
     };
-    let directory = with(behaviour, "").await;
-    let read = directory.sync(None, now()).await.unwrap();
-    assert_eq!(read.snapshot.people().len(), 1, "what is here is read");
+    // What is here is not all that there is.
+    refused_with(behaviour, "a part of the tree is at").await;
     let referred: Behaviour = |number| {
         let referral = element(0xa3, &[&element(0x04, &[url().as_bytes()])]);
         let done =
@@ -257,8 +265,7 @@ async fn a_referral_leads_nowhere() {
 #[tokio::test]
 async fn an_entry_without_a_name_of_its_own_is_nobody() {
     // To sign in with an empty name is to sign in as nobody, which succeeds.
-    let nameless: Behaviour =
-        |number| vec![message(number, &entry("", 7, 10), &[]), message(number, &result(0x65, 0), &[])];
+    let nameless: Behaviour = |number| vec![message(number, &entry("", 7, 10), &[]), done(number)];
     let directory = with(nameless, "").await;
     assert_eq!(refusal(directory.bind("somebody", b"password", now()).await), Refusal::NoId);
     let read = directory.sync(None, now()).await.unwrap();
@@ -272,7 +279,7 @@ async fn one_id_in_two_entries_is_nobodys() {
             message(number, &entry("uid=a,dc=x", 7, 10), &[]),
             message(number, &entry("uid=b,dc=x", 7, 10), &[]),
             message(number, &entry("uid=c,dc=x", 8, 10), &[]),
-            message(number, &result(0x65, 0), &[]),
+            done(number),
         ]
     };
     let read = with(twice, "").await.sync(None, now()).await.unwrap();
@@ -300,7 +307,7 @@ async fn whoever_is_moved_meanwhile_is_asked_for_by_their_id() {
             _ => &[("uid=b,dc=x", 2)],
         };
         let entries = found.iter().map(|(dn, id)| message(number, &entry(dn, *id, 1), &[]));
-        entries.chain([message(number, &result(0x65, 0), &[])]).collect()
+        entries.chain([done(number)]).collect()
     };
     let directory = with(moving, "").await;
     let dns = |snapshot: &zixt_directory::Snapshot| -> Vec<String> {
@@ -325,7 +332,7 @@ async fn update_numbers_count_at_one_controller() {
         };
         let attributes: Vec<u8> = attributes.iter().flat_map(attribute).collect();
         let entry = element(0x64, &[&element(0x04, &[b"CN=x"]), &element(0x30, &[&attributes])]);
-        vec![message(number, &entry, &[]), message(number, &result(0x65, 0), &[])]
+        vec![message(number, &entry, &[]), done(number)]
     }
     let behaviour: Behaviour = |number| {
         let root = |usn: &[u8]| {
@@ -349,27 +356,34 @@ async fn update_numbers_count_at_one_controller() {
             5 => root(b"11"),
             6 => controller(number, &[("invocationId", b"first")]),
             7 => controller(number, person),
-            // Set back from a backup: the same number means something else.
-            8 => root(b"11"),
-            9 => controller(number, &[("invocationId", b"second")]),
+            // The number went back, and the id did not change.
+            8 => root(b"9"),
+            9 => controller(number, &[("invocationId", b"first")]),
             10 => controller(number, person),
-            // One that does not tell who it is: nothing can be compared.
-            11 | 13 => controller(number, &[("highestCommittedUSN", b"11")]),
-            12 | 14 => controller(number, person),
+            // Set back from a backup: the same number means something else.
+            11 => root(b"9"),
+            12 => controller(number, &[("invocationId", b"second")]),
+            13 => controller(number, person),
+            // One that does not tell who it is, or since when: nothing can be compared.
+            14 | 16 => controller(number, &[("highestCommittedUSN", b"9")]),
+            15 | 17 => controller(number, person),
+            18 | 21 => root(b"9"),
+            19 | 22 => controller(number, &[]),
+            20 | 23 => controller(number, person),
             more => panic!("search {more}"),
         }
     };
     let directory = with(behaviour, "kind = \"active-directory\"").await;
     let mut snapshot = None;
     let mut modes = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..9 {
         let read = directory.sync(snapshot.as_ref(), now()).await.unwrap();
         assert_eq!(read.snapshot.people().len(), 1);
         modes.push(read.mode);
         snapshot = Some(read.snapshot);
     }
     use Mode::{Full, Incremental, Unchanged};
-    assert_eq!(modes, [Full, Unchanged, Incremental { entries: 0 }, Full, Full, Full]);
+    assert_eq!(modes, [Full, Unchanged, Incremental { entries: 0 }, Full, Full, Full, Full, Full, Full]);
 }
 
 #[tokio::test]
@@ -388,7 +402,7 @@ async fn the_hybrid_exchange_is_used_where_it_is_known_and_can_be_demanded() {
             while let Ok((tcp, _)) = listener.accept().await {
                 let Ok(tls) = acceptor.accept(tcp).await else { continue };
                 names.lock().unwrap().push(tls.get_ref().1.negotiated_key_exchange_group().unwrap().name());
-                tokio::spawn(serve(tls, 0, |number| vec![message(number, &result(0x65, 0), &[])]));
+                tokio::spawn(serve(tls, 0, |number| vec![done(number)]));
             }
         });
         let url = format!("ldaps://127.0.0.1:{port}");
@@ -439,4 +453,300 @@ async fn nothing_is_said_before_tls() {
         let text = instead_of_tls(answer, continues).await;
         assert!(text.contains(expected), "expected {expected:?}, got {text:?}");
     }
+}
+
+/// What a server answers to its nth sign-in, and the number of its request; nothing is no answer.
+type Answer = fn(usize, u8) -> Vec<u8>;
+
+fn good(number: u8) -> Vec<u8> {
+    message(number, &result(0x61, 0), &[])
+}
+
+fn found(number: u8) -> Vec<Vec<u8>> {
+    vec![message(number, &entry(&format!("uid=somebody,{SUFFIX}"), 7, 10), &[]), done(number)]
+}
+
+/// A server that counts sign-ins: its URL and their number.
+async fn counting(authority: &Authority, answer: Answer, behaviour: Behaviour) -> (String, Arc<AtomicUsize>) {
+    let acceptor = acceptor(authority);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("ldaps://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let binds = Arc::new(AtomicUsize::new(0));
+    let counted = binds.clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (acceptor, counted) = (acceptor.clone(), counted.clone());
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                while let Some((number, kind)) = request(&mut tls).await {
+                    let parts = match kind {
+                        0x60 => vec![answer(counted.fetch_add(1, Ordering::SeqCst) + 1, number)],
+                        0x63 => behaviour(number),
+                        _ => return,
+                    };
+                    if tls.write_all(&parts.concat()).await.is_err() || tls.flush().await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, binds)
+}
+
+#[tokio::test]
+async fn values_without_bytes_are_counted() {
+    let empty: Behaviour = |number| {
+        let values = [0x04, 0].repeat(300_000);
+        let attribute = element(0x30, &[&element(0x04, &[b"cn"]), &element(0x31, &[&values])]);
+        let entry = element(0x64, &[&element(0x04, &[b"uid=a"]), &element(0x30, &[&attribute])]);
+        vec![message(number, &entry, &[])]
+    };
+    refused_with(empty, "a message of more than 250000 elements").await;
+}
+
+#[tokio::test]
+async fn a_sign_in_takes_less_than_a_round() {
+    let long: Behaviour = |number| vec![message(number, &entry("uid=a", 7, 300_000), &[]), done(number)];
+    let directory = with(long, "").await;
+    assert_eq!(directory.sync(None, now()).await.unwrap().snapshot.people().len(), 1);
+    let error = unavailable(directory.bind("somebody", b"password", now()).await);
+    assert!(error.contains("at most 262144 are taken"), "{error}");
+    // Somebody who has not heard of the limit that was asked for.
+    let many: Behaviour = |number| {
+        (0..30).map(|id| message(number, &entry("uid=a", id, 1), &[])).chain([done(number)]).collect()
+    };
+    let error = unavailable(with(many, "").await.bind("somebody", b"password", now()).await);
+    assert!(error.contains("entries beyond a limit"), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_without_pages_may_not_be_whole() {
+    let silent: Behaviour = |number| vec![message(number, &result(0x65, 0), &[])];
+    refused_with(silent, "the control of a page, which was asked for").await;
+}
+
+#[tokio::test]
+async fn many_who_are_missing_are_asked_for() {
+    static SEARCHES: AtomicUsize = AtomicUsize::new(0);
+    static THERE: AtomicUsize = AtomicUsize::new(1);
+    let shrinking: Behaviour = |number| {
+        let people = |ids: std::ops::Range<u32>| {
+            let entries = ids.map(|id| message(number, &entry(&format!("uid=p{id},dc=x"), id, 1), &[]));
+            entries.chain([done(number)]).collect()
+        };
+        match SEARCHES.fetch_add(1, Ordering::SeqCst) {
+            0 => people(0..1_100),
+            // The list is empty; and then the first of them is there all the same, or not.
+            1 => people(0..0),
+            2 if THERE.load(Ordering::SeqCst) == 1 => people(0..1),
+            _ => people(0..0),
+        }
+    };
+    let directory = with(shrinking, "").await;
+    let first = directory.sync(None, now()).await.unwrap().snapshot;
+    assert_eq!(first.people().len(), 1_100);
+    let error = directory.sync(Some(&first), now()).await.unwrap_err().to_string();
+    assert!(error.contains("1100 people are missing from the list, and one of them is there"), "{error}");
+    THERE.store(0, Ordering::SeqCst);
+    SEARCHES.store(1, Ordering::SeqCst);
+    let read = directory.sync(Some(&first), now()).await.unwrap();
+    assert_eq!(read.snapshot.people().len(), 0);
+    assert!(SEARCHES.load(Ordering::SeqCst) > 20, "they were asked for");
+}
+
+#[tokio::test]
+async fn a_slow_server_keeps_nobody_from_the_next() {
+    let authority = Authority::new();
+    // Says something often enough, and never ends.
+    let acceptor = acceptor(&authority);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let slow = format!("ldaps://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (acceptor, counted) = (acceptor.clone(), counted.clone());
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                let (number, _) = request(&mut tls).await.unwrap();
+                tls.write_all(&good(number)).await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (number, _) = request(&mut tls).await.unwrap();
+                for id in 0.. {
+                    if tls.write_all(&message(number, &entry("uid=a,dc=x", id, 1), &[])).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            });
+        }
+    });
+    let (quick, _) = counting(&authority, |_, number| good(number), found).await;
+    let settings = settings(&[slow, quick.clone()], "sync_timeout_s = 20");
+    let directory = directory(&settings, authority.pem());
+    assert_eq!(directory.sync(None, now()).await.unwrap().server, quick);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(directory.sync(None, now()).await.unwrap().server, quick);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the one that answered is asked first");
+}
+
+#[tokio::test]
+async fn a_password_goes_to_one_server() {
+    let authority = Authority::new();
+    // Takes the password of the person, and says nothing.
+    let silent: Answer = |nth, number| if nth == 2 { Vec::new() } else { good(number) };
+    let (one, _) = counting(&authority, silent, found).await;
+    let (two, binds) = counting(&authority, |_, number| good(number), found).await;
+    let settings = settings(&[one.clone(), two], "answer_timeout_s = 2");
+    let directory = directory(&settings, authority.pem());
+    match directory.bind("somebody", b"password", now()).await {
+        Err(BindError::Unavailable(error @ Unavailable::Unclear { .. })) => {
+            assert!(error.counts() && !error.refused_the_reader());
+            assert!(error.to_string().contains(&one), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(binds.load(Ordering::SeqCst), 0, "the password went no further");
+    // The next sign-in begins at the other one.
+    let bound = directory.bind("somebody", b"password", now()).await.unwrap();
+    assert_eq!((bound.login(), binds.load(Ordering::SeqCst)), ("somebody", 2));
+    // A server that says that it cannot say has the password, too.
+    let busy: Answer = |nth, number| message(number, &result(0x61, if nth == 2 { 51 } else { 0 }), &[]);
+    let (three, _) = counting(&authority, busy, found).await;
+    let directory = common::directory(&common::settings(&[three], ""), authority.pem());
+    match directory.bind("somebody", b"password", now()).await {
+        Err(BindError::Unavailable(error)) => {
+            assert!(error.counts() && error.to_string().contains("result 51"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_was_refused_is_not_tried_by_everybody() {
+    let authority = Authority::new();
+    let answer: Answer = |nth, number| message(number, &result(0x61, if nth == 1 { 49 } else { 0 }), &[]);
+    let (url, binds) = counting(&authority, answer, found).await;
+    let directory = directory(&settings(&[url], ""), authority.pem());
+    let tried = async || match directory.bind("somebody", b"password", now()).await {
+        Err(BindError::Unavailable(error)) => {
+            assert!(error.refused_the_reader() && !error.counts());
+            error
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(tried().await, Unavailable::NoServer { .. }));
+    for _ in 0..3 {
+        assert!(matches!(tried().await, Unavailable::ReaderRefused { seconds } if seconds <= 900));
+    }
+    assert_eq!(binds.load(Ordering::SeqCst), 1, "each try may lock the account");
+    // A round that succeeds lets people in again.
+    let read: Snapshot = directory.sync(None, now()).await.unwrap().snapshot;
+    assert_eq!(read.people().len(), 1);
+    assert!(directory.bind("somebody", b"password", now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn success_with_a_word_about_the_password_is_none() {
+    let authority = Authority::new();
+    let control = |name: &str, value: &[u8]| {
+        element(0xa0, &[&element(0x30, &[&element(0x04, &[name.as_bytes()]), &element(0x04, &[value])])])
+    };
+    static CONTROL: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let answer: Answer = |nth, number| {
+        let control = if nth % 2 == 0 { CONTROL.lock().unwrap().clone() } else { Vec::new() };
+        message(number, &result(0x61, 0), &control)
+    };
+    let (url, _) = counting(&authority, answer, found).await;
+    let directory = directory(&settings(&[url], ""), authority.pem());
+    let policy = "1.3.6.1.4.1.42.2.27.8.5.1";
+    for (control, expected) in [
+        (control("2.16.840.1.113730.3.4.4", b"0"), Refusal::PasswordExpired),
+        (control(policy, &element(0x30, &[&element(0xa0, &[&[0x81, 1, 2]])])), Refusal::PasswordExpired),
+        (control(policy, &element(0x30, &[&[0x81, 1, 0]])), Refusal::PasswordExpired),
+        (control(policy, &element(0x30, &[&[0x81, 1, 2]])), Refusal::MustChangePassword),
+    ] {
+        *CONTROL.lock().unwrap() = control;
+        assert_eq!(refusal(directory.bind("somebody", b"password", now()).await), expected);
+    }
+    CONTROL.lock().unwrap().clear();
+    assert!(directory.bind("somebody", b"password", now()).await.is_ok());
+}
+
+/// Accounts of which one is suspended by the directory, from some time on.
+#[derive(Default)]
+struct OneSuspended {
+    suspended: Mutex<Vec<zixt_identity::Link>>,
+    /// How often accounts were asked for since, and how often by the time when somebody was resumed.
+    asked: AtomicUsize,
+    resumed_at: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Accounts for OneSuspended {
+    async fn linked(&self) -> Result<Linked, ApplyError> {
+        let suspended = self.suspended.lock().unwrap().clone();
+        if !suspended.is_empty() {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(Linked { active: Vec::new(), suspended })
+    }
+
+    async fn apply(&self, plan: &Plan, _: &Snapshot) -> Result<(), ApplyError> {
+        if !self.suspended.lock().unwrap().is_empty() && plan.count(What::resumes) > 0 {
+            self.resumed_at.store(self.asked.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.suspended.lock().unwrap().clear();
+        }
+        Ok(())
+    }
+
+    async fn held(&self, held: &HeldPlan) -> Result<(), ApplyError> {
+        panic!("{held}")
+    }
+}
+
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> zixt_types::Timestamp {
+        now()
+    }
+}
+
+#[tokio::test]
+async fn another_server_resumes_nobody_at_once() {
+    static GONE: AtomicUsize = AtomicUsize::new(0);
+    let authority = Authority::new();
+    let leaving: Answer = |_, number| {
+        message(number, &result(0x61, if GONE.load(Ordering::SeqCst) == 1 { 52 } else { 0 }), &[])
+    };
+    let (one, _) = counting(&authority, leaving, found).await;
+    let (two, _) = counting(&authority, |_, number| good(number), found).await;
+    let settings = settings(&[one.clone(), two.clone()], "interval_s = 3600");
+    let directory = Arc::new(directory(&settings, authority.pem()));
+    let accounts = Arc::new(OneSuspended::default());
+    let watch = Watch::new(directory.clone(), accounts.clone(), Arc::new(WallClock), None);
+    let handle = watch.handle();
+    let running = tokio::spawn(watch.run());
+    let id = [&[0; 15][..], &[7]].concat();
+    let suspend = || {
+        accounts.asked.store(0, Ordering::SeqCst);
+        *accounts.suspended.lock().unwrap() = vec![directory.issuer().link(&id)];
+    };
+    handle.settled().await;
+    assert_eq!(handle.health().server, Some(one));
+    // At the same server: in the same round, which asks before and after it reads.
+    suspend();
+    handle.settled().await;
+    assert!(accounts.suspended.lock().unwrap().is_empty());
+    assert!(accounts.resumed_at.load(Ordering::SeqCst) <= 2);
+    // At another one: in the round after that.
+    GONE.store(1, Ordering::SeqCst);
+    suspend();
+    handle.settled().await;
+    assert_eq!(handle.health().server, Some(two));
+    assert!(accounts.suspended.lock().unwrap().is_empty());
+    assert!(accounts.resumed_at.load(Ordering::SeqCst) > 2);
+    running.abort();
 }

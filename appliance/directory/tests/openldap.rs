@@ -25,7 +25,7 @@ async fn a_password_is_right_or_wrong_over_both_kinds_of_tls() {
     for url in [slapd.ldaps_url(), slapd.starttls_url()] {
         let directory = directory(&settings(&[url], ""), authority.pem());
         let bound = directory.bind("P001", password("p001").as_bytes(), now()).await.unwrap();
-        assert_eq!(bound.person().login(), Some("p001"), "a directory compares names without case");
+        assert_eq!(bound.login(), "p001", "a directory compares names without case");
         assert_eq!(bound.link(), directory.issuer().link(bound.id().as_bytes()));
         assert_eq!(bound.id().as_bytes().len(), 16);
         let try_as = async |login: &str, password: &str| {
@@ -57,6 +57,7 @@ async fn a_password_is_right_or_wrong_over_both_kinds_of_tls() {
         }
         assert_eq!(try_as("p001", "").await, Refusal::EmptyPassword);
         assert_eq!(try_as("p001", &"x".repeat(2_000)).await, Refusal::TooLong);
+        assert_eq!(try_as("p001", &format!("{}\0x", password("p001"))).await, Refusal::Nul);
     }
 }
 
@@ -132,7 +133,7 @@ async fn people_come_and_go() {
             "{}modrdn\nnewrdn: uid=p005\ndeleteoldrdn: 0\nnewsuperior: ou=former,{SUFFIX}\n\n",
             dn("p005")
         ),
-        // Not a person any more, as the filter sees it.
+        // Another attribute, which says nothing here: the entry is read again, and nothing follows.
         format!("{}modify\nadd: seeAlso\nseeAlso: cn=x\n\n", dn("p006")),
         person("new"),
     ];
@@ -176,6 +177,26 @@ async fn people_come_and_go() {
     let (third, plan) = step(&directory, &second.snapshot).await;
     assert_eq!(told(&plan.unwrap()), ["p002 Enabled", "p005 Appeared { enabled: true }"]);
     assert_eq!(id(&first.snapshot, "p005"), id(&third.snapshot, "p005"), "moved away and back");
+}
+
+#[tokio::test]
+async fn whoever_no_longer_passes_the_filter_is_gone() {
+    let authority = Authority::new();
+    let mut slapd = Slapd::new(&authority, NOTHING);
+    slapd.load(&people(3));
+    slapd.go();
+    let more = "person_filter = \"(&(objectClass=inetOrgPerson)(!(seeAlso=cn=left)))\"";
+    let directory = directory(&settings(&[slapd.ldaps_url()], more), authority.pem());
+    let first = directory.sync(None, now()).await.unwrap().snapshot;
+    slapd.change(&format!(
+        "dn: uid=p001,ou=people,{SUFFIX}\nchangetype: modify\nadd: seeAlso\nseeAlso: cn=left\n"
+    ));
+    let (read, plan) = step(&directory, &first).await;
+    assert_eq!((told(&plan.unwrap()), read.snapshot.people().len()), (vec!["p001 Vanished".to_owned()], 2));
+    assert_eq!(
+        refusal(directory.bind("p001", password("p001").as_bytes(), now()).await),
+        Refusal::UnknownLogin
+    );
 }
 
 #[tokio::test]
@@ -256,7 +277,10 @@ async fn groups_in_groups_stand_for_roles() {
         let mut all: Vec<_> = snapshot
             .people()
             .iter()
-            .filter_map(|person| Some((person.login()?.to_owned(), person.wanted().roles()?)))
+            .filter_map(|person| {
+                let wanted = Some(person.wanted()).filter(|wanted| *wanted != Default::default())?;
+                Some((person.login()?.to_owned(), wanted.roles_or(Roles::USER)))
+            })
             .collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
         all
@@ -305,7 +329,8 @@ async fn two_entries_with_one_login_name_both_stay_out() {
     }
     assert!(directory.bind("p000", password("p000").as_bytes(), now()).await.is_ok());
     let read = directory.sync(None, now()).await.unwrap();
-    let basis = zixt_directory::Basis { before: None, linked: &[] };
+    let linked = zixt_directory::Linked::default();
+    let basis = zixt_directory::Basis { before: None, linked: &linked, recent: Default::default() };
     let safety = directory.config().safety();
     let plan =
         zixt_directory::compare(directory.issuer(), basis, &read.snapshot, read.faults, safety).unwrap();

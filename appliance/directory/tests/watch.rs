@@ -11,7 +11,9 @@ use peers::slapd::{SUFFIX, Slapd, person};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use zixt_directory::{Accounts, ApplyError, Clock, HeldPlan, Mode, Plan, ReleaseError, Snapshot, Watch};
+use zixt_directory::{
+    Accounts, ApplyError, Clock, HeldPlan, Linked, Mode, Plan, ReleaseError, Snapshot, Watch,
+};
 use zixt_identity::Link;
 use zixt_types::{Canonical as _, Hash, Timestamp};
 
@@ -28,6 +30,7 @@ impl Clock for WallClock {
 struct Kept {
     broken: AtomicBool,
     active: Mutex<BTreeSet<Link>>,
+    suspended: Mutex<BTreeSet<Link>>,
     plans: Mutex<Vec<Vec<String>>>,
     stored: Mutex<Option<Vec<u8>>>,
     told: Mutex<Vec<Hash>>,
@@ -35,8 +38,9 @@ struct Kept {
 
 #[async_trait]
 impl Accounts for Kept {
-    async fn linked(&self) -> Result<Vec<Link>, ApplyError> {
-        Ok(self.active.lock().unwrap().iter().copied().collect())
+    async fn linked(&self) -> Result<Linked, ApplyError> {
+        let links = |of: &Mutex<BTreeSet<Link>>| of.lock().unwrap().iter().copied().collect();
+        Ok(Linked { active: links(&self.active), suspended: links(&self.suspended) })
     }
 
     async fn apply(&self, plan: &Plan, snapshot: &Snapshot) -> Result<(), ApplyError> {
@@ -46,7 +50,9 @@ impl Accounts for Kept {
         for change in plan.changes() {
             if change.what.suspends() {
                 self.active.lock().unwrap().remove(&change.link);
+                self.suspended.lock().unwrap().insert(change.link);
             } else if change.what.resumes() {
+                self.suspended.lock().unwrap().remove(&change.link);
                 self.active.lock().unwrap().insert(change.link);
             }
         }
@@ -115,6 +121,14 @@ async fn accounts_follow_the_directory() {
     handle.settled().await;
     assert_eq!((kept.last(), kept.count()), (vec!["? Vanished".to_owned()], before + 1));
 
+    // Somebody whom a plan that was done in part has left suspended.
+    let one = *kept.active.lock().unwrap().first().unwrap();
+    kept.active.lock().unwrap().remove(&one);
+    kept.suspended.lock().unwrap().insert(one);
+    handle.settled().await;
+    assert!(kept.last().len() == 1 && kept.last()[0].ends_with(" Enabled"), "{:?}", kept.last());
+    assert!(!handle.health().is_stale(now()));
+
     // A server that is gone takes nothing from anybody.
     slapd.kill();
     handle.settled().await;
@@ -129,12 +143,14 @@ async fn accounts_follow_the_directory() {
     let before = kept.count();
     handle.settled().await;
     let held = handle.health().held.unwrap();
-    assert!(held.to_string().contains("15 of 39 would lose their access; 10 may"), "{held}");
+    // Two were lost today already.
+    assert!(held.to_string().contains("15 of 39 would lose their access; 8 may"), "{held}");
+    assert!(held.to_string().contains("15 of 39 accounts here would be suspended; 8 may"), "{held}");
     assert_eq!((kept.count(), kept.active.lock().unwrap().len()), (before, 39));
     assert_eq!(handle.release(Hash([7; 48])), Err(ReleaseError::Other(held.digest())));
 
-    // Another plan by the time that the officer's word is there: held back again.
-    slapd.change(&delete("p016"));
+    // Many more by the time that the officer's word is there: held back again.
+    slapd.change(&(16..=30).map(|at| delete(&format!("p{at:03}"))).collect::<String>());
     let digest = held.digest();
     handle.release(digest).unwrap();
     handle.settled().await;
@@ -144,7 +160,8 @@ async fn accounts_follow_the_directory() {
     // Each was told once, however many rounds it was held back for.
     assert_eq!(*kept.told.lock().unwrap(), [digest, held.digest()]);
 
-    // A word that cannot be carried out is not used up.
+    // A word that cannot be carried out is not used up; one more who left meanwhile is no other plan.
+    slapd.change(&delete("p031"));
     kept.broken.store(true, Ordering::SeqCst);
     handle.release(held.digest()).unwrap();
     handle.settled().await;
@@ -152,15 +169,15 @@ async fn accounts_follow_the_directory() {
     kept.broken.store(false, Ordering::SeqCst);
     handle.settled().await;
     assert!(handle.health().held.is_none());
-    assert_eq!(kept.last().len(), 17);
-    assert_eq!(kept.active.lock().unwrap().len(), 24);
+    assert_eq!(kept.last().len(), 32);
+    assert_eq!(kept.active.lock().unwrap().len(), 9);
     assert_eq!(handle.release(digest), Err(ReleaseError::Nothing));
 
     // Another start goes on from what was stored; and one that lost it, from the accounts.
     running.abort();
-    slapd.change(&delete("p020"));
+    slapd.change(&delete("p035"));
     let stored = Snapshot::parse(kept.stored.lock().unwrap().as_deref().unwrap()).unwrap();
-    for (snapshot, told) in [(Some(stored), "p020 Vanished"), (None, "? Vanished")] {
+    for (snapshot, told) in [(Some(stored), "p035 Vanished"), (None, "? Vanished")] {
         let kept_before = kept.active.lock().unwrap().clone();
         let watch = Watch::new(watched.clone(), kept.clone(), Arc::new(WallClock), snapshot);
         let handle = watch.handle();
@@ -168,7 +185,7 @@ async fn accounts_follow_the_directory() {
         handle.settled().await;
         running.abort();
         assert!(kept.last().contains(&told.to_owned()), "{:?}", kept.last());
-        assert_eq!(kept.active.lock().unwrap().len(), 23);
+        assert_eq!(kept.active.lock().unwrap().len(), 8);
         *kept.active.lock().unwrap() = kept_before;
     }
 }

@@ -66,7 +66,8 @@ pub async fn step(
     old: &Snapshot,
 ) -> (Read, Result<Plan, Box<zixt_directory::HeldPlan>>) {
     let read = directory.sync(Some(old), now()).await.unwrap();
-    let basis = zixt_directory::Basis { before: Some(old), linked: &[] };
+    let linked = zixt_directory::Linked::default();
+    let basis = zixt_directory::Basis { before: Some(old), linked: &linked, recent: Default::default() };
     let safety = directory.config().safety();
     let plan = zixt_directory::compare(directory.issuer(), basis, &read.snapshot, Faults::default(), safety);
     (read, plan)

@@ -10,11 +10,11 @@ use zixt_api::{
 };
 use zixt_crypto::fill_random;
 use zixt_directory::{
-    BindError, Bound, Directory, HeldPlan, Person, Plan, Snapshot, WatchHandle, What, login_key,
+    BindError, Bound, Directory, HeldPlan, Linked, Person, Plan, Snapshot, WatchHandle, What, login_key,
 };
 use zixt_identity::{
-    AccountError, AccountRecord, Admitted, Authority, Caller, Change, Factor, Incoming, IssuerId, Link,
-    Login, Named, NotAdmitted, Permission, Proof, Roles, Start,
+    AccountError, AccountRecord, Admitted, Authority, By, Caller, Change, Factor, Incoming, IssuerId, Link,
+    Login, Named, NotAdmitted, Permission, Proof, Roles, Start, Status,
 };
 use zixt_storage::AccessKind;
 use zixt_types::{AccountId, Canonical as _, Hash, Timestamp};
@@ -88,7 +88,7 @@ impl Here {
 
     /// The roles that groups stand for, if they stand for any.
     fn roles_of(&self, person: &Person) -> Option<Roles> {
-        self.directory.config().maps_roles().then(|| person.wanted().roles().unwrap_or(Roles::USER))
+        self.directory.config().maps_roles().then(|| person.wanted().roles_or(Roles::USER))
     }
 
     /// Whether it is news that an account does not follow, or that it does.
@@ -294,6 +294,11 @@ impl Access {
             Err(BindError::Refused(refused)) => {
                 Ok((here.directory.refuse(), Some(format!("the directory: {}", refused.reason().name()))))
             }
+            // A server has the password and may have looked at it: it stays counted.
+            Err(BindError::Unavailable(error)) if error.counts() => {
+                log::warn!("directory {}: {error}", here.name());
+                Ok((here.directory.refuse(), Some("the directory gave no clear answer".to_owned())))
+            }
             Err(BindError::Unavailable(error)) => {
                 log::warn!("directory {}: {error}", here.name());
                 Err(Problem::new(ErrorCode::SignInUnavailable, "the directory cannot be asked now"))
@@ -357,7 +362,10 @@ impl Access {
                 return Err(problems::refused());
             }
             Err(BindError::Unavailable(error)) => {
-                login_under_way.give_back(admitted, &mut self.inner()?.attempts);
+                // Where a server has the password, it stays counted.
+                if !error.counts() {
+                    login_under_way.give_back(admitted, &mut self.inner()?.attempts);
+                }
                 log::warn!("directory {}: {error}", here.name());
                 return Err(Problem::new(ErrorCode::SignInUnavailable, "the directory cannot be asked now"));
             }
@@ -521,14 +529,24 @@ impl Access {
         released.map_err(|error| Problem::new(ErrorCode::NothingHeld, error.to_string()))
     }
 
-    /// The links of active accounts to a directory.
+    /// The links to a directory of active accounts, and of those that it has suspended.
     ///
     /// # Errors
     /// Accounts have not been read yet.
-    pub(crate) fn linked(&self, issuer: IssuerId) -> Result<Vec<Link>, Problem> {
+    pub(crate) fn linked(&self, issuer: IssuerId) -> Result<Linked, Problem> {
         let inner = self.inner()?;
-        let active = inner.accounts.values().filter(|record| record.is_active());
-        Ok(active.filter_map(|record| record.link_to(issuer).copied()).collect())
+        let mut linked = Linked::default();
+        for record in inner.accounts.values() {
+            let Some(link) = record.link_to(issuer).copied() else { continue };
+            match record.status() {
+                _ if record.is_active() => linked.active.push(link),
+                Status::Suspended { by: By::Directory(by), .. } if *by == issuer => {
+                    linked.suspended.push(link)
+                }
+                _ => {}
+            }
+        }
+        Ok(linked)
     }
 
     /// What a plan does to accounts here, what takes away first.

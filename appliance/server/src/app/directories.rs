@@ -10,8 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use zixt_api::Problem;
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
-use zixt_directory::{Accounts, ApplyError, Clock, HeldPlan, Plan, Snapshot, Watch};
-use zixt_identity::Link;
+use zixt_directory::{Accounts, ApplyError, Clock, HeldPlan, Linked, Plan, Snapshot, Watch};
 use zixt_types::Timestamp;
 
 /// Until accounts are read there is nothing that a directory could change.
@@ -31,7 +30,7 @@ pub(crate) fn watch(app: &Arc<App>, shutdown: &CancellationToken) {
                     () = shutdown.cancelled() => return,
                 }
             }
-            let accounts = Arc::new(Linked { app: Arc::downgrade(&app), here: Arc::clone(&here) });
+            let accounts = Arc::new(LinkedAccounts { app: Arc::downgrade(&app), here: Arc::clone(&here) });
             let snapshot = here.snapshot();
             let watch = Watch::new(Arc::clone(&here.directory), accounts, Arc::new(WallClock), snapshot);
             here.watched(watch.handle());
@@ -53,12 +52,12 @@ impl Clock for WallClock {
 }
 
 /// The accounts that are linked to one directory.
-struct Linked {
+struct LinkedAccounts {
     app: Weak<App>,
     here: Arc<Here>,
 }
 
-impl Linked {
+impl LinkedAccounts {
     fn app(&self) -> Result<Arc<App>, ApplyError> {
         self.app.upgrade().ok_or_else(|| ApplyError("the appliance stops".to_owned()))
     }
@@ -69,8 +68,8 @@ fn failed(problem: Problem) -> ApplyError {
 }
 
 #[async_trait]
-impl Accounts for Linked {
-    async fn linked(&self) -> Result<Vec<Link>, ApplyError> {
+impl Accounts for LinkedAccounts {
+    async fn linked(&self) -> Result<Linked, ApplyError> {
         self.app()?.access.linked(self.here.issuer()).map_err(failed)
     }
 
