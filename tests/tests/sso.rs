@@ -172,6 +172,7 @@ fn a_person_links_their_account_signs_in_by_the_provider_and_is_out_when_it_says
     let word = folder.join("word");
     fs::write(&word, PASSWORD).unwrap();
     alice.must(&["account", "password", "--new-password-file", word.to_str().unwrap()]);
+    drop(alice);
 
     let authority = Authority::new();
     let port = free_port();
@@ -212,6 +213,7 @@ fn a_person_links_their_account_signs_in_by_the_provider_and_is_out_when_it_says
         appliance.logged("zixtd.log").contains("identity provider office: ready")
     });
 
+    let alice = appliance.known("alice");
     let mut browser = Browser::start(&authority.pem, &["127.0.0.1"]);
     let mut page = browser.page();
     page.open(&format!("{home}/"));
