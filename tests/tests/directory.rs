@@ -31,9 +31,9 @@ fn curl(folder: &Path, url: &str, arguments: &[&str]) -> (u16, Value) {
         .args(arguments)
         .output()
         .expect("curl is installed; scripts/install-deps.sh --test does it");
-    let all = text(&output);
-    assert!(output.status.success(), "{url}: {all}");
-    let (body, status) = all.trim_end().rsplit_once('\n').unwrap();
+    assert!(output.status.success(), "{url}: {}", text(&output));
+    let all = String::from_utf8_lossy(&output.stdout);
+    let (body, status) = all.rsplit_once('\n').unwrap();
     (status.parse().unwrap(), serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
