@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs the identity providers that the tests of zixt-sso talk to, into a cache folder outside of the clone:
-# oidc-provider (npm) and pysaml2 (PyPI), each with everything it needs, by lock files with hashes. Does nothing,
+# Installs what tests talk to and Debian does not have, into a cache folder outside of the clone: oidc-provider (npm) and
+# pysaml2 (PyPI), the identity providers of the tests of zixt-sso, and schemathesis (PyPI), which calls the API as
+# openapi.json says; each with everything it needs, by lock files with hashes. Does nothing,
 # quickly, when they are there; a changed lock file makes a new folder.
 #
 #   scripts/install-peers.sh                 install what is missing
 #   scripts/install-peers.sh --print oidc    print the folder of a peer; status 1 if it was not installed
 #   scripts/install-peers.sh --print saml
+#   scripts/install-peers.sh --print schemathesis
 #
 # Needs what install-deps.sh --test installs (nodejs, npm, python3-venv).
 set -euo pipefail
@@ -20,8 +22,9 @@ folder() {
     case $1 in
     oidc) lock=$sources/oidc/package-lock.json ;;
     saml) lock=$sources/saml/requirements.txt ;;
+    schemathesis) lock=$root/tests/peers/schemathesis/requirements.txt ;;
     *)
-        echo "install-peers: there is no peer '$1'; oidc and saml are" >&2
+        echo "install-peers: there is no peer '$1'; oidc, saml and schemathesis are" >&2
         exit 2
         ;;
     esac
@@ -59,11 +62,17 @@ if [ ! -e "$oidc/done" ]; then
     touch "$oidc/done"
 fi
 
-saml=$(folder saml)
-if [ ! -e "$saml/done" ]; then
-    fresh "$saml"
-    python3 -m venv "$saml/venv"
-    "$saml/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
-        --requirement "$sources/saml/requirements.txt"
-    touch "$saml/done"
-fi
+# name, requirements
+python_peer() {
+    local there
+    there=$(folder "$1")
+    [ ! -e "$there/done" ] || return 0
+    fresh "$there"
+    python3 -m venv "$there/venv"
+    "$there/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --requirement "$2"
+    touch "$there/done"
+}
+
+python_peer saml "$sources/saml/requirements.txt"
+python_peer schemathesis "$root/tests/peers/schemathesis/requirements.txt"

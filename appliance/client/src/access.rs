@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use zixt_api::endpoints::{self, fill};
 use zixt_api::{
     AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, ErrorCode, Hex, Me, Method,
-    NewLink, NewPassword, NewRoles, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName,
-    Secret, SessionList, SessionsEnded, TotpConfirmation, TotpEnrolment,
+    NewLink, NewPassword, NewRoles, NewServiceToken, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList,
+    Renewed, RoleName, Secret, ServiceTokenList, ServiceTokenMade, SessionList, SessionsEnded,
+    TotpConfirmation, TotpEnrolment,
 };
 use zixt_crypto::fill_random;
 use zixt_identity::Psk;
@@ -195,6 +196,35 @@ impl Client {
     /// See [`Client::me`].
     pub async fn unlink_somebody(&self, account: AccountId, issuer: &str) -> Result<(), ClientError> {
         let Done {} = self.ask(Method::Delete, fill(endpoints::PERSON_LINK, &[&account, &issuer])).await?;
+        Ok(())
+    }
+
+    /// Makes a token for a program, as an administrator. It is shown once.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn make_token(
+        &self,
+        account: AccountId,
+        new: &NewServiceToken,
+    ) -> Result<ServiceTokenMade, ClientError> {
+        self.change(Method::Post, fill(endpoints::PERSON_TOKENS, &[&account]), Some(new)).await
+    }
+
+    /// The tokens of a program.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn tokens(&self, account: AccountId) -> Result<ServiceTokenList, ClientError> {
+        self.ask(Method::Get, fill(endpoints::PERSON_TOKENS, &[&account])).await
+    }
+
+    /// Ends a token of a program.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn end_token(&self, account: AccountId, token: SessionId) -> Result<(), ClientError> {
+        let Done {} = self.ask(Method::Delete, fill(endpoints::PERSON_TOKEN, &[&account, &token])).await?;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ fn session() -> SessionRow {
     let grant = Grant::sample(&active(1, &[Role::User]), Factor::Password, channel, now);
     all.open(grant, &mut fill_random).unwrap();
     match all.changes().changes.remove(0) {
-        SessionChange::Put(row) => row,
+        SessionChange::Put(row) => *row,
         SessionChange::Remove(_) => panic!(),
     }
 }

@@ -180,7 +180,7 @@ pub(crate) fn id_of(token: &Hash) -> SessionId {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionChange {
     /// Write this row in the place of one with the same id.
-    Put(SessionRow),
+    Put(Box<SessionRow>),
     /// Remove the row with this id.
     Remove(SessionId),
 }
@@ -409,7 +409,7 @@ impl Sessions {
     /// What the store has to write. It stays here until [`Self::stored`]: a removal whose write failed is tried again.
     pub fn changes(&self) -> Batch<SessionChange> {
         self.changed.batch(|id| match self.rows.get(&id) {
-            Some(row) => SessionChange::Put(row.clone()),
+            Some(row) => SessionChange::Put(Box::new(row.clone())),
             None => SessionChange::Remove(id),
         })
     }

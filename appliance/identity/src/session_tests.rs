@@ -331,8 +331,9 @@ proptest! {
             for change in batch.changes {
                 match change {
                     SessionChange::Put(row) => {
-                        prop_assert_eq!(SessionRow::parse_secret(&row.to_secret_bytes()), Ok(row.clone()));
-                        stored.insert(row.id(), row);
+                        let parsed = SessionRow::parse_secret(&row.to_secret_bytes());
+                        prop_assert_eq!(parsed.as_ref(), Ok(&*row));
+                        stored.insert(row.id(), *row);
                     }
                     SessionChange::Remove(id) => {
                         stored.remove(&id);
@@ -403,7 +404,7 @@ fn what_rests_on_an_issuers_word_ends_with_it() {
     for change in all.changes().changes {
         if let SessionChange::Put(row) = change {
             let sealed = row.seal(&key);
-            assert_eq!(SessionRow::open(&key, row.id(), &sealed).unwrap(), row);
+            assert_eq!(SessionRow::open(&key, row.id(), &sealed).unwrap(), *row);
         }
     }
 }

@@ -254,7 +254,7 @@ impl TokenRow {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TokenChange {
     /// Write this row.
-    Put(TokenRow),
+    Put(Box<TokenRow>),
     /// Remove the row with this id.
     Remove(SessionId),
 }
@@ -389,7 +389,7 @@ impl ServiceTokens {
     /// What the store has to write.
     pub fn changes(&self) -> Batch<TokenChange> {
         self.changed.batch(|id| match self.rows.get(&id) {
-            Some(row) => TokenChange::Put(row.clone()),
+            Some(row) => TokenChange::Put(Box::new(row.clone())),
             None => TokenChange::Remove(id),
         })
     }

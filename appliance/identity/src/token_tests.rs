@@ -123,7 +123,7 @@ fn tokens_are_made_for_programs_by_administrators_and_few_of_them() {
         match change {
             TokenChange::Put(row) => {
                 let sealed = row.seal(&key);
-                assert_eq!(TokenRow::open(&key, row.id(), &sealed).unwrap(), row);
+                assert_eq!(TokenRow::open(&key, row.id(), &sealed).unwrap(), *row);
                 assert!(TokenRow::open(&key, ids[0], &sealed).is_err());
                 seen += 1;
             }

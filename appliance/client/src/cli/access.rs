@@ -13,7 +13,8 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 use zixt_api::{
-    AccountInfo, Bytes64, DirectoryInfo, FactorKind, Hex, LinkInfo, RoleName, SessionInfo, SignInProof,
+    AccountInfo, Bytes64, DirectoryInfo, FactorKind, Hex, LinkInfo, NewServiceToken, RoleName,
+    ServiceTokenInfo, SessionInfo, SignInProof,
 };
 use zixt_client::connection::Factors;
 use zixt_client::{Client, Deed};
@@ -272,6 +273,39 @@ pub async fn people(session: &Session, command: PeopleCommand) -> Result<(), Fai
             session.wait(client.unlink_somebody(account, &issuer)).await?;
             done(session, "The link is gone. All sessions of the account have ended.")
         }
+        PeopleCommand::MakeToken { person, name, scopes, days, networks } => {
+            let account = find(session, &person).await?;
+            let new = NewServiceToken { name, scopes, days, networks };
+            let made = session.wait(client.make_token(account, &new)).await?;
+            let document = json!({
+                "token": made.token.expose(),
+                "id": made.id.to_string(),
+                "expires_at_ms": made.expires_at,
+            });
+            session.output.result(&document, || {
+                format!(
+                    "The token {} is good until {}. It is shown once.\n\n{}",
+                    made.id,
+                    Timestamp(made.expires_at).utc(),
+                    made.token.expose()
+                )
+            })
+        }
+        PeopleCommand::Tokens { person } => {
+            let account = find(session, &person).await?;
+            let list = session.wait(client.tokens(account)).await?;
+            let document = serde_json::to_value(&list)
+                .map_err(|error| Failure::new(Exit::Internal, error.to_string(), ""))?;
+            session.output.result(&document, || list.tokens.iter().map(token_line).collect())
+        }
+        PeopleCommand::EndToken { person, token } => {
+            let account = find(session, &person).await?;
+            let token = SessionId::from_hex(&token).ok_or_else(|| {
+                Failure::usage("a token's id has 32 hexadecimal digits", "`zixt people tokens` lists them.")
+            })?;
+            session.wait(client.end_token(account, token)).await?;
+            done(session, "The token is good no more.")
+        }
         PeopleCommand::Directories => {
             let list = session.wait(client.directories()).await?;
             let document = serde_json::to_value(&list)
@@ -412,6 +446,17 @@ fn directory_lines(info: &DirectoryInfo) -> String {
         ));
     }
     text
+}
+
+fn token_line(info: &ServiceTokenInfo) -> String {
+    let networks = if info.networks.is_empty() { "everywhere".to_owned() } else { info.networks.join(", ") };
+    format!(
+        "{}  {}  [{}]  from {networks}  until {}\n",
+        info.id,
+        escape_line(&info.name),
+        info.scopes.join(" "),
+        Timestamp(info.expires_at).utc()
+    )
 }
 
 /// Who else vouches for somebody.

@@ -262,6 +262,38 @@ pub enum PeopleCommand {
         #[arg(value_parser = super::access::issuer)]
         issuer: String,
     },
+    /// Make a token for a program (administrators): its account has the role service and no other. It is shown once.
+    MakeToken {
+        /// Whose: the program's account.
+        #[arg(value_parser = text())]
+        person: String,
+        /// What it is called in lists.
+        #[arg(long, value_parser = text())]
+        name: String,
+        /// What it is for: accounts:read, accounts:hold, health:read, events:read. Several may be named.
+        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// For how many days it is good.
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=366))]
+        days: u16,
+        /// An address whose network it is good from; may be repeated. Without one, from everywhere.
+        #[arg(long = "network", value_name = "ADDRESS")]
+        networks: Vec<String>,
+    },
+    /// List the tokens of a program (administrators).
+    Tokens {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+    },
+    /// End a token of a program (administrators).
+    EndToken {
+        /// Whose.
+        #[arg(value_parser = text())]
+        person: String,
+        /// Which, as `tokens` lists it.
+        token: String,
+    },
     /// Show how directories are.
     Directories,
     /// Have a directory read now (administrators).

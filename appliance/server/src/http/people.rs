@@ -1,16 +1,16 @@
 //! The endpoints for sign-in, for one's own access, and for other people's accounts.
 
-use super::request::{Anybody, AtDoor, By, PathParts, SignedIn, id, json, query};
-use super::{Failure, Web};
+use super::Failure;
+use super::request::{Anybody, AtDoor, By, OwnPage, PathParts, SignedIn, id, json, query};
 use crate::access::{Deed, parse_issuer, passkey_id};
 use crate::app::App;
 use crate::room::ENROL_BYTES_MAX;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use http::{HeaderMap, Uri};
+use http::Uri;
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
@@ -101,8 +101,7 @@ async fn prove(
     AtDoor(door): AtDoor,
     Anybody(sender): Anybody,
     By(by): By,
-    web: Option<Extension<Web>>,
-    headers: HeaderMap,
+    OwnPage(page): OwnPage,
     body: Body,
 ) -> Result<Response, Failure> {
     let sign_in = id(&sign_in)?;
@@ -114,9 +113,7 @@ async fn prove(
     };
     let mut response = Json(step).into_response();
     // A page of ours has its session in a cookie that it does not see.
-    if let (Some(Extension(web)), Some(token)) = (web, token)
-        && super::web::is_from_here(&headers, &web)
-    {
+    if let (Some(headers), Some(token)) = (page, token) {
         super::sso::sign_in(&mut response, &headers, token.expose());
     }
     Ok(response)

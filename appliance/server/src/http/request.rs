@@ -102,6 +102,19 @@ impl FromRequestParts<Arc<App>> for AtDoor {
     }
 }
 
+/// The head of a request that a page of our own web listener makes, by a browser's word.
+pub(super) struct OwnPage(pub Option<HeaderMap>);
+
+impl FromRequestParts<Arc<App>> for OwnPage {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
+        let web = parts.extensions.get::<Web>();
+        let ours = web.is_some_and(|web| super::web::is_from_here(&parts.headers, web));
+        Ok(Self(ours.then(|| parts.headers.clone())))
+    }
+}
+
 /// Somebody who has signed in on this connection's key.
 pub(super) struct SignedIn {
     pub who: Signed,
