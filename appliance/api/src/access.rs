@@ -256,6 +256,32 @@ pub struct HeldPlanInfo {
     pub logins: Vec<String>,
 }
 
+/// How the clocks stand, in milliseconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClockInfo {
+    /// The appliance's wall clock.
+    pub wall: u64,
+    /// The clock of its machine.
+    pub system: u64,
+    /// Ledger time: when the last height was certified. Never goes back, and stands still while nothing is recorded.
+    pub ledger: u64,
+    /// How far an officer has set the first from the second.
+    pub offset_ms: i64,
+    /// How far the wall clock is ahead of ledger time. Less than 0: it is behind, and ledger time waits for it.
+    pub ahead_of_ledger_ms: i64,
+}
+
+/// Sets the appliance's wall clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewClock {
+    /// What it is to show now.
+    pub wall: u64,
+    /// That a time is meant which is more than 31 days away from ledger time and from the machine's clock.
+    #[serde(default)]
+    pub far: bool,
+}
+
 /// How an identity provider is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct IdpInfo {

@@ -1,6 +1,6 @@
 //! The admin API, on a Unix socket of the appliance only.
 
-use crate::{Bytes64, CustodyState, DirectoryInfo, HashHex, SaltHex, SubmissionItem};
+use crate::{Bytes64, ClockInfo, CustodyState, DirectoryInfo, HashHex, SaltHex, SubmissionItem};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -186,6 +186,8 @@ pub struct AdminStatus {
     pub audit: AuditHealth,
     /// Where its records go beside it.
     pub audit_sinks: Vec<AuditSink>,
+    /// How the clocks stand.
+    pub clock: ClockInfo,
     /// Where browsers connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<WebAddress>,

@@ -116,6 +116,8 @@ pub const SSO_LOGOUT: &str = "/v1/sso/{issuer}/logout";
 pub const SSO_END: &str = "/v1/sso/{issuer}/end";
 /// Web listener, `POST`: begins to link the caller to who they are at an identity provider.
 pub const MY_SSO_LINKS: &str = "/v1/me/sso-links";
+/// `GET`, `PUT`: the appliance's clocks.
+pub const CLOCK: &str = "/v1/clock";
 /// `GET`, `POST`: tokens of a program.
 pub const PERSON_TOKENS: &str = "/v1/people/{account}/tokens";
 /// `DELETE`: ends a token of a program.
@@ -457,6 +459,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "NewSsoLink",
         "SsoRedirect",
     ),
+    get(CLOCK, WATCHERS, "How the appliance's clocks stand", "ClockInfo"),
+    put(CLOCK, OFFICERS, "Sets the appliance's wall clock", "NewClock", "ClockInfo"),
     get(PERSON_TOKENS, ADMINISTRATORS, "The tokens of a program", "ServiceTokenList"),
     post(
         PERSON_TOKENS,

@@ -115,6 +115,8 @@ codes! {
     UnknownDirectory, "unknown-directory", 404, "There is no such directory or identity provider here.";
     /// Nobody of this name is at the directory.
     UnknownPerson, "unknown-person", 404, "The directory has nobody of this name, as far as it was read.";
+    /// A time that is probably a slip of the hand.
+    ClockFar, "clock-far", 409, "The time is far from all clocks here. If it is right, say so.";
     /// The browser's answer is not taken.
     PasskeyRefused, "passkey-refused", 400, "The passkey was not taken. Begin again, on this appliance's own page.";
     /// A token cannot be like that.

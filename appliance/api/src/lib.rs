@@ -21,12 +21,12 @@ mod text;
 mod thread;
 
 pub use access::{
-    Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, DirectoryInfo, DirectoryList,
-    DirectoryRelease, Done, FactorKind, HeldPlanInfo, IdpInfo, LinkInfo, Me, NewLink, NewPasskey,
-    NewPassword, NewRoles, NewSsoLink, PasskeyCreation, PasskeyInfo, PasskeyList, PasskeyRequest,
-    PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, SessionInfo,
-    SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWay, SignInWays,
-    SsoRedirect, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
+    Acceptance, AccountInfo, AccountPage, AccountStatus, BackupCodes, ClockInfo, DirectoryInfo,
+    DirectoryList, DirectoryRelease, Done, FactorKind, HeldPlanInfo, IdpInfo, LinkInfo, Me, NewClock,
+    NewLink, NewPasskey, NewPassword, NewRoles, NewSsoLink, PasskeyCreation, PasskeyInfo, PasskeyList,
+    PasskeyRequest, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, RoleName, Secret,
+    SessionInfo, SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep, SignInWay,
+    SignInWays, SsoRedirect, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven,
 };
 pub use account::{AccountName, AccountView, PublicKey};
 pub use admin::{

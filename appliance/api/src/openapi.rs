@@ -183,6 +183,8 @@ fn components() -> utoipa::openapi::Components {
     add::<crate::AccountInfo>(&mut schemas);
     add::<crate::AccountPage>(&mut schemas);
     add::<crate::BackupCodes>(&mut schemas);
+    add::<crate::ClockInfo>(&mut schemas);
+    add::<crate::NewClock>(&mut schemas);
     add::<crate::DirectoryList>(&mut schemas);
     add::<crate::DirectoryRelease>(&mut schemas);
     add::<crate::Done>(&mut schemas);

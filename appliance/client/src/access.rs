@@ -9,14 +9,14 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 use zixt_api::endpoints::{self, fill};
 use zixt_api::{
-    AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, ErrorCode, Hex, Me, Method,
-    NewLink, NewPassword, NewRoles, NewServiceToken, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList,
-    Renewed, RoleName, Secret, ServiceTokenList, ServiceTokenMade, SessionList, SessionsEnded,
-    TotpConfirmation, TotpEnrolment,
+    AccountInfo, AccountPage, BackupCodes, ClockInfo, DirectoryList, DirectoryRelease, Done, ErrorCode, Hex,
+    Me, Method, NewClock, NewLink, NewPassword, NewRoles, NewServiceToken, PskVerifier, RecoveryCode,
+    RecoveryInfo, RecoveryList, Renewed, RoleName, Secret, ServiceTokenList, ServiceTokenMade, SessionList,
+    SessionsEnded, TotpConfirmation, TotpEnrolment,
 };
 use zixt_crypto::fill_random;
 use zixt_identity::Psk;
-use zixt_types::{AccountId, Hash, RecoveryId, SessionId};
+use zixt_types::{AccountId, Hash, RecoveryId, SessionId, Timestamp};
 
 use crate::connection::{ConnectionError, Factors};
 
@@ -197,6 +197,24 @@ impl Client {
     pub async fn unlink_somebody(&self, account: AccountId, issuer: &str) -> Result<(), ClientError> {
         let Done {} = self.ask(Method::Delete, fill(endpoints::PERSON_LINK, &[&account, &issuer])).await?;
         Ok(())
+    }
+
+    /// How the appliance's clocks stand.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn clock(&self) -> Result<ClockInfo, ClientError> {
+        self.ask(Method::Get, endpoints::CLOCK.to_owned()).await
+    }
+
+    /// Sets the appliance's wall clock, as a security officer. `far` says that a time is meant which is far from all
+    /// clocks there.
+    ///
+    /// # Errors
+    /// See [`Client::me`].
+    pub async fn set_clock(&self, wall: Timestamp, far: bool) -> Result<ClockInfo, ClientError> {
+        let new = NewClock { wall: wall.0, far };
+        self.change(Method::Put, endpoints::CLOCK.to_owned(), Some(&new)).await
     }
 
     /// Makes a token for a program, as an administrator. It is shown once.

@@ -1,7 +1,7 @@
 //! What the appliance knows about its own ability to work.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use zixt_types::Timestamp;
 
@@ -75,9 +75,29 @@ impl Vitals {
     }
 }
 
-/// The wall clock.
+/// How far the appliance's wall clock is set from the system's, in milliseconds. One for the process, like the clock itself.
+static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
+
+/// How far it is set.
+#[must_use]
+pub fn offset() -> i64 {
+    OFFSET_MS.load(Ordering::Relaxed)
+}
+
+/// Sets it.
+pub fn set_offset(ms: i64) {
+    OFFSET_MS.store(ms, Ordering::Relaxed);
+}
+
+/// The appliance's wall clock: the system's, as far from it as an officer has set.
 #[must_use]
 pub fn now() -> Timestamp {
+    Timestamp(system_now().0.saturating_add_signed(offset()))
+}
+
+/// The system's clock.
+#[must_use]
+pub fn system_now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use zixt_api::{
     AccountName, AccountView, AdminDecision, AdminInvitation, AdminStatus, AuditHealth, AuditSink,
     AuditSinkKind, AuditSinkState, Bytes64, CertifiedHeader as ApiHeader, Checkpoint, ClaimRequest,
-    ClaimResponse, ClaimedKeyPackage, Consistency, CustodyState, DirectoryInfo, EnrolRequest, Entry,
-    EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, HeldPlanInfo, Hex, Invitation,
+    ClaimResponse, ClaimedKeyPackage, ClockInfo, Consistency, CustodyState, DirectoryInfo, EnrolRequest,
+    Entry, EntryPage, EntryProof, ErrorCode, HeadProof, HeaderInfo, Health, HeldPlanInfo, Hex, Invitation,
     InvitationSeed, KeyPackageCounts, KeyPackageUpload, MemberRef, Network as ApiNetwork, Problem, PublicKey,
     Receipt, ShardConsistency, ShardProof, StreamLine, SubmissionItem, SubmitRequest, SubmitResponse,
     SystemView, ThreadView, WebAddress,
@@ -594,6 +594,7 @@ fn answers(seeds: &mut Seeds, entry: &Entry, proof: &EntryProof) {
             last_error: Some("refused".into()),
             since: Some(4),
         }],
+        clock: ClockInfo { wall: 3, system: 2, ledger: 1, offset_ms: 1, ahead_of_ledger_ms: -2 },
         web: Some(WebAddress { origin: "https://zixt.test".into(), fingerprint: "AA:BB".into() }),
         directories: vec![DirectoryInfo {
             issuer: "0a".repeat(16),

@@ -13,7 +13,7 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 use zixt_api::{
-    AccountInfo, Bytes64, DirectoryInfo, FactorKind, Hex, LinkInfo, NewServiceToken, RoleName,
+    AccountInfo, Bytes64, ClockInfo, DirectoryInfo, FactorKind, Hex, LinkInfo, NewServiceToken, RoleName,
     ServiceTokenInfo, SessionInfo, SignInProof,
 };
 use zixt_client::connection::Factors;
@@ -273,6 +273,10 @@ pub async fn people(session: &Session, command: PeopleCommand) -> Result<(), Fai
             session.wait(client.unlink_somebody(account, &issuer)).await?;
             done(session, "The link is gone. All sessions of the account have ended.")
         }
+        PeopleCommand::Clock => clock(session, session.wait(client.clock()).await?),
+        PeopleCommand::SetClock { time, far } => {
+            clock(session, session.wait(client.set_clock(Timestamp(time), far)).await?)
+        }
         PeopleCommand::MakeToken { person, name, scopes, days, networks } => {
             let account = find(session, &person).await?;
             let new = NewServiceToken { name, scopes, days, networks };
@@ -448,6 +452,48 @@ fn directory_lines(info: &DirectoryInfo) -> String {
     text
 }
 
+fn clock(session: &Session, info: ClockInfo) -> Result<(), Failure> {
+    let document =
+        serde_json::to_value(info).map_err(|error| Failure::new(Exit::Internal, error.to_string(), ""))?;
+    session.output.result(&document, || {
+        format!(
+            "wall clock   {}\nmachine's    {}  ({} ms from it)\nledger time  {}  (the wall clock is {} ms ahead)\n",
+            Timestamp(info.wall).utc(),
+            Timestamp(info.system).utc(),
+            info.offset_ms,
+            Timestamp(info.ledger).utc(),
+            info.ahead_of_ledger_ms
+        )
+    })
+}
+
+/// A time in UTC (RFC 3339), to the second, in milliseconds since 1970.
+pub fn utc(text: &str) -> Result<u64, String> {
+    let wrong = || "a time is written like this: 2026-11-28T06:30:00Z".to_owned();
+    let shape = text.len() == 20
+        && text.bytes().zip("dddd-dd-ddTdd:dd:ddZ".bytes()).all(|(found, wanted)| match wanted {
+            b'd' => found.is_ascii_digit(),
+            other => found == other,
+        });
+    if !shape {
+        return Err(wrong());
+    }
+    let number = |at: usize, digits: usize| text[at..at + digits].parse::<u64>().map_err(|_| wrong());
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    if year < 1970 || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 59 {
+        return Err(wrong());
+    }
+    // Days from a civil date (Howard Hinnant, "chrono-compatible low-level date algorithms"), the inverse of what
+    // `Timestamp::utc` does.
+    let (from_march, of_year) = if month > 2 { (month - 3, year) } else { (month + 9, year - 1) };
+    let in_year = (153 * from_march + 2) / 5 + day - 1;
+    let days = of_year * 365 + of_year / 4 - of_year / 100 + of_year / 400 + in_year - 719_468;
+    let ms = (days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000;
+    // A day that its month does not have comes out as another one.
+    if Timestamp(ms).utc()[..19] == text[..19] { Ok(ms) } else { Err(wrong()) }
+}
+
 fn token_line(info: &ServiceTokenInfo) -> String {
     let networks = if info.networks.is_empty() { "everywhere".to_owned() } else { info.networks.join(", ") };
     format!(
@@ -545,4 +591,34 @@ pub fn role(text: &str) -> Result<RoleName, String> {
         let known: Vec<_> = RoleName::ALL.iter().map(|role| role.name()).collect();
         format!("there are {}", known.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+    use zixt_types::Timestamp;
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        for ms in [0, 951_782_400_000, 951_868_799_000, 1_795_847_400_000, 4_102_444_799_000] {
+            let text = Timestamp(ms).utc();
+            assert_eq!(utc(&format!("{}Z", &text[..19])), Ok(ms));
+        }
+        for wrong in [
+            "2026-11-28",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00+01",
+            "２026-01-01T00:00Z",
+        ] {
+            assert!(utc(wrong).is_err(), "{wrong}");
+        }
+    }
 }

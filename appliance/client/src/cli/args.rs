@@ -262,6 +262,17 @@ pub enum PeopleCommand {
         #[arg(value_parser = super::access::issuer)]
         issuer: String,
     },
+    /// Show how the appliance's clocks stand.
+    Clock,
+    /// Set the appliance's wall clock (security officers). It is on record; sessions of a later time end.
+    SetClock {
+        /// The time, in UTC: 2026-11-28T06:30:00Z.
+        #[arg(value_parser = super::access::utc)]
+        time: u64,
+        /// A time is meant that is more than 31 days away from all clocks there.
+        #[arg(long)]
+        far: bool,
+    },
     /// Make a token for a program (administrators): its account has the role service and no other. It is shown once.
     MakeToken {
         /// Whose: the program's account.

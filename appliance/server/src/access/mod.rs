@@ -4,6 +4,7 @@
 //! needed. Whatever changes is durable before it is answered. One change is made at a time, on the state as it is then:
 //! [`Access::writing`] is held from the reading of what it rests on to the end of its write.
 
+mod clock;
 mod directories;
 mod keys;
 mod logins;
@@ -287,6 +288,7 @@ impl Access {
         });
         let recoveries =
             recoveries.await?.into_iter().map(|recovery: Recovery| (recovery.id(), recovery)).collect();
+        self.read_clock(keys).await?;
         self.read_snapshots(keys).await?;
         let accounts: People = accounts.into_iter().collect();
         self.name_unknown_issuers(&accounts);

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use zixt_api::{ErrorCode, FactorKind, IdpInfo, Problem, Renewed, SignInWay};
 use zixt_crypto::fill_random;
 use zixt_identity::{Admitted, Caller, Factor, Issuer, IssuerId, Link, Login, Named, Proof, Start};
-use zixt_sso::oidc::{Callback, Config, Pending, Provider, Refusal};
-use zixt_sso::{Assertion, Browser, PENDING_MS, Waiting};
+use zixt_sso::oidc::{Callback, Config, Pending, Provider, Refusal, TokenError};
+use zixt_sso::{Assertion, Browser, PENDING_MS, Waiting, Waits as _};
 use zixt_types::{AccountId, LoginId, SessionId, Timestamp};
 
 /// What an identity provider is set up with.
@@ -94,7 +94,15 @@ impl Word {
 /// Whether it is nobody's fault who signs in: the provider does not answer well, or the person came too late or turned back.
 fn blames_nobody(refusal: &Refusal) -> bool {
     refusal.is_unavailable()
-        || matches!(refusal, Refusal::Keys(_) | Refusal::Denied(_) | Refusal::Ended | Refusal::OtherBrowser)
+        || matches!(
+            refusal,
+            Refusal::Keys(_)
+                | Refusal::Answer(_)
+                | Refusal::Denied(_)
+                | Refusal::Ended
+                | Refusal::OtherBrowser
+                | Refusal::Token(TokenError::UnknownKey)
+        )
 }
 
 fn clock() -> Timestamp {
@@ -249,7 +257,10 @@ impl Access {
         let flow = flow.ok_or_else(|| nothing("no sign-in has begun in this browser"))?;
         let (pending, link) = {
             let mut flows = idp.flows();
-            (flows.waiting.take(callback.state()), flows.links.remove(&flow.id))
+            let pending = flows.waiting.take(callback.state());
+            // What was begun as a link ends as one, or not at all: it goes with what waits, and not with the cookie.
+            let link = pending.as_ref().and_then(|pending| flows.links.remove(&pending.login()));
+            (pending, link)
         };
         let pending = pending.ok_or_else(|| nothing("no sign-in waits for this answer, or no longer"))?;
         let browser = Browser::of(&flow.secret);

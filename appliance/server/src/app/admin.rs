@@ -415,6 +415,7 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             audit: self.audit.status(),
             audit_sinks: self.audit.sinks(),
+            clock: self.access.clock(),
             web: self.about.web.clone().map(|(origin, fingerprint)| WebAddress { origin, fingerprint }),
             directories: self.access.directory_list().directories,
         }

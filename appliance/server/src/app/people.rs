@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, DirectoryList, EventPage, Hex, Me, NewLink,
-    NewPasskey, NewServiceToken, PasskeyCreation, Problem, PskVerifier, RecoveryCode, RecoveryInfo,
-    RecoveryList, Renewed, Secret, ServiceTokenList, ServiceTokenMade, SessionList, SignInBegun, SignInProof,
-    SignInRequest, SignInStep, TotpEnrolment, VaultShareGiven,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, Bytes64, ClockInfo, DirectoryList, EventPage, Hex, Me,
+    NewClock, NewLink, NewPasskey, NewServiceToken, PasskeyCreation, Problem, PskVerifier, RecoveryCode,
+    RecoveryInfo, RecoveryList, Renewed, Secret, ServiceTokenList, ServiceTokenMade, SessionList,
+    SignInBegun, SignInProof, SignInRequest, SignInStep, TotpEnrolment, VaultShareGiven,
 };
 use zixt_audit::{Action, Actor, Event, Origin, Outcome, Target, Value};
 use zixt_identity::{Caller, IssuerId, Permission};
@@ -564,6 +564,35 @@ impl App {
         with_text(&mut event, "factor", "link");
         with_text(&mut event, "issuer", &issuer_text(issuer));
         self.audited(event, self.access.unlink_somebody(&who.caller, account, issuer)).await
+    }
+
+    /// How the clocks stand.
+    ///
+    /// # Errors
+    /// The caller may not see it.
+    pub(crate) fn clock(&self, who: &Signed) -> Result<ClockInfo, Problem> {
+        who.caller.require(Permission::ViewHealth).map_err(crate::access::of_forbidden)?;
+        Ok(self.access.clock())
+    }
+
+    /// Sets the appliance's wall clock.
+    ///
+    /// # Errors
+    /// The caller may not now, or the time is far away.
+    pub(crate) async fn set_clock(&self, who: &Signed, new: NewClock) -> Result<ClockInfo, Problem> {
+        let mut event = self.event_of(Action::ClockSet, who);
+        with_text(&mut event, "to", &zixt_types::Timestamp(new.wall).utc());
+        let _room = self.audit.room(Action::ClockSet)?;
+        let done = self.access.set_clock(&who.caller, zixt_types::Timestamp(new.wall), new.far).await;
+        if let Ok((before, after)) = &done {
+            with_text(&mut event, "was", &zixt_types::Timestamp(before.wall).utc());
+            with_text(&mut event, "offset-ms", &after.offset_ms.to_string());
+        }
+        event.outcome = audit::outcome(&done);
+        match self.audit.record(event).await {
+            Err(problem) if done.is_ok() => Err(problem),
+            _ => done.map(|(_, after)| after),
+        }
     }
 
     /// Makes a token for a program.

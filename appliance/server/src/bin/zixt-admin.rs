@@ -436,6 +436,7 @@ async fn status(run: &Path, json: bool) -> Result<u8, AdminError> {
                 status.connections, status.streams, status.queued
             );
             print_audit(status);
+            print_clock(status);
             print_directories(status);
             println!("up           {} s, version {}", status.uptime_ms / 1000, status.version);
         }
@@ -563,6 +564,21 @@ fn print_audit(status: &AdminStatus) {
             sink.seconds_behind
         );
     }
+}
+
+fn print_clock(status: &AdminStatus) {
+    let clock = &status.clock;
+    let set = match clock.offset_ms {
+        0 => "as the machine's".to_owned(),
+        ms => format!("{ms} ms from the machine's"),
+    };
+    let behind =
+        if clock.ahead_of_ledger_ms < 0 { "; it is BEHIND ledger time, which waits for it" } else { "" };
+    println!(
+        "clock        {}, {set}; ledger time {}{behind}",
+        Timestamp(clock.wall).utc(),
+        Timestamp(clock.ledger).utc()
+    );
 }
 
 fn print_directories(status: &AdminStatus) {

@@ -14,11 +14,11 @@ use http::Uri;
 use serde::Deserialize;
 use std::sync::Arc;
 use zixt_api::{
-    Acceptance, AccountInfo, AccountPage, BackupCodes, DirectoryList, DirectoryRelease, Done, EventPage, Me,
-    NewLink, NewPasskey, NewPassword, NewRoles, NewServiceToken, PasskeyCreation, PasskeyList,
-    PasskeyRequest, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed, ServiceTokenList,
-    ServiceTokenMade, SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest, SignInStep,
-    SignInWays, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
+    Acceptance, AccountInfo, AccountPage, BackupCodes, ClockInfo, DirectoryList, DirectoryRelease, Done,
+    EventPage, Me, NewClock, NewLink, NewPasskey, NewPassword, NewRoles, NewServiceToken, PasskeyCreation,
+    PasskeyList, PasskeyRequest, PskVerifier, RecoveryCode, RecoveryInfo, RecoveryList, Renewed,
+    ServiceTokenList, ServiceTokenMade, SessionList, SessionsEnded, SignInBegun, SignInProof, SignInRequest,
+    SignInStep, SignInWays, TotpConfirmation, TotpEnrolment, VaultFile, VaultShareGiven, endpoints,
 };
 use zixt_types::{AccountId, limits};
 
@@ -42,6 +42,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(endpoints::MY_LINKS, post(link))
         .route(endpoints::MY_LINK, delete(unlink))
         .route(endpoints::PERSON_LINK, delete(unlink_somebody))
+        .route(endpoints::CLOCK, get(clock).put(set_clock))
         .route(endpoints::PERSON_TOKENS, get(tokens).post(make_token))
         .route(endpoints::PERSON_TOKEN, delete(end_token))
         .route(endpoints::EVENTS, get(events))
@@ -258,6 +259,15 @@ async fn unlink_somebody(
 ) -> Answer<Done> {
     app.unlink_somebody(&who, id(&account)?, parse_issuer(&issuer)?).await?;
     Ok(Json(Done {}))
+}
+
+async fn clock(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<ClockInfo> {
+    Ok(Json(app.clock(&who)?))
+}
+
+async fn set_clock(State(app): Here, SignedIn { who, sender }: SignedIn, body: Body) -> Answer<ClockInfo> {
+    let (new, _room) = json::<NewClock>(&app, body, ENROL_BYTES_MAX, sender).await?;
+    Ok(Json(app.set_clock(&who, new).await?))
 }
 
 async fn make_token(

@@ -698,6 +698,34 @@ async fn a_program_does_what_its_token_is_for_and_nothing_else() {
     stack.stop().await;
 }
 
+/// An officer sets the clock; it is on record, and set again after a start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_officer_sets_the_clock_and_nobody_else() {
+    let mut stack = Stack::new().await;
+    let officer = stack.person_as("officer", &[Role::SecurityOfficer]).await;
+    let root = stack.person_as("root", &[Role::Administrator]).await;
+    let clock = async |stack: &Stack| stack.get(&root, endpoints::CLOCK).await.json::<zixt_api::ClockInfo>();
+    let before = clock(&stack).await;
+    assert_eq!(before.offset_ms, 0);
+    assert!(before.ahead_of_ledger_ms >= 0 && before.ledger > 0);
+    // By little: the other tests of this process go by the same clock.
+    let new = zixt_api::NewClock { wall: before.wall + 2_000, far: false };
+    assert_eq!(stack.put(&root, endpoints::CLOCK, &new).await.code(), "forbidden");
+    let far = zixt_api::NewClock { wall: before.wall + 40 * 86_400_000, far: false };
+    assert_eq!(stack.put(&officer, endpoints::CLOCK, &far).await.code(), "clock-far");
+    let after: zixt_api::ClockInfo = stack.put(&officer, endpoints::CLOCK, &new).await.json();
+    assert!((1..=2_000).contains(&after.offset_ms), "{after:?}");
+    stack.stop().await;
+    crate::health::set_offset(0);
+    stack.start_again().await;
+    assert_eq!(clock(&stack).await.offset_ms, after.offset_ms);
+    let set = stack.app.audit.events().into_iter().filter(|event| event.action == Action::ClockSet);
+    let outcomes: Vec<_> = set.map(|event| event.outcome == zixt_audit::Outcome::Ok).collect();
+    assert_eq!(outcomes, [false, false, true]);
+    crate::health::set_offset(0);
+    stack.stop().await;
+}
+
 /// Whoever asks without end is told to slow down; another network is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_network_does_not_take_all_turns() {
@@ -848,6 +876,8 @@ async fn every_endpoint_knows_who_may() {
         (endpoints::RECOVERY_APPROVE, Method::Post, Permission::ApproveRecovery),
         (endpoints::PERSON_LINK, Method::Delete, Permission::ConfigureDirectories),
         (endpoints::DIRECTORIES, Method::Get, Permission::ViewHealth),
+        (endpoints::CLOCK, Method::Get, Permission::ViewHealth),
+        (endpoints::CLOCK, Method::Put, Permission::SetClock),
         (endpoints::DIRECTORY_READ, Method::Post, Permission::ConfigureDirectories),
         (endpoints::DIRECTORY_RELEASE, Method::Post, Permission::ReleaseDirectoryPlans),
         (endpoints::MY_VAULT, Method::Get, Permission::UseOwnVault),
