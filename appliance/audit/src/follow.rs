@@ -194,7 +194,8 @@ impl Follower {
             state.failing = None;
             state.gaps += gaps.len() as u64;
             state.cursor_error = stored.err().map(|error| visible(&error.to_string()));
-            state.behind_since = (delivered < head).then_some(now);
+            // Since it was last at the end, and not since its last step.
+            state.behind_since = if delivered < head { state.behind_since.or(Some(now)) } else { None };
         }
         for gap in gaps {
             let mut details = Details::numbers(&[("first", gap.first.0), ("last", gap.last.0)]);

@@ -316,12 +316,17 @@ impl Audit {
         mut states: watch::Receiver<CustodyState>,
         shutdown: CancellationToken,
     ) {
-        let mut had_keys = None;
+        let mut last = None;
         loop {
             let state = *states.borrow_and_update();
-            let has_keys = state.has_keys();
-            if had_keys.replace(has_keys) != Some(has_keys) {
-                let action = if has_keys { Action::CustodyUnlock } else { Action::CustodyLock };
+            let before = last.replace(state);
+            if before != Some(state) {
+                let action = match (before.map(CustodyState::has_keys), state.has_keys()) {
+                    // From one trouble to another, such as from locked to quarantined.
+                    (Some(had), has) if had == has => Action::Alert,
+                    (_, true) => Action::CustodyUnlock,
+                    (_, false) => Action::CustodyLock,
+                };
                 let mut event = self.event(action, Actor::Appliance, Origin::Inside);
                 with_text(&mut event, "state", crate::problem::describe(state));
                 self.journal.note(event);

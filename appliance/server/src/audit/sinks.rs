@@ -29,6 +29,8 @@ const JOURNALD_WAIT_MAX: Duration = Duration::from_secs(10);
 const JOURNALD_OVERLAP_MAX: u64 = 256;
 /// Below this a sink counts as keeping up: it always is some records behind while there are new ones.
 const BEHIND_MIN: Duration = Duration::from_secs(1);
+/// Above this it counts as behind, however short it has been so.
+const BEHIND_EVENTS_MAX: u64 = 256;
 
 /// Why a sink cannot be set up.
 #[derive(Debug, Error)]
@@ -167,7 +169,9 @@ impl Sinks {
 fn status(kind: AuditSinkKind, health: FollowerHealth) -> AuditSink {
     let state = match (&health.failing, health.behind_events) {
         (Some(_), _) => AuditSinkState::Failing,
-        (None, 1..) if health.behind >= BEHIND_MIN => AuditSinkState::Behind,
+        (None, events @ 1..) if health.behind >= BEHIND_MIN || events > BEHIND_EVENTS_MAX => {
+            AuditSinkState::Behind
+        }
         _ => AuditSinkState::Ok,
     };
     let (last_error, since) = match health.failing {

@@ -109,6 +109,11 @@ impl TlsStream {
         // A receiver that is gone without a word is noticed although the kernel took what was written.
         let millis = u32::try_from(target.waits.step.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&tcp, sockopt::TcpUserTimeout, &millis)?;
+        // And also while nothing is written: asked after 15 s, and given up after three questions.
+        setsockopt(&tcp, sockopt::KeepAlive, &true)?;
+        setsockopt(&tcp, sockopt::TcpKeepIdle, &15)?;
+        setsockopt(&tcp, sockopt::TcpKeepInterval, &5)?;
+        setsockopt(&tcp, sockopt::TcpKeepCount, &3)?;
         let connection = ClientConnection::new(Arc::clone(&target.config), target.name.clone())
             .map_err(io::Error::other)?;
         let wait = target.waits.step;
