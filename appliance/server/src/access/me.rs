@@ -54,8 +54,14 @@ impl Access {
     pub(crate) async fn sign_out(&self, caller: &Caller) -> Result<(), Problem> {
         {
             let mut inner = self.inner()?;
+            if inner.tokens.is_open(caller.session()) {
+                return Err(Problem::new(
+                    ErrorCode::Forbidden,
+                    "a program's token is ended by an administrator",
+                ));
+            }
             inner.sessions.log_out(caller);
-            inner.apps.remove(&caller.session());
+            inner.forget(caller.session());
         }
         self.ended.send_replace(());
         let keys = self.keys()?;

@@ -646,6 +646,7 @@ async fn a_program_does_what_its_token_is_for_and_nothing_else() {
         ("GET", endpoints::DIRECTORIES.to_owned()),
         ("GET", endpoints::RECOVERIES.to_owned()),
         ("GET", endpoints::MY_SESSIONS.to_owned()),
+        ("POST", endpoints::SIGN_OUT.to_owned()),
         ("POST", fill(endpoints::PERSON_OFFBOARD, &[&ada.member.account.to_hex()])),
         ("GET", tokens.clone()),
     ] {
