@@ -153,6 +153,12 @@ impl Login {
         self.challenge.login
     }
 
+    /// Whether its first proof was taken: only then is anything told that depends on whose account it is.
+    #[must_use]
+    pub const fn has_first(&self) -> bool {
+        matches!(self.stage, Stage::Further { .. })
+    }
+
     /// What device keys, pre-shared keys and authenticators answer. One for the whole sign-in: a factor is taken
     /// once, and a sign-in that is over takes none.
     #[must_use]

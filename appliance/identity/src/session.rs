@@ -26,7 +26,7 @@ use crate::voucher::{IssuerId, Link, Vouched};
 
 /// The wall clock may be set back by so much without ending the sessions that were opened before: the steps of a
 /// disciplined clock, not the hand of an officer.
-const SET_BACK_MS_MAX: u64 = 5_000;
+pub(crate) const SET_BACK_MS_MAX: u64 = 5_000;
 /// A use is written down at most this often, so that a busy session does not write with each request.
 const TOUCH_MS: u64 = 30_000;
 
@@ -305,6 +305,12 @@ impl Caller {
     #[must_use]
     pub const fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Whether it is a program that shows a token.
+    #[must_use]
+    pub const fn is_program(&self) -> bool {
+        self.scopes.is_some()
     }
 
     /// The roles of the account, now.

@@ -17,7 +17,7 @@ use crate::place::{Network, Now};
 use crate::random::Random;
 use crate::role::Permission;
 use crate::secret::SecretForm;
-use crate::session::{Actor, Caller, Forbidden, SessionError, Token};
+use crate::session::{Actor, Caller, Forbidden, SET_BACK_MS_MAX, SessionError, Token};
 
 /// Days for which a token is good at most.
 pub const TOKEN_DAYS_MAX: u16 = 366;
@@ -245,8 +245,14 @@ impl TokenRow {
         self.expires_at
     }
 
+    /// For good.
     fn is_over(&self, now: Now) -> bool {
-        now.wall > self.expires_at || now.ledger > self.expires_ledger || now.wall < self.made_at
+        now.wall > self.expires_at || now.ledger > self.expires_ledger
+    }
+
+    /// Whether the clock was set back to before it was made: how long that was ago nobody knows. It waits until then.
+    fn is_early(&self, now: Now) -> bool {
+        now.wall.0.saturating_add(SET_BACK_MS_MAX) < self.made_at.0
     }
 }
 
@@ -375,7 +381,7 @@ impl ServiceTokens {
         let hash = token.hash();
         let row = self.rows.get(&crate::session::id_of(&hash)).filter(|row| row.token == hash);
         let row = row.ok_or(SessionError::Unknown)?;
-        if row.is_over(now) {
+        if row.is_over(now) || row.is_early(now) {
             return Err(SessionError::Over);
         }
         if !row.networks.is_empty() && !network.is_some_and(|network| row.networks.contains(&network)) {

@@ -21,6 +21,10 @@ pub(crate) const ENROL_BYTES_MAX: usize = 32 * 1024;
 pub(crate) const STRANGERS_MAX: usize = 64;
 /// Strangers' requests: all that may be connected find room, so that none of them stands in another's way, or a member's.
 const STRANGERS_KIB: usize = STRANGERS_MAX * ENROL_BYTES_MAX / 1024;
+/// Requests to the web listener: its connections have no keys, so a network has a share.
+const WEB_KIB: usize = 16 * 1024;
+/// What one network may take of that: as much as 128 enrolments, for many people may be behind one address.
+const WEB_KIB_EACH: usize = 4 * 1024;
 /// Small requests: sixteen of the longest, thousands of messages.
 const SMALL_KIB: usize = 16 * 1024;
 /// What one device may take of that with all its connections: the longest, or eight messages.
@@ -37,6 +41,7 @@ const LINES_KIB: usize = 84 * 1024;
 pub(crate) struct Rooms {
     pub(crate) admin: Room,
     pub(crate) strangers: Room,
+    pub(crate) web: Room,
     pub(crate) small: Room,
     pub(crate) large: Room,
     pub(crate) answers: Room,
@@ -50,6 +55,7 @@ impl Default for Rooms {
         Self {
             admin: Room::new(ADMIN_KIB, 1),
             strangers: Room::new(STRANGERS_KIB, 1),
+            web: Room::new(WEB_KIB, WEB_KIB_EACH),
             small: Room::new(SMALL_KIB, SMALL_KIB_EACH),
             large: Room::new(LARGE_KIB, 1),
             // A device that lost its connection comes back before the end of the old one is noticed.

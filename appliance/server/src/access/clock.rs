@@ -9,11 +9,11 @@ use crate::health;
 use zixt_api::{ClockInfo, ErrorCode, Problem};
 use zixt_identity::{Caller, Permission};
 use zixt_storage::{AccessKind, StoreError};
-use zixt_types::Timestamp;
+use zixt_types::{Timestamp, limits};
 
 /// The setting.
 const OFFSET: &[u8] = b"clock-offset";
-/// What is farther away than this from the ledger's time and from the system's clock is a slip of the hand, unless it is said
+/// What is farther away than this from the ledger's time or from the system's clock is a slip of the hand, unless it is said
 /// twice.
 const FAR_MS: u64 = 31 * 86_400_000;
 
@@ -62,11 +62,14 @@ impl Access {
         }
         let before = self.clock();
         let is_far = |other: u64| time.0.abs_diff(other) > FAR_MS;
-        if is_far(before.ledger) && is_far(before.system) && !far {
+        if time.0 > limits::CLOCK_MS_MAX {
+            return Err(Problem::new(ErrorCode::MalformedRequest, "there is no such time"));
+        }
+        if (is_far(before.ledger) || is_far(before.system)) && !far {
             return Err(Problem::new(
                 ErrorCode::ClockFar,
                 format!(
-                    "{} is more than 31 days from the ledger's time and from the system's clock",
+                    "{} is more than 31 days from the ledger's time or from the machine's clock",
                     time.utc()
                 ),
             ));

@@ -91,14 +91,19 @@ impl Here {
         self.directory.config().maps_roles().then(|| person.wanted().roles_or(Roles::USER))
     }
 
-    /// Whether it is news that an account does not follow, or that it does.
-    pub(crate) fn is_news(&self, account: AccountId, follows: bool) -> bool {
+    /// Whether it was not told yet that an account does not follow.
+    pub(crate) fn is_news(&self, account: AccountId) -> bool {
+        !self.told.lock().unwrap_or_else(PoisonError::into_inner).contains(&account)
+    }
+
+    /// It is on record that an account does not follow, or that it does.
+    pub(crate) fn told(&self, account: AccountId, follows: bool) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if follows {
             told.remove(&account);
-            return true;
+        } else {
+            told.insert(account);
         }
-        told.insert(account)
     }
 
     /// What the watch began with, and by which the rest speaks to it.
@@ -321,13 +326,21 @@ impl Access {
         self.require_own(caller)?;
         let here = self.directory(directory).ok_or_else(unknown_directory)?;
         let keys = self.keys()?;
-        let account = caller.account();
-        let credentials = self.credentials(&keys, account).await?;
         let now = self.now();
+        // Counted for the name at the directory and for the network, and not for the caller, who could forgive themselves; and
+        // not tried at all for whom no link can come of, with the answer that a wrong password gets.
+        let spelling = format!("{}/{}", issuer_text(here.issuer()), login_key(login).unwrap_or_default());
+        let possible = {
+            let inner = self.inner()?;
+            if inner.own(caller)?.link_to(here.issuer()).is_some() {
+                return Err(problems::of_account(AccountError::Links));
+            }
+            here.link_of(login).is_some_and(|link| inner.accounts.linked(&link).is_none())
+        };
         let start = Start {
             genesis: self.genesis,
             appliance: self.me,
-            who: Named::Account(account),
+            who: Named::Nobody(&spelling),
             origin: door.origin(),
             channel: door.channel(),
         };
@@ -341,7 +354,7 @@ impl Access {
             let mut inner = self.inner()?;
             let login = Login::begin(&self.policy, &inner.attempts, &start, now, &mut fill_random)
                 .map_err(|error| Problem::new(ErrorCode::SignInUnavailable, error.to_string()))?;
-            let admitted = login.admit(&self.policy, &mut inner.attempts, Some(&credentials), &incoming, now);
+            let admitted = login.admit(&self.policy, &mut inner.attempts, None, &incoming, now);
             (login, admitted)
         };
         let admitted = admitted.map_err(|why| match why {
@@ -352,7 +365,8 @@ impl Access {
             let _alone = self.writing.lock().await;
             self.write_pending(&keys, Vec::new()).await?;
         }
-        let bound = here.directory.bind(login, password.expose().as_bytes(), now.wall).await;
+        let asked = if possible { login } else { NOBODY };
+        let bound = here.directory.bind(asked, password.expose().as_bytes(), now.wall).await;
         let bound = match bound {
             Ok(bound) => bound,
             Err(BindError::Refused(refused)) => {

@@ -252,6 +252,7 @@ impl Access {
 
     async fn read(&self, keys: &AccessKeys) -> Result<Inner, AccessError> {
         let store = &self.store;
+        self.read_clock(keys).await?;
         let attempt_key = attempt_key(store, keys).await?;
         let given = given_by_officers(store, self.genesis, self.me).await?;
         let mut accounts = BTreeMap::new();
@@ -288,7 +289,6 @@ impl Access {
         });
         let recoveries =
             recoveries.await?.into_iter().map(|recovery: Recovery| (recovery.id(), recovery)).collect();
-        self.read_clock(keys).await?;
         self.read_snapshots(keys).await?;
         let accounts: People = accounts.into_iter().collect();
         self.name_unknown_issuers(&accounts);

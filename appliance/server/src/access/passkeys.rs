@@ -37,13 +37,21 @@ impl Access {
     ///
     /// # Errors
     /// No such sign-in is under way, or there are no passkeys here.
-    pub(crate) async fn passkey_options(&self, id: LoginId) -> Result<PasskeyRequest, Problem> {
+    pub(crate) async fn passkey_options(
+        &self,
+        door: &super::Door,
+        id: LoginId,
+    ) -> Result<PasskeyRequest, Problem> {
         let party = self.party()?.ok_or_else(none_here)?;
         let unknown = || Problem::new(ErrorCode::UnknownSignIn, "no such sign-in is under way");
         let under_way = self.inner()?.logins.get(&id).ok_or_else(unknown)?;
         let login = under_way.login.lock_owned().await;
+        if login.challenge().channel != door.channel().binding() {
+            return Err(unknown());
+        }
         let keys = self.keys()?;
-        let credentials = match login.account() {
+        // Before the first factor everybody is asked for ids that nobody has.
+        let credentials = match login.account().filter(|_| login.has_first()) {
             Some(account) => Some(self.credentials(&keys, account).await?),
             None => None,
         };

@@ -96,6 +96,10 @@ impl Access {
         // Before anything is said about an account, also whether there is one.
         needed.map_or(Ok(()), |needed| caller.require(needed)).map_err(problems::of_forbidden)?;
         self.transition(caller, account, |record, by, population, now| match (deed, roles) {
+            // A program lets in again whom it holds, and nobody whom people or a directory do.
+            (Deed::Resume, _) if caller.is_program() && !is_held_by(record, caller.account()) => {
+                Err(AccountError::SuspendedByOthers)
+            }
             (Deed::Roles(_), Some(roles)) => record.change_roles(by, roles, population),
             (Deed::Suspend, _) => record.suspend(by, population, now.wall),
             (Deed::Resume, _) => record.resume(by),
@@ -378,4 +382,9 @@ fn recovery_info(recovery: &Recovery) -> RecoveryInfo {
         requested_by: Hex(recovery.requested_by()),
         requested_at: recovery.requested_at().0,
     }
+}
+
+fn is_held_by(record: &AccountRecord, account: AccountId) -> bool {
+    use zixt_identity::By;
+    matches!(record.status(), Status::Suspended { by: By::Account(by), .. } if *by == account)
 }

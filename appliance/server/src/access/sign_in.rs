@@ -81,6 +81,8 @@ pub(crate) struct Proven {
     pub(crate) unknown_source: bool,
     /// Whether it was not even looked at, which anybody can have as often as they like.
     pub(crate) unseen: bool,
+    /// The roles that groups of an identity provider have just given the account.
+    pub(crate) mapped: Option<Roles>,
     /// The session, if the sign-in is complete.
     pub(crate) session: Option<SessionId>,
     /// The answer.
@@ -173,6 +175,7 @@ impl Access {
             because: None,
             unknown_source: false,
             unseen: false,
+            mapped: None,
             session: None,
             answer: Err(Problem::new(ErrorCode::UnknownSignIn, "no such sign-in is under way")),
         };

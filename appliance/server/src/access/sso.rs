@@ -10,14 +10,19 @@ use super::{Access, Door};
 use crate::access::sign_in::Proven;
 use crate::health;
 use secrecy::SecretString;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use zixt_api::{ErrorCode, FactorKind, IdpInfo, Problem, Renewed, SignInWay};
 use zixt_crypto::fill_random;
-use zixt_identity::{Admitted, Caller, Factor, Issuer, IssuerId, Link, Login, Named, Proof, Start};
+use zixt_identity::{Admitted, Caller, Factor, Issuer, IssuerId, Link, Login, Named, Network, Proof, Start};
 use zixt_sso::oidc::{Callback, Config, Pending, Provider, Refusal, TokenError};
 use zixt_sso::{Assertion, Browser, PENDING_MS, Waiting, Waits as _};
 use zixt_types::{AccountId, LoginId, SessionId, Timestamp};
+
+/// Sign-ins of one network that wait for a provider.
+const EACH_MAX: usize = 64;
+/// Networks whose sign-ins are counted apart.
+const NETWORKS_MAX: usize = 4096;
 
 /// What an identity provider is set up with.
 pub struct SsoProvider {
@@ -45,6 +50,8 @@ pub(crate) struct Idp {
 #[derive(Default)]
 struct Flows {
     waiting: Waiting<Pending>,
+    /// Of each network: the names of its flows, the oldest first.
+    of: HashMap<Option<Network>, VecDeque<String>>,
     /// Flows that end in a link, with whose.
     links: HashMap<LoginId, (Caller, Timestamp)>,
 }
@@ -66,7 +73,7 @@ pub(crate) enum Ended {
     /// A sign-in, whatever came of it.
     SignedIn(Box<Proven>),
     /// An account was linked.
-    Linked(Result<(AccountId, Renewed), Problem>),
+    Linked { account: AccountId, done: Result<Renewed, Problem> },
 }
 
 /// The word of a provider, or that there is none.
@@ -174,7 +181,7 @@ impl Idp {
         }
     }
 
-    fn begin(&self, link: Option<Caller>) -> Result<Begun, Problem> {
+    fn begin(&self, network: Option<Network>, link: Option<Caller>) -> Result<Begun, Problem> {
         let provider = self.provider()?;
         let unavailable = |why: String| Problem::new(ErrorCode::SignInUnavailable, why);
         let (mut id, mut secret) = ([0; 16], [0; 32]);
@@ -184,6 +191,20 @@ impl Idp {
         let begun = provider.begin(id, Browser::of(&secret), now, &mut fill_random);
         let begun = begun.map_err(|error| unavailable(error.to_string()))?;
         let mut flows = self.flows();
+        let flows = &mut *flows;
+        // Whoever begins too many loses their own oldest.
+        let name = begun.pending.handle().to_owned();
+        if flows.of.len() >= NETWORKS_MAX && !flows.of.contains_key(&network) {
+            flows.of.clear();
+        }
+        let own = flows.of.entry(network).or_default();
+        own.push_back(name);
+        while own.len() > EACH_MAX {
+            let oldest = own.pop_front();
+            if let Some(pending) = flows.waiting.take(oldest.as_deref()) {
+                flows.links.remove(&pending.login());
+            }
+        }
         flows.waiting.keep(begun.pending, now).map_err(|error| unavailable(error.to_string()))?;
         if let Some(caller) = link {
             flows.links.retain(|_, (_, at)| now.0.saturating_sub(at.0) <= PENDING_MS);
@@ -224,17 +245,22 @@ impl Access {
     ///
     /// # Errors
     /// There is none of this name, it does not answer, or too many wait for it.
-    pub(crate) fn begin_sso(&self, issuer: IssuerId) -> Result<Begun, Problem> {
-        self.idp(issuer)?.begin(None)
+    pub(crate) fn begin_sso(&self, door: &Door, issuer: IssuerId) -> Result<Begun, Problem> {
+        self.idp(issuer)?.begin(door.network, None)
     }
 
     /// Begins to link the caller's account to whoever they are at a provider.
     ///
     /// # Errors
     /// The caller may not now, or as for a sign-in.
-    pub(crate) fn begin_sso_link(&self, caller: Caller, issuer: IssuerId) -> Result<Begun, Problem> {
+    pub(crate) fn begin_sso_link(
+        &self,
+        door: &Door,
+        caller: Caller,
+        issuer: IssuerId,
+    ) -> Result<Begun, Problem> {
         self.require_own(&caller)?;
-        self.idp(issuer)?.begin(Some(caller))
+        self.idp(issuer)?.begin(door.network, Some(caller))
     }
 
     /// Ends what a browser began: the provider's answer has come back.
@@ -276,9 +302,9 @@ impl Access {
             }
             Err(refusal) => {
                 let told = Problem::new(ErrorCode::SignInRefused, zixt_identity::Step::REFUSED);
-                if link.is_some() {
+                if let Some((caller, _)) = link {
                     log::info!("identity provider {}: {}", idp.name, refusal.code());
-                    return Ok(Ended::Linked(Err(told)));
+                    return Ok(Ended::Linked { account: caller.account(), done: Err(told) });
                 }
                 let code = refusal.code().to_owned();
                 let mut proven = self.prove_sso(door, &idp, None).await?;
@@ -290,7 +316,7 @@ impl Access {
             Some((caller, _)) => {
                 let link = assertion.link(&idp.issuer);
                 let done = self.change_links(&caller, |record, authority| record.link(authority, link)).await;
-                Ok(Ended::Linked(done.map(|renewed| (caller.account(), renewed))))
+                Ok(Ended::Linked { account: caller.account(), done })
             }
             None => self.prove_sso(door, &idp, Some(assertion)).await.map(|it| Ended::SignedIn(Box::new(it))),
         }
@@ -304,9 +330,10 @@ impl Access {
         assertion: Option<Assertion>,
     ) -> Result<Proven, Problem> {
         let link = assertion.as_ref().map(|assertion| assertion.link(&idp.issuer));
-        if let (Some(link), Some(assertion)) = (&link, &assertion) {
-            self.map_sso_roles(idp, link, assertion).await?;
-        }
+        let mapped = match (&link, &assertion) {
+            (Some(link), Some(assertion)) => self.map_sso_roles(idp, link, assertion).await?,
+            _ => None,
+        };
         let id = {
             let now = self.now();
             let mut inner = self.inner()?;
@@ -327,13 +354,20 @@ impl Access {
             id
         };
         let word = Word { idp: Arc::clone(idp), assertion: assertion.map(Box::new) };
-        Ok(self.prove_shown(door, id, Factor::Sso, Ok(Shown::Word(word))).await)
+        let mut proven = self.prove_shown(door, id, Factor::Sso, Ok(Shown::Word(word))).await;
+        proven.mapped = mapped;
+        Ok(proven)
     }
 
     /// Gives the account the roles that its person's groups stand for, before they come in.
-    async fn map_sso_roles(&self, idp: &Idp, link: &Link, assertion: &Assertion) -> Result<(), Problem> {
+    async fn map_sso_roles(
+        &self,
+        idp: &Idp,
+        link: &Link,
+        assertion: &Assertion,
+    ) -> Result<Option<zixt_identity::Roles>, Problem> {
         if !idp.config.maps_roles() {
-            return Ok(());
+            return Ok(None);
         }
         let wanted: Vec<_> = assertion.roles().iter().copied().collect();
         let roles = zixt_identity::Roles::new(&wanted).unwrap_or(zixt_identity::Roles::USER);
@@ -342,11 +376,12 @@ impl Access {
         let change = {
             let inner = self.inner()?;
             let record = inner.accounts.linked(link).and_then(|account| inner.accounts.get(&account));
+            let record = record.filter(|record| record.is_active());
             record.and_then(|record| record.map_roles(idp.id(), roles).ok().flatten())
         };
         match change {
-            Some(change) => self.carry_out(&keys, change, Vec::new()).await,
-            None => Ok(()),
+            Some(change) => self.carry_out(&keys, change, Vec::new()).await.map(|()| Some(roles)),
+            None => Ok(None),
         }
     }
 

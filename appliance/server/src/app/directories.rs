@@ -102,9 +102,9 @@ impl App {
             event.target = Some(Target::Account(due.account));
             let _room = self.audit.room(due.action())?;
             let done = self.access.carry_out_due(due).await?;
-            let news = here.is_news(due.account, done.outcome.is_ok());
+            let follows = done.outcome.is_ok();
             if let Err(why) = done.outcome {
-                if !news {
+                if !here.is_news(due.account) {
                     continue;
                 }
                 log::error!("directory {}: account {}: {why}", here.directory.config().name(), due.account);
@@ -112,6 +112,7 @@ impl App {
                 with_text(&mut event, "because", &why);
             }
             self.audit.record(event).await?;
+            here.told(due.account, follows);
         }
         self.access.keep_snapshot(here, snapshot).await?;
         if !due.is_empty() {

@@ -112,7 +112,11 @@ impl App {
     }
 
     fn event_of(&self, action: Action, who: &Signed) -> Event {
-        self.audit.event(action, who.actor(), who.by)
+        let mut event = self.audit.event(action, who.actor(), who.by);
+        if who.caller.is_program() {
+            with_text(&mut event, "by-token", &who.caller.session().to_hex());
+        }
+        event
     }
 
     fn event_on(&self, action: Action, who: &Signed, account: AccountId) -> Event {
@@ -150,6 +154,17 @@ impl App {
     }
 
     async fn tell_of_proof(&self, door: &Door, by: Origin, proven: Proven) -> Result<SignInStep, Problem> {
+        if let (Some(roles), Some(account)) = (proven.mapped, proven.account) {
+            let mut event = self.audit.event(Action::RoleGranted, Actor::Appliance, by);
+            event.target = Some(Target::Account(account));
+            with_text(
+                &mut event,
+                "roles",
+                &roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" "),
+            );
+            with_text(&mut event, "by", "groups of an identity provider");
+            self.audit.record(event).await?;
+        }
         let told = match &proven.answer {
             Ok(SignInStep::Need { .. }) if !proven.unknown_source => return proven.answer,
             // Somebody elsewhere has the first factor, and perhaps nothing else.
@@ -303,9 +318,10 @@ impl App {
     /// # Errors
     /// It is not durable.
     pub(crate) async fn sign_out(&self, who: &Signed) -> Result<(), Problem> {
-        let event = self.event_of(Action::SignOut, who);
+        let mut event = self.event_of(Action::SignOut, who);
         // Whoever leaves may leave, whatever the journal does.
         let done = self.access.sign_out(&who.caller).await;
+        event.outcome = audit::outcome(&done);
         self.audit.record(event).await?;
         done
     }
@@ -464,17 +480,14 @@ impl App {
         let _room = self.audit.room(Action::SignIn)?;
         match self.access.finish_sso(door, issuer, flow, query).await? {
             Ended::SignedIn(proven) => self.tell_of_proof(door, by, *proven).await.map(SsoEnd::SignedIn),
-            Ended::Linked(done) => {
-                let mut event = self.audit.event(Action::FactorEnrolled, Actor::Nobody, by);
+            Ended::Linked { account, done } => {
+                let mut event = self.audit.event(Action::FactorEnrolled, Actor::Account(account), by);
+                event.target = Some(Target::Account(account));
                 with_text(&mut event, "factor", "sso");
                 with_text(&mut event, "issuer", &issuer_text(issuer));
-                if let Ok((account, _)) = &done {
-                    event.target = Some(Target::Account(*account));
-                    event.actor = Actor::Account(*account);
-                }
                 event.outcome = audit::outcome(&done);
                 self.audit.record(event).await?;
-                done.map(|(_, renewed)| SsoEnd::Linked(renewed))
+                done.map(SsoEnd::Linked)
             }
         }
     }

@@ -23,7 +23,6 @@ use zixt_crypto::{Backend, RandomError, digest, fill_random, selftest};
 use zixt_crypto_fast::AwsLc;
 use zixt_hsm_protocol::{ClientError, HsmClient, KeyPurpose};
 use zixt_server::audit::PAGE_MAX;
-use zixt_server::health::now;
 use zixt_server::{fsck, logging};
 use zixt_types::{
     AccountId, Author, Body, Canonical, Height, MessageId, Payload, Salt, SuiteId, Timestamp, Transcript,
@@ -300,7 +299,8 @@ async fn invite(
     fill_random(&mut account.0)?;
     fill_random(&mut salt.0)?;
     fill_random(&mut message_id.0)?;
-    let now = now();
+    // The appliance's clock, which an officer may have set, and not this machine's.
+    let now = Timestamp(status.clock.wall);
     // Ledger time decides whether the invitation is still good, and it may be ahead of the clock.
     let from = now.0.max(status.latest.time);
     let expires_at = Timestamp(from.saturating_add(valid_hours.saturating_mul(3_600_000)));

@@ -136,9 +136,17 @@ async fn me(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<Me> {
     Ok(Json(app.me(&who).await?))
 }
 
-async fn sign_out(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<Done> {
+async fn sign_out(
+    State(app): Here,
+    OwnPage(page): OwnPage,
+    SignedIn { who, .. }: SignedIn,
+) -> Result<Response, Failure> {
     app.sign_out(&who).await?;
-    Ok(Json(Done {}))
+    let mut response = Json(Done {}).into_response();
+    if page.is_some() {
+        super::sso::sign_out(&mut response);
+    }
+    Ok(response)
 }
 
 async fn my_sessions(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<SessionList> {
@@ -208,9 +216,9 @@ async fn ways(State(app): Here) -> Json<SignInWays> {
 async fn passkey_options(
     State(app): Here,
     PathParts(sign_in): PathParts<String>,
-    AtDoor(_): AtDoor,
+    AtDoor(door): AtDoor,
 ) -> Answer<PasskeyRequest> {
-    Ok(Json(app.access.passkey_options(id(&sign_in)?).await?))
+    Ok(Json(app.access.passkey_options(&door, id(&sign_in)?).await?))
 }
 
 async fn passkeys(State(app): Here, SignedIn { who, .. }: SignedIn) -> Answer<PasskeyList> {

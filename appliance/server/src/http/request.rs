@@ -40,6 +40,8 @@ pub(super) enum Sender {
     Admin,
     /// Who enrols, with this key.
     Stranger(Hash),
+    /// Whoever comes to the web listener, from this network.
+    Web(Hash),
     /// The device that holds this TLS key.
     Device(Hash),
 }
@@ -57,9 +59,9 @@ impl FromRequestParts<Arc<App>> for Anybody {
             place.0[..8].copy_from_slice(Network::of(from.ip()).as_bytes());
             place
         };
-        let tls = match parts.extensions.get::<Peer>() {
-            Some(Peer(tls)) => *tls,
-            None => parts.extensions.get::<Remote>().map_or(Hash::ZERO, of_network),
+        let Some(Peer(tls)) = parts.extensions.get::<Peer>().copied() else {
+            let place = parts.extensions.get::<Remote>().map_or(Hash::ZERO, of_network);
+            return Ok(Self(Sender::Web(place)));
         };
         // A device enrols again when it did not get the answer.
         Ok(Self(if app.knows(&tls) { Sender::Device(tls) } else { Sender::Stranger(tls) }))
@@ -205,6 +207,7 @@ pub(super) async fn json<T: DeserializeOwned>(
             Problem::new(ErrorCode::Busy, "the device has another large request under way")
         })?,
         Sender::Device(key) => app.rooms.small.enter_with_share(key),
+        Sender::Web(place) => app.rooms.web.enter_with_share(place),
         Sender::Stranger(key) => app
             .rooms
             .strangers

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 use zixt_api::{ErrorCode, NewSsoLink, Problem, SignInStep, SsoRedirect, endpoints};
 use zixt_crypto::fill_random;
@@ -24,6 +25,8 @@ type Here = State<Arc<App>>;
 
 /// Bytes of a log-out that a provider sends.
 const LOGOUT_BYTES_MAX: usize = 64 * 1024;
+/// And the time that it has for them.
+const LOGOUT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A browser may be away at the provider for so long, in seconds.
 const AWAY_S: u32 = 600;
 /// A session's cookie is good no longer than sessions are, in seconds; the server decides.
@@ -40,16 +43,25 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route(endpoints::MY_SSO_LINKS, post(link))
 }
 
-async fn begin(State(app): Here, PathParts(issuer): PathParts<String>) -> Result<Response, Failure> {
-    let begun = app.access.begin_sso(parse_issuer(&issuer)?)?;
+async fn begin(
+    State(app): Here,
+    PathParts(issuer): PathParts<String>,
+    AtDoor(door): AtDoor,
+) -> Result<Response, Failure> {
+    let begun = app.access.begin_sso(&door, parse_issuer(&issuer)?)?;
     let mut response = see_other(&begun.url)?;
     add(&mut response, SSO_COOKIE, Some(&to_text(&begun.flow)), "Lax", AWAY_S);
     Ok(response)
 }
 
-async fn link(State(app): Here, SignedIn { who, sender }: SignedIn, body: Body) -> Result<Response, Failure> {
+async fn link(
+    State(app): Here,
+    AtDoor(door): AtDoor,
+    SignedIn { who, sender }: SignedIn,
+    body: Body,
+) -> Result<Response, Failure> {
     let (new, _room) = json::<NewSsoLink>(&app, body, ENROL_BYTES_MAX, sender).await?;
-    let begun = app.access.begin_sso_link(who.caller, parse_issuer(&new.issuer)?)?;
+    let begun = app.access.begin_sso_link(&door, who.caller, parse_issuer(&new.issuer)?)?;
     let mut response = Json(SsoRedirect { url: begun.url }).into_response();
     add(&mut response, SSO_COOKIE, Some(&to_text(&begun.flow)), "Lax", AWAY_S);
     Ok(response)
@@ -96,8 +108,14 @@ pub(super) fn sign_in(response: &mut Response, headers: &HeaderMap, token: &str)
     let mut secret = Zeroizing::new([0; 32]);
     if super::web::browser(headers).is_none() && fill_random(secret.as_mut_slice()).is_ok() {
         let text = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(secret.as_slice()));
-        add(response, BROWSER_COOKIE, Some(&text), "Strict", KNOWN_S);
+        // It opens nothing; and it has to come along from the provider, or accounts would not know the browser.
+        add(response, BROWSER_COOKIE, Some(&text), "Lax", KNOWN_S);
     }
+}
+
+/// Takes a browser's session away.
+pub(super) fn sign_out(response: &mut Response) {
+    add(response, SESSION_COOKIE, None, "Strict", 0);
 }
 
 /// What a provider sends when somebody's session there has ended (OpenID Connect Back-Channel Logout 1.0 section 2.5).
@@ -109,7 +127,8 @@ async fn logout(
 ) -> Result<Response, Failure> {
     let issuer = parse_issuer(&issuer)?;
     let malformed = || Problem::new(ErrorCode::MalformedRequest, "a form with one logout_token is expected");
-    let bytes = axum::body::to_bytes(body, LOGOUT_BYTES_MAX).await.map_err(|_| malformed())?;
+    let bytes = tokio::time::timeout(LOGOUT_WAIT_MAX, axum::body::to_bytes(body, LOGOUT_BYTES_MAX)).await;
+    let bytes = bytes.map_err(|_| malformed())?.map_err(|_| malformed())?;
     let token = form_value(&bytes, "logout_token").ok_or_else(malformed)?;
     app.end_by_idp(by, issuer, &token).await?;
     Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())

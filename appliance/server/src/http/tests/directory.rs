@@ -130,7 +130,10 @@ async fn people_of_a_directory_come_in_and_lose_their_streams_when_it_says_so() 
     assert_eq!((me.links[0].login.as_deref(), me.links[0].name.as_deref()), (Some("ann"), Some("office")));
     let eve = stack.person("eve").await;
     let taken = stack.post(&eve, endpoints::MY_LINKS, &link("ann", &password("ann"))).await;
-    assert_eq!(taken.code(), "account-status");
+    // With the answer that a wrong password gets: nobody learns here whose password is right.
+    assert_eq!(taken.code(), "sign-in-refused");
+    let twice = stack.post(&ann, endpoints::MY_LINKS, &link("ben", &password("ben"))).await;
+    assert_eq!(twice.code(), "account-status");
 
     // One who is invited by their name there is linked from the beginning, and has the roles of their groups.
     let (invitation, submission) = stack.net.invite("cyd");
