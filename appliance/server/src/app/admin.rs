@@ -377,6 +377,8 @@ impl App {
     /// The appliance in short.
     #[must_use]
     pub fn status(&self) -> AdminStatus {
+        // Before the ledger is held: who reads it twice waits for a writer who waits for the first.
+        let (clock, directories) = (self.access.clock(), self.access.directory_list().directories);
         let inner = self.view.read();
         let state = &inner.state;
         let (mut accounts, mut devices, mut conversations) = (0, 0, 0);
@@ -415,9 +417,9 @@ impl App {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             audit: self.audit.status(),
             audit_sinks: self.audit.sinks(),
-            clock: self.access.clock(),
+            clock,
             web: self.about.web.clone().map(|(origin, fingerprint)| WebAddress { origin, fingerprint }),
-            directories: self.access.directory_list().directories,
+            directories,
         }
     }
 }
