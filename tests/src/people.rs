@@ -43,10 +43,12 @@ pub async fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static s
     });
     let word = appliance.folder().join("word");
     std::fs::write(&word, format!("{PASSWORD}\n")).expect("a file");
-    for name in ["carol", "alice", "bob"] {
-        let person = appliance.person(name);
+    // One account for each of the crowd: tries at one account at once are held back, as they should be.
+    for at in 0..CROWD {
+        let person = appliance.person(&member(at));
         person.must(&["account", "password", "--new-password-file", word.to_str().expect("a path")]);
     }
+    let _ = (appliance.person("alice"), appliance.person("bob"));
     let certificate = appliance.state().join("server/web/127.0.0.1.pem");
     let pem = std::fs::read(certificate).expect("the web listener's certificate");
     let tls = zixt_crypto_fast::pkix::client_config(&pem, None).expect("TLS");
@@ -109,6 +111,11 @@ pub async fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static s
     figures
 }
 
+/// The name of one of the crowd.
+fn member(at: usize) -> String {
+    format!("crowd {at}")
+}
+
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.local_addr().expect("its address").port()
@@ -154,8 +161,8 @@ async fn storm<F: Future<Output = u64>>(
 ) -> Storm {
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut crowd = Vec::new();
-    for _ in 0..CROWD {
-        let mut connection = Connection::open(web, Arc::clone(tls)).await;
+    for at in 0..CROWD {
+        let mut connection = Connection::open(web, Arc::clone(tls), member(at)).await;
         let (over, count) = (Arc::clone(&over), Arc::clone(&count));
         crowd.push(tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
@@ -177,15 +184,15 @@ async fn storm<F: Future<Output = u64>>(
 }
 
 /// A connection of HTTP/1.1 that is used again and again, as a program of somebody else's would.
-struct Connection(BufReader<TlsStream<TcpStream>>, SocketAddr);
+struct Connection(BufReader<TlsStream<TcpStream>>, SocketAddr, String);
 
 impl Connection {
-    async fn open(web: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Self {
+    async fn open(web: SocketAddr, tls: Arc<rustls::ClientConfig>, name: String) -> Self {
         let stream = TcpStream::connect(web).await.expect("the web listener answers");
         stream.set_nodelay(true).expect("an option");
-        let name = rustls::pki_types::ServerName::from(web.ip());
-        let stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await.expect("TLS");
-        Self(BufReader::new(stream), web)
+        let host = rustls::pki_types::ServerName::from(web.ip());
+        let stream = tokio_rustls::TlsConnector::from(tls).connect(host, stream).await.expect("TLS");
+        Self(BufReader::new(stream), web, name)
     }
 
     async fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
@@ -217,7 +224,8 @@ impl Connection {
 
     /// `false` if the appliance is too busy for it.
     async fn sign_in(&mut self) -> bool {
-        let (status, begun) = self.post("/v1/sign-in", &json!({ "name": "carol" })).await;
+        let who = json!({ "name": self.2 });
+        let (status, begun) = self.post("/v1/sign-in", &who).await;
         assert_eq!(status, 200, "{begun}");
         let path = format!("/v1/sign-in/{}/proof", begun["sign_in"].as_str().expect("an id"));
         let proof = json!({ "factor": "password", "password": PASSWORD });
