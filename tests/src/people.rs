@@ -55,6 +55,9 @@ pub async fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static s
 
     let limit = argon2_per_s(span);
     let alone = storm(web, &tls, span, || async { 0 }).await;
+    // Before the store is open: one program at a time has it.
+    let account = appliance.known("bob").json(&["whoami"]);
+    let account = AccountId::from_hex(account["account"].as_str().expect("an account")).expect("an id");
     let (alice, bob) = (client(&appliance, "alice").await, client(&appliance, "bob").await);
     let thread = alice.start_conversation(&["bob"], None).await.expect("a conversation");
     let talk = || async {
@@ -72,8 +75,6 @@ pub async fn measure(programs: Option<&Path>, span: Duration) -> Vec<(&'static s
     // What a noisy machine did between the two is not the storm's.
     let usual = (quiet + again) as f64 / 2.0;
     let administrator = client(&appliance, "root").await;
-    let account = appliance.known("bob").json(&["whoami"]);
-    let account = AccountId::from_hex(account["account"].as_str().expect("an account")).expect("an id");
     let mut closed = revocations(&administrator, &bob, account).await;
     closed.sort_unstable();
     let share = |part: f64, whole: f64| (part / whole * 1e3).round() / 1e3;
